@@ -1,0 +1,7 @@
+"""Latent-variable generative models as scikit-learn estimators."""
+
+from skgen.gaussian import GaussianDensity
+
+__version__ = "0.1.0"
+
+__all__ = ["GaussianDensity"]

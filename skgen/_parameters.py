@@ -1,0 +1,131 @@
+"""Rules for constructor parameters, and errors in scikit-learn's wording.
+
+scikit-learn's own constraint classes are private, so the few kinds of rule that
+the estimators need are stated here. A class lists its rules in ``_parameters``,
+one or several a name; a value is good when any of them accepts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import sklearn
+
+
+class Rule(NamedTuple):
+    """A predicate on a value, and the words that describe it."""
+
+    accepts: Callable[[Any], bool]
+    words: str
+
+
+def integer(low: int, high: int | None = None) -> Rule:
+    """Accept an int in [low, high]; booleans are no ints."""
+
+    def accepts(value: Any) -> bool:
+        return (
+            isinstance(value, Integral)
+            and not isinstance(value, (bool, np.bool_))
+            and int(value) >= low
+            and (high is None or int(value) <= high)
+        )
+
+    end = "inf)" if high is None else f"{high}]"
+    return Rule(accepts, f"an int in the range [{low}, {end}")
+
+
+def real(low: float, high: float = np.inf, closed: str = "left") -> Rule:
+    """Accept a finite number between low and high."""
+
+    def accepts(value: Any) -> bool:
+        if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+            return False
+        number = float(value)
+        above = number >= low if closed in ("left", "both") else number > low
+        below = number <= high if closed in ("right", "both") else number < high
+        return above and below
+
+    left = "[" if closed in ("left", "both") else "("
+    right = "]" if closed in ("right", "both") else ")"
+    return Rule(accepts, f"a float in the range {left}{low}, {high}{right}")
+
+
+def options(*names: str) -> Rule:
+    """Accept one of the given strings."""
+    listed = ", ".join(repr(name) for name in names)
+    return Rule(
+        lambda value: isinstance(value, str) and value in names,
+        f"a str among {{{listed}}}",
+    )
+
+
+def sizes() -> Rule:
+    """Accept a sequence of positive ints, possibly empty."""
+    positive = integer(1)
+
+    def accepts(value: Any) -> bool:
+        return (
+            isinstance(value, (Sequence, np.ndarray))
+            and not isinstance(value, str)
+            and all(positive.accepts(size) for size in value)
+        )
+
+    return Rule(accepts, "a sequence of ints in the range [1, inf)")
+
+
+def instance(kind: type, words: str) -> Rule:
+    """Accept an instance of a class."""
+    return Rule(lambda value: isinstance(value, kind), words)
+
+
+def array_like() -> Rule:
+    """Accept what NumPy takes for an array."""
+    return Rule(
+        lambda value: (
+            (hasattr(value, "__len__") or hasattr(value, "__array__"))
+            and not isinstance(value, str)
+        ),
+        "an array-like",
+    )
+
+
+boolean = Rule(
+    lambda value: isinstance(value, (bool, np.bool_)),
+    "an instance of 'bool'",
+)
+verbosity = Rule(
+    lambda value: isinstance(value, (bool, np.bool_)) or integer(0).accepts(value),
+    "a bool or an int in the range [0, inf)",
+)
+none = Rule(lambda value: value is None, "None")
+string = Rule(lambda value: isinstance(value, str), "an instance of 'str'")
+factory = Rule(callable, "a callable")
+random_state = Rule(
+    lambda value: (
+        value is None
+        or isinstance(value, np.random.RandomState)
+        or integer(0, 2**32 - 1).accepts(value)
+    ),
+    "an int in the range [0, 4294967295], an instance of "
+    "'numpy.random.mtrand.RandomState' or None",
+)
+
+Rules = Mapping[str, Rule | tuple[Rule, ...]]
+
+
+def check_parameters(estimator: Any, rules: Rules) -> None:
+    """Raise a ValueError that names the first parameter with a bad value."""
+    if sklearn.get_config()["skip_parameter_validation"]:
+        return
+    for name, allowed in rules.items():
+        allowed = (allowed,) if isinstance(allowed, Rule) else allowed
+        value = getattr(estimator, name)
+        if not any(rule.accepts(value) for rule in allowed):
+            words = " or ".join(rule.words for rule in allowed)
+            raise ValueError(
+                f"The {name!r} parameter of {type(estimator).__name__} must be "
+                f"{words}. Got {value!r} instead."
+            )

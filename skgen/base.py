@@ -1,0 +1,403 @@
+"""The scikit-learn surface, once.
+
+Validation, feature names, dtype, device, random state, chunks, callbacks and
+pickling live here; no mathematics does. The way of X has no way back:
+
+``fit``: validate -> tensor on the device -> ``_fit`` -> fitted attributes;
+``transform``, ``inverse_transform``, ``score_samples``: validate -> chunks ->
+tensor -> one tensor function of the model -> array; ``sample``: draw -> array.
+
+A model states its parameter rules and gives ``_fit``, ``_encode``, ``_decode``,
+``_log_prob`` and ``_draw``, all on tensors.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    DensityMixin,
+    TransformerMixin,
+)
+from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from skgen._parameters import Rules, check_parameters, string
+from skgen.tensors import (
+    draw_seed,
+    fresh_random_state,
+    is_available,
+    make_generator,
+    resolve_device,
+    to_array,
+    to_tensor,
+)
+
+FLOATS = (np.float64, np.float32)
+
+# Numbers that one chunk of an evaluation may hold: 32 MiB in float64.
+CHUNK_ELEMENTS = 2**22
+
+
+class FitCallbacks:
+    """scikit-learn's callbacks of one fit, seen as ``begin`` and ``end`` of a task."""
+
+    def __init__(
+        self, context: CallbackContext, estimator: Any, X: Any, y: Any, task_name: str
+    ) -> None:
+        self._context = context
+        self._data = {"estimator": estimator, "X": X, "y": y}
+        self._task_name = task_name
+        self._task: CallbackContext | None = None
+
+    def begin(self) -> None:
+        """Say that an iteration begins."""
+        self._task = self._context.subcontext(task_name=self._task_name)
+        self._task.call_on_fit_task_begin(**self._data)
+
+    def end(self, attributes: Callable[[], dict[str, Any]]) -> bool:
+        """Say that an iteration ended; true when a callback asks to stop.
+
+        ``attributes`` is called only if a callback wants a fitted estimator.
+        """
+        assert self._task is not None
+        return self._task.call_on_fit_task_end(
+            **self._data, reconstruction_attributes=attributes
+        )
+
+
+class GenerativeModel(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    DensityMixin,
+    BaseEstimator,
+):
+    """Base of all estimators: the contract ``fit / transform / sample / score``."""
+
+    _parameters: ClassVar[Rules] = {"device": string}
+    _task_name: ClassVar[str] = "iteration"
+
+    # What a model gives.
+
+    @abstractmethod
+    def _fit(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> None:
+        """Learn from rows (n, d) and weights (n,), and set the fitted attributes."""
+
+    @abstractmethod
+    def _encode(self, x: Tensor) -> Tensor:
+        """(n, d) rows -> (n, k) latent code."""
+
+    @abstractmethod
+    def _decode(self, code: Tensor) -> Tensor:
+        """(n, k) latent code -> (n, d) decoded mean."""
+
+    @abstractmethod
+    def _log_prob(self, x: Tensor) -> Tensor:
+        """(n, d) rows -> (n,) log p(x) in nats."""
+
+    @abstractmethod
+    def _draw(self, n_samples: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw (n_samples, d) rows in random order."""
+
+    @property
+    @abstractmethod
+    def _n_features_out(self) -> int:
+        """Width of the latent code."""
+
+    @property
+    def _n_tasks(self) -> int | None:
+        """Upper bound on the iterations of a fit, where one is known."""
+        return getattr(self, "max_iter", 0)
+
+    @property
+    def _row_elements(self) -> int:
+        """Numbers that evaluating one row holds at a time, for the chunks."""
+        return self.n_features_in_
+
+    def _check_rows(self, X: NDArray[Any]) -> None:
+        """Raise a ValueError where rows are outside the model's support."""
+
+    def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
+        """Raise a ValueError where a latent code has no meaning."""
+        return code
+
+    # Fitting.
+
+    @with_callbacks
+    def fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows: an array, DataFrame, memory map or torch tensor.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, not negative; only their ratios matter.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, ``X`` or ``sample_weight`` is out of its range, or
+            ``device`` is not there.
+        """
+        self._fit_rows(X, y, sample_weight)
+        return self
+
+    def _fit_rows(self, X: Any, y: Any, sample_weight: Any) -> None:
+        """Validate, place on the device, fit."""
+        X, x, weight = self._prepare(X, sample_weight, reset=True)
+        context = self._init_callback_context(max_subtasks=self._n_tasks)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        rng = check_random_state(getattr(self, "random_state", None))
+        callbacks = FitCallbacks(context, self, X, y, self._task_name)
+        self._fit(x, weight, rng, callbacks)
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=dict
+        )
+
+    def _prepare(
+        self, X: Any, sample_weight: Any, *, reset: bool
+    ) -> tuple[NDArray[Any], Tensor, Tensor | None]:
+        """Validate all that a fit is given: rows as array and tensor, and weights.
+
+        The tensor may share the user's memory: a fit reads it and never writes it.
+        """
+        check_parameters(self, self._parameters)
+        device = resolve_device(self.device, type(self).__name__)
+        X = self._validate_rows(X, reset=reset, n_min=2 if reset else 1)
+        weight = self._validate_weight(sample_weight, X)
+        self.device_ = str(device)
+        self._dtype = X.dtype
+        x = to_tensor(X, device)
+        return X, x, None if weight is None else to_tensor(weight, device, x.dtype)
+
+    # Between rows and codes.
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        code : ndarray of shape (n_samples, n_latent)
+            Latent code, in the dtype of ``X``.
+        """
+        return self._evaluate(self._encode, X)
+
+    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Decode latent codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_latent)
+            Latent code, as ``transform`` gives it.
+
+        Returns
+        -------
+        X_decoded : ndarray of shape (n_samples, n_features)
+            Decoded mean.
+        """
+        check_is_fitted(self)
+        code = check_array(
+            _host(X), dtype=FLOATS, accept_sparse="csr", input_name="the latent code"
+        )
+        if code.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {code.shape[1]} features, but {type(self).__name__}."
+                f"inverse_transform is expecting {self._n_features_out} latent "
+                "features as input: pass what transform returns."
+            )
+        if scipy.sparse.issparse(code):
+            code = code.toarray()
+        return self._map_chunks(self._decode, self._check_code(code))
+
+    def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
+        """Encode rows and decode the codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        X_decoded : ndarray of shape (n_samples, n_features)
+            ``inverse_transform(transform(X))``.
+        """
+        return self._evaluate(lambda x: self._decode(self._encode(x)), X)
+
+    # The density.
+
+    def sample(
+        self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
+    ) -> NDArray[Any]:
+        """Draw rows from the density that ``score_samples`` evaluates.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        noise : bool, default=True
+            Whether to add the noise of p(x|z). Without it, a row is the decoded
+            mean of its latent draw: the picture that people look at.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows in random order, in the dtype of the training data.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples}. The sampling requires "
+                "at least one sample."
+            )
+        generator = make_generator(
+            draw_seed(fresh_random_state(random_state)), torch.device(self.device_)
+        )
+        with torch.inference_mode():
+            chunks = [
+                to_array(self._draw(rows.stop - rows.start, noise, generator))
+                for rows in gen_batches(n_samples, self._chunk_rows)
+            ]
+        return np.concatenate(chunks).astype(self._dtype, copy=False)
+
+    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
+        """Evaluate the log-density of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log p(x) in nats: exact, or a lower bound where the class says so.
+        """
+        return self._evaluate(self._log_prob, X)
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Return the mean log-density of the rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+
+        Returns
+        -------
+        score : float
+            Mean of ``score_samples(X)``, in nats per row.
+        """
+        return float(np.mean(self.score_samples(X), dtype=np.float64))
+
+    # Validation, chunks, state.
+
+    def _validate_rows(self, X: Any, *, reset: bool, n_min: int = 1) -> NDArray[Any]:
+        """Return rows as a float array; ``reset`` learns the features anew."""
+        X = validate_data(
+            self, _host(X), reset=reset, dtype=FLOATS, ensure_min_samples=n_min
+        )
+        self._check_rows(X)
+        return X
+
+    def _validate_weight(
+        self, sample_weight: Any, X: NDArray[Any]
+    ) -> NDArray[Any] | None:
+        """Return finite weights (n,) that are not negative nor all zero, or None."""
+        if sample_weight is None:
+            return None
+        weight = check_array(
+            _host(sample_weight),
+            dtype=np.float64,
+            ensure_2d=False,
+            input_name="sample_weight",
+        )
+        if weight.shape != (len(X),):
+            raise ValueError(
+                f"sample_weight.shape == {weight.shape}, expected {(len(X),)}!"
+            )
+        if (weight < 0).any():
+            raise ValueError("Negative values in data passed to `sample_weight`.")
+        if not weight.any():
+            raise ValueError(
+                "Sample weights must contain at least one non-zero number."
+            )
+        return weight
+
+    def _evaluate(self, function: Callable[[Tensor], Tensor], X: Any) -> NDArray[Any]:
+        """Validate rows and map a tensor function over them."""
+        check_is_fitted(self)
+        return self._map_chunks(function, self._validate_rows(X, reset=False))
+
+    def _map_chunks(
+        self, function: Callable[[Tensor], Tensor], X: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Map a row-wise tensor function over chunks of rows, without gradients."""
+        device = torch.device(self.device_)
+        with torch.inference_mode():
+            chunks = [
+                to_array(function(to_tensor(X[rows], device)))
+                for rows in gen_batches(len(X), self._chunk_rows)
+            ]
+        result = np.concatenate(chunks)
+        # Devices without float64 answer in float32; token indices stay integers.
+        return (
+            result.astype(X.dtype, copy=False) if result.dtype.kind == "f" else result
+        )
+
+    @property
+    def _chunk_rows(self) -> int:
+        """Rows of a chunk."""
+        return max(1, CHUNK_ELEMENTS // self._row_elements)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickle; what was on a device that is not here goes to the CPU."""
+        super().__setstate__(state)
+        if hasattr(self, "device_") and not is_available(torch.device(self.device_)):
+            self.device_ = "cpu"
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _host(X: Any) -> Any:
+    """Bring a torch tensor to the host; leave anything else to scikit-learn."""
+    return to_array(X) if isinstance(X, Tensor) else X

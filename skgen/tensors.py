@@ -1,0 +1,120 @@
+"""Between arrays and tensors: devices, dtypes, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+_SEED_BOUND = 2**31 - 1
+
+
+def is_available(device: torch.device) -> bool:
+    """Whether tensors can be placed on ``device`` here."""
+    match device.type:
+        case "cpu":
+            return True
+        case "cuda":
+            return (device.index or 0) < torch.cuda.device_count()
+        case "mps":
+            return torch.backends.mps.is_available()
+        case _:
+            return False
+
+
+def resolve_device(device: str, owner: str) -> torch.device:
+    """Turn the ``device`` parameter of an estimator into a device that is here.
+
+    Parameters
+    ----------
+    device : str
+        "cpu", "cuda", "cuda:<index>", "mps", or "auto" for the first of CUDA, MPS
+        and CPU that is available.
+    owner : str
+        Name of the estimator, for the error.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or names a device that this machine lacks.
+    """
+    if device == "auto":
+        candidates = (torch.device(name) for name in ("cuda", "mps", "cpu"))
+        return next(filter(is_available, candidates))
+    try:
+        resolved = torch.device(device)
+    except (RuntimeError, TypeError):
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(
+            f"The 'device' parameter of {owner} must be 'cpu', 'cuda', "
+            f"'cuda:<index>', 'mps' or 'auto'. Got {device!r} instead."
+        )
+    if not is_available(resolved):
+        raise ValueError(
+            f"The 'device' parameter of {owner} is {device!r}, but torch finds no "
+            "such device on this machine. Use device='cpu', or device='auto' to "
+            "take the best that is here."
+        )
+    return resolved
+
+
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype that sums are kept in: float64 where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def to_tensor(
+    X: NDArray[Any], device: torch.device, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Place an array on a device; memory is shared where that is safe."""
+    X = X if X.flags.writeable else X.copy()
+    if device.type == "mps" and X.dtype == np.float64:
+        X = X.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(X)).to(device=device, dtype=dtype)
+
+
+def to_array(x: Tensor) -> NDArray[Any]:
+    """Bring a tensor back to the host as an array."""
+    array: NDArray[Any] = x.detach().cpu().numpy()
+    return array
+
+
+def draw_seed(random_state: np.random.RandomState) -> int:
+    """Draw a seed for torch from NumPy's generator."""
+    return int(random_state.randint(_SEED_BOUND))
+
+
+def fresh_random_state(random_state: Any) -> np.random.RandomState:
+    """Return a generator for sampling: ``None`` is fresh entropy at each call.
+
+    scikit-learn's ``check_random_state(None)`` would hand out NumPy's global
+    generator, and sampling must leave that one alone.
+    """
+    if random_state is None:
+        return np.random.RandomState()
+    return check_random_state(random_state)
+
+
+def make_generator(seed: int, device: torch.device) -> torch.Generator:
+    """Make a torch generator on a device, apart from the global one."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+@contextmanager
+def forked_rng(seed: int) -> Iterator[None]:
+    """Seed torch's global CPU generator inside the block, and restore it after.
+
+    Module initialisation draws from the global generator and takes no other.
+    Modules are built on the CPU and moved, so that one seed gives one model on
+    every device.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
