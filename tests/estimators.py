@@ -1,0 +1,148 @@
+"""The instances that the common suites run over, and what they may fail.
+
+A class of ``skgen.__all__`` must be listed here; one more variant of a class is
+one more line. Settings are small, so that a suite over all of them stays fast.
+"""
+
+import functools
+import inspect
+
+import numpy as np
+from sklearn.base import clone
+
+import skgen
+
+_NETWORK = {"hidden_layer_sizes": (16,), "max_iter": 5, "n_importance_samples": 8}
+_VAE = {**_NETWORK, "n_components": 2}
+_VQVAE = {**_NETWORK, "codebook_size": 8, "code_size": 2, "n_tokens": 2}
+
+# Class -> parameters of each variant; the first stands for the class.
+VARIANTS = {
+    "GaussianDensity": [
+        {},
+        {"n_components": 1},
+        {"covariance_type": "diag"},
+        {"covariance_type": "diag", "n_components": 1},
+        {"covariance_type": "spherical"},
+    ],
+    "GaussianMixtureEM": [
+        {"n_components": 3},
+        {"n_components": 1},
+        {"n_components": 3, "covariance_type": "tied"},
+        {"n_components": 3, "covariance_type": "diag"},
+        {"n_components": 3, "covariance_type": "spherical"},
+    ],
+    "KMeansAutoencoder": [
+        {"n_clusters": 3},
+        {"n_clusters": 3, "encode": "onehot"},
+        {"n_clusters": 3, "encode": "ordinal"},
+    ],
+    "VAE": [
+        _VAE,
+        {**_VAE, "hidden_layer_sizes": (), "standardize": False},
+        {**_VAE, "early_stopping": True},
+        {**_VAE, "likelihood": "bernoulli"},
+    ],
+    "BetaVAE": [{**_VAE, "beta": 4.0}, {**_VAE, "likelihood": "bernoulli"}],
+    "IWAE": [{**_VAE, "n_draws": 3}, {**_VAE, "likelihood": "bernoulli"}],
+    "VQVAE": [
+        _VQVAE,
+        {**_VQVAE, "encode": "ordinal"},
+        {**_VQVAE, "encode": "onehot"},
+        {**_VQVAE, "likelihood": "bernoulli"},
+    ],
+}
+
+CLOSED_FORM = ("GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder")
+
+
+def _build(name, params):
+    """Make an instance, seeded where it draws."""
+    cls = getattr(skgen, name)
+    if "random_state" in inspect.signature(cls).parameters:
+        params = {"random_state": 0, **params}
+    return cls(**params)
+
+
+def name_of(estimator):
+    """Class and parameters on one line, for test ids."""
+    return " ".join(repr(estimator).split())
+
+
+def class_name(estimator):
+    return type(estimator).__name__
+
+
+def is_bernoulli(estimator):
+    return getattr(estimator, "likelihood", None) == "bernoulli"
+
+
+def is_ordinal(estimator):
+    return getattr(estimator, "encode", None) == "ordinal"
+
+
+def is_sparse(estimator):
+    """Whether codes are SciPy sparse matrices."""
+    return class_name(estimator) == "KMeansAutoencoder" and estimator.encode == "onehot"
+
+
+ESTIMATORS = [
+    _build(name, params)
+    for name in VARIANTS
+    if name in skgen.__all__
+    for params in VARIANTS[name]
+]
+ONE_OF_EACH = [
+    _build(name, VARIANTS[name][0]) for name in VARIANTS if name in skgen.__all__
+]
+# scikit-learn's checks bring data of their own, which no Bernoulli decoder takes.
+CHECKED = [estimator for estimator in ESTIMATORS if not is_bernoulli(estimator)]
+
+_WEIGHT_CHECKS = (
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weight_equivalence_on_sparse_data",
+)
+_WHY = {
+    "GaussianMixtureEM": "a row given twice moves the random start",
+    "KMeansAutoencoder": "a row given twice moves the random start",
+    "VAE": "a row given twice moves the mini-batches",
+    "BetaVAE": "a row given twice moves the mini-batches",
+    "IWAE": "a row given twice moves the mini-batches",
+    "VQVAE": "a row given twice moves the mini-batches",
+}
+
+
+def EXPECTED_FAILED_CHECKS(estimator):
+    """Map check name -> reason, for `parametrize_with_checks`; nothing else may fail.
+
+    Weights are laws in the tests of each model, from a given start.
+    """
+    if class_name(estimator) not in _WHY:
+        return {}
+    return dict.fromkeys(_WEIGHT_CHECKS, _WHY[class_name(estimator)])
+
+
+def features(n=60, dtype=np.float64, seed=0):
+    """Three correlated blobs of five features on different scales, (n, 5)."""
+    rng = np.random.RandomState(seed)
+    centres = 4 * rng.randn(3, 5)
+    mixing = np.tril(rng.randn(5, 5)) + 2 * np.eye(5)
+    X = centres[rng.randint(3, size=n)] + rng.randn(n, 5) @ mixing
+    # Through float32, so that both dtypes hold the same numbers.
+    return (X * [1, 10, 0.1, 1, 3] + [0, 5, 0, -2, 0]).astype(np.float32).astype(dtype)
+
+
+def rows_for(estimator, n=60, dtype=np.float64, seed=0):
+    """Rows in the support of the model, (n, 5)."""
+    X = features(n, dtype, seed)
+    return (X.mean(0) < X).astype(dtype) if is_bernoulli(estimator) else X
+
+
+@functools.cache
+def fitted(estimator, dtype=np.float64):
+    """Fit a clone on ``rows_for(estimator)``, once a session: do not change it."""
+    return clone(estimator).fit(rows_for(estimator, dtype=dtype))
+
+
+def dense(code):
+    return code.toarray() if hasattr(code, "toarray") else code

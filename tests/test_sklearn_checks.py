@@ -1,0 +1,78 @@
+"""scikit-learn's own checks, over every estimator."""
+
+import pytest
+import sklearn
+from estimators import (
+    CHECKED,
+    EXPECTED_FAILED_CHECKS,
+    VARIANTS,
+    features,
+    is_sparse,
+    name_of,
+)
+from sklearn.base import clone
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skgen
+
+# Few iterations, on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+# What `check_estimator` leaves out.
+BY_NAME = [
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_global_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_global_set_output_transform_polars",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_dataframe_column_names_consistency",
+    "check_n_features_in_after_fitting",
+    "check_estimators_partial_fit_n_features",
+    "check_inplace_ensure_writeable",
+]
+
+
+def test_every_estimator_is_listed():
+    assert set(skgen.__all__) <= set(VARIANTS)
+
+
+@parametrize_with_checks(
+    CHECKED, expected_failed_checks=EXPECTED_FAILED_CHECKS, xfail_strict=True
+)
+def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+# The checks of set_output fit on frames and transform arrays, on purpose.
+@pytest.mark.filterwarnings(
+    "ignore:X (has|does not have valid) feature names:UserWarning"
+)
+@pytest.mark.parametrize("estimator", CHECKED, ids=name_of)
+@pytest.mark.parametrize("check", BY_NAME)
+def test_check_by_name(estimator, check):
+    getattr(estimator_checks, check)(type(estimator).__name__, estimator)
+
+
+@pytest.mark.parametrize("estimator", CHECKED, ids=name_of)
+def test_docstring_names_every_fitted_attribute(estimator):
+    model = clone(estimator).fit(features())
+    public = {name for name in vars(model) if name.endswith("_") and name[0] != "_"}
+    documented = type(model).__doc__
+    missing = {n for n in {*public, "feature_names_in_"} if f"{n} :" not in documented}
+    assert not missing
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@pytest.mark.parametrize("estimator", [e for e in CHECKED if is_sparse(e)], ids=name_of)
+def test_sparse_codes_refuse_data_frames(estimator, container):
+    model = clone(estimator).fit(features())
+    with pytest.raises(ValueError, match="does not support sparse data"):
+        model.set_output(transform=container).transform(features())
+    with (
+        sklearn.config_context(transform_output=container),
+        pytest.raises(ValueError, match="does not support sparse data"),
+    ):
+        clone(estimator).fit_transform(features())
