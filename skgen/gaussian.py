@@ -362,12 +362,15 @@ class GaussianDensity(GenerativeModel):
 
     def _density(self, x: Tensor) -> PrincipalAxes | Independent:
         """Build the fitted density in the dtype and on the device of ``x``."""
-        mean = torch.as_tensor(self.mean_).to(x)
-        covariance = torch.as_tensor(self.covariance_).to(x)
+        mean = to_tensor(self.mean_, x.device, x.dtype)
         if not self._has_axes:
-            return Independent(mean, covariance.sqrt())
-        parts = (self.components_, self.explained_variance_, self.noise_variance_)
-        return PrincipalAxes(mean, *(torch.as_tensor(part).to(x) for part in parts))
+            variance = to_tensor(self.covariance_, x.device, x.dtype)
+            return Independent(mean, variance.sqrt())
+        axes = (self.components_, self.explained_variance_)
+        components, variances = (to_tensor(part, x.device, x.dtype) for part in axes)
+        return PrincipalAxes(
+            mean, components, variances, x.new_tensor(self.noise_variance_)
+        )
 
     def _encode(self, x: Tensor) -> Tensor:
         return self._density(x).encode(x)
