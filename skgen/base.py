@@ -32,7 +32,7 @@ from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from skgen._parameters import Rules, check_parameters, string
+from skgen._parameters import Rules, check_parameters, integer, string
 from skgen.tensors import (
     draw_seed,
     fresh_random_state,
@@ -279,9 +279,9 @@ class GenerativeModel(
             Rows in random order, in the dtype of the training data.
         """
         check_is_fitted(self)
-        if n_samples < 1:
+        if not integer(1).accepts(n_samples):
             raise ValueError(
-                f"Invalid value for 'n_samples': {n_samples}. The sampling requires "
+                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires "
                 "at least one sample."
             )
         generator = make_generator(
@@ -343,7 +343,7 @@ class GenerativeModel(
         if sample_weight is None:
             return None
         weight = check_array(
-            _host(sample_weight),
+            np.atleast_1d(np.asarray(_host(sample_weight))),
             dtype=np.float64,
             ensure_2d=False,
             input_name="sample_weight",
