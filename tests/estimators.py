@@ -40,7 +40,7 @@ VARIANTS = {
     "VAE": [
         _VAE,
         {**_VAE, "hidden_layer_sizes": (), "standardize": False},
-        {**_VAE, "early_stopping": True},
+        {**_VAE, "early_stopping": False},
         {**_VAE, "likelihood": "bernoulli"},
     ],
     "BetaVAE": [{**_VAE, "beta": 4.0}, {**_VAE, "likelihood": "bernoulli"}],
@@ -65,8 +65,11 @@ def _build(name, params):
 
 
 def name_of(estimator):
-    """Class and parameters on one line, for test ids."""
-    return " ".join(repr(estimator).split())
+    """Class, and what tells the variant from the first one of its class."""
+    cls = type(estimator)
+    usual = {**cls().get_params(), "random_state": 0, **VARIANTS[cls.__name__][0]}
+    given = estimator.get_params().items()
+    return f"{cls.__name__}({', '.join(f'{k}={v}' for k, v in given if v != usual[k])})"
 
 
 def class_name(estimator):
@@ -117,7 +120,10 @@ def EXPECTED_FAILED_CHECKS(estimator):
 
     Weights are laws in the tests of each model, from a given start.
     """
-    if class_name(estimator) not in _WHY:
+    is_alone = getattr(estimator, "n_components", None) == 1  # no start to move
+    if class_name(estimator) not in _WHY or (
+        class_name(estimator) == "GaussianMixtureEM" and is_alone
+    ):
         return {}
     return dict.fromkeys(_WEIGHT_CHECKS, _WHY[class_name(estimator)])
 

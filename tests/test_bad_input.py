@@ -71,8 +71,8 @@ BAD_PARAMETERS = {
     "tol": NOT_NEGATIVE,
     "validation_fraction": [-0.1, 1.0, 1.5, "some", True],
     "verbose": [-1, "loud"],
+    "verbose_interval": NO_COUNT,
     "warm_start": NO_FLAG,
-    "warm_start_interval": NO_COUNT,
     "weights_init": ["blobs", 3],
 }
 

@@ -277,6 +277,14 @@ def test_a_callback_stops_a_fit(estimator):
     assert model.score(X) != whole.score(X)
 
 
+@pytest.mark.parametrize(
+    "estimator", [e for e in ONE_OF_EACH if hasattr(e, "n_init")], ids=class_name
+)
+def test_a_callback_sees_every_start(estimator):
+    model, recorder = recorded(clone(estimator).set_params(n_init=3, max_iter=2))
+    assert recorder.n_tasks > 2 >= model.n_iter_
+
+
 @one_of_each
 def test_a_callback_changes_nothing(estimator):
     model, _ = recorded(estimator)
