@@ -1,7 +1,8 @@
 """Latent-variable generative models as scikit-learn estimators."""
 
 from skgen.gaussian import GaussianDensity
+from skgen.mixture import GaussianMixtureEM
 
 __version__ = "0.1.0"
 
-__all__ = ["GaussianDensity"]
+__all__ = ["GaussianDensity", "GaussianMixtureEM"]

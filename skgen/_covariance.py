@@ -1,0 +1,361 @@
+"""Covariance types of a mixture: all that a type decides, one class a type.
+
+K components, n rows, d features. A covariance is known by its root ``P``, the
+Cholesky factor of its inverse: ``S^-1 = P P^T``, upper triangular where it is a
+matrix. Rows and means are seen from one centre. What the rows of a chunk give to
+distances and to moments alike is made once, by ``project``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from skgen._rows import CentredRows, chunk_rows
+
+ILL_DEFINED = (
+    "Fitting the mixture model failed because some components have ill-defined "
+    "empirical covariance (for instance caused by singleton or collapsed samples). "
+    "Try to decrease the number of components, increase reg_covar, or scale the "
+    "input data."
+)
+
+
+class Covariance(ABC):
+    """One covariance type."""
+
+    @abstractmethod
+    def shape(self, K: int, d: int) -> tuple[int, ...]:
+        """Shape of covariances, precisions and roots."""
+
+    @abstractmethod
+    def n_parameters(self, K: int, d: int) -> int:
+        """Free parameters of the covariances."""
+
+    @abstractmethod
+    def row_elements(self, K: int, d: int) -> int:
+        """Numbers that the projection of one row holds."""
+
+    @abstractmethod
+    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        """Project rows (n, d) to what the methods below take them as."""
+
+    @abstractmethod
+    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        """Squared Mahalanobis distances (K, n)."""
+
+    @abstractmethod
+    def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
+        """First (K, d) and second moments, weighted by responsibilities (K, n)."""
+
+    @abstractmethod
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means (K, d) and covariances of largest expected likelihood.
+
+        ``means`` and ``roots`` are those that rows were projected with.
+        """
+
+    def spread(self, rows: CentredRows, means: Tensor) -> Tensor | None:
+        """Return the covariances that go with means that are rows, where not zero."""
+        return None
+
+    # What matrices and variances do each in their way.
+
+    @abstractmethod
+    def identity(self, means: Tensor) -> Tensor:
+        """Roots of unit covariances."""
+
+    @abstractmethod
+    def add(self, covariances: Tensor, reg_covar: float) -> Tensor:
+        """Covariances with more on their diagonals."""
+
+    @abstractmethod
+    def roots(self, covariances: Tensor) -> Tensor:
+        """Roots of covariances; a ValueError where one is not positive."""
+
+    @abstractmethod
+    def roots_of_precisions(self, precisions: Tensor) -> Tensor:
+        """Roots of precisions."""
+
+    @abstractmethod
+    def check_precisions(self, precisions: Tensor, name: str) -> None:
+        """Raise a ValueError where a precision is not positive."""
+
+    @abstractmethod
+    def precisions(self, roots: Tensor) -> Tensor:
+        """Precisions of roots."""
+
+    @abstractmethod
+    def covariances(self, roots: Tensor) -> Tensor:
+        """Covariances of roots."""
+
+    @abstractmethod
+    def log_det(self, roots: Tensor, d: int) -> Tensor:
+        """Log-determinants of the roots: (K,), or () where all share one."""
+
+    @abstractmethod
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        """Turn standard normal rows (n, d) into noise of the components k (n,)."""
+
+
+class _Matrix(Covariance):
+    """Covariances (..., d, d)."""
+
+    def identity(self, means: Tensor) -> Tensor:
+        eye = torch.eye(means.shape[1]).to(means)
+        return eye.expand(self.shape(*means.shape))
+
+    def add(self, covariances: Tensor, reg_covar: float) -> Tensor:
+        return covariances + reg_covar * torch.eye(covariances.shape[-1]).to(
+            covariances
+        )
+
+    def roots(self, covariances: Tensor) -> Tensor:
+        lower, info = torch.linalg.cholesky_ex(covariances)
+        if info.any():
+            raise ValueError(ILL_DEFINED)
+        return _inverse(lower.mT, upper=True)
+
+    def roots_of_precisions(self, precisions: Tensor) -> Tensor:
+        # Upper times its transpose is lower times its transpose, read backwards.
+        return torch.linalg.cholesky(precisions.flip(-1, -2)).flip(-1, -2)
+
+    def check_precisions(self, precisions: Tensor, name: str) -> None:
+        symmetric = torch.isclose(precisions, precisions.mT).all()
+        if not (symmetric and (torch.linalg.eigvalsh(precisions) > 0).all()):
+            raise ValueError(
+                f"'{name} precision' should be symmetric, positive-definite"
+            )
+
+    def precisions(self, roots: Tensor) -> Tensor:
+        return roots @ roots.mT
+
+    def covariances(self, roots: Tensor) -> Tensor:
+        inverse = _inverse(roots, upper=True)
+        return inverse.mT @ inverse
+
+    def log_det(self, roots: Tensor, d: int) -> Tensor:
+        return roots.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _inverse(triangular: Tensor, *, upper: bool) -> Tensor:
+    eye = torch.eye(triangular.shape[-1]).to(triangular)
+    return torch.linalg.solve_triangular(triangular, eye, upper=upper)
+
+
+class Full(_Matrix):
+    """A matrix a component. Rows are whitened: y_k = P_k^T (x - m_k), (K, d, n).
+
+    Whatever the scale of a component and wherever it lies, nothing cancels: its
+    distances and its moments are taken about its own mean.
+    """
+
+    def shape(self, K: int, d: int) -> tuple[int, ...]:
+        return (K, d, d)
+
+    def n_parameters(self, K: int, d: int) -> int:
+        return K * d * (d + 1) // 2
+
+    def row_elements(self, K: int, d: int) -> int:
+        return K * d
+
+    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        # One product for all components, features first: the shape that is fastest.
+        (K, d), stacked = means.shape, roots.mT.flatten(0, 1)
+        centres = (roots.mT @ means[:, :, None]).view(K * d, 1)
+        return torch.addmm(centres, stacked, x.T, beta=-1).view(K, d, len(x))
+
+    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        return (y * y).sum(1)
+
+    def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
+        root = resp.sqrt()
+        z = y * root[:, None]
+        return (z @ root[:, :, None]).squeeze(2), z @ z.mT
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        shift = (first / nk[:, None])[:, None]  # (K, 1, d), still white
+        white = second / nk[:, None, None] - shift.mT @ shift
+        back = _inverse(roots, upper=True)
+        return means + (shift @ back).squeeze(1), back.mT @ white @ back
+
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        coloured = torch.empty_like(noise)
+        for i, back in enumerate(_inverse(roots, upper=True)):
+            coloured[k == i] = noise[k == i] @ back
+        return coloured
+
+
+class Tied(_Matrix):
+    """One matrix for all components. Rows are whitened: y = x P, (n, d)."""
+
+    def shape(self, K: int, d: int) -> tuple[int, ...]:
+        return (d, d)
+
+    def n_parameters(self, K: int, d: int) -> int:
+        return d * (d + 1) // 2
+
+    def row_elements(self, K: int, d: int) -> int:
+        return K + d
+
+    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        return x @ roots
+
+    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        return squared_distances(means @ roots, y)
+
+    def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
+        return resp @ y, (y * resp.sum(0)[:, None]).T @ y
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        white_means = first / nk[:, None]
+        white = (second - white_means.T @ (nk[:, None] * white_means)) / nk.sum()
+        back = _inverse(roots, upper=True)
+        return white_means @ back, back.T @ white @ back
+
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        return noise @ _inverse(roots, upper=True)
+
+    def spread(self, rows: CentredRows, means: Tensor) -> Tensor | None:
+        # scikit-learn takes the second moment of all rows about the origin, whatever
+        # the responsibilities; the same seed is to give the same start.
+        K, d = means.shape
+        origin = rows._replace(centre=torch.zeros_like(rows.centre))
+        chunks = origin.chunks(chunk_rows(means.device, d))
+        second = sum((x * w[:, None]).T @ x for x, w in chunks)
+        means = means + rows.centre
+        return (second - means.T @ means) / K
+
+
+def squared_distances(means: Tensor, x: Tensor) -> Tensor:
+    """Squared distances (K, n) of means (K, d) to rows (n, d)."""
+    constant = (means**2).sum(1)[:, None] + (x * x).sum(1)
+    return torch.addmm(constant, means, x.T, alpha=-2).clamp_(min=0)
+
+
+class _Variance(Covariance):
+    """Variances, of any shape; a distance is linear in (x, x^2)."""
+
+    def identity(self, means: Tensor) -> Tensor:
+        return means.new_ones(self.shape(*means.shape))
+
+    def add(self, covariances: Tensor, reg_covar: float) -> Tensor:
+        return covariances + reg_covar
+
+    def roots(self, covariances: Tensor) -> Tensor:
+        if not (covariances > 0).all():
+            raise ValueError(ILL_DEFINED)
+        return covariances.rsqrt()
+
+    def roots_of_precisions(self, precisions: Tensor) -> Tensor:
+        return precisions.sqrt()
+
+    def check_precisions(self, precisions: Tensor, name: str) -> None:
+        if not (precisions > 0).all():
+            raise ValueError(f"'{name} precision' should be positive")
+
+    def precisions(self, roots: Tensor) -> Tensor:
+        return roots**2
+
+    def covariances(self, roots: Tensor) -> Tensor:
+        return roots**-2
+
+    def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
+        d = self.split(y.shape[1])
+        sums = resp @ y
+        return sums[:, :d], sums[:, d:]
+
+    @abstractmethod
+    def split(self, width: int) -> int:
+        """Return the number of features, from that of a projected row."""
+
+
+class Diag(_Variance):
+    """A variance a component and feature. Rows are projected to (x, x^2), (n, 2d)."""
+
+    def shape(self, K: int, d: int) -> tuple[int, ...]:
+        return (K, d)
+
+    def n_parameters(self, K: int, d: int) -> int:
+        return K * d
+
+    def row_elements(self, K: int, d: int) -> int:
+        return K + 2 * d
+
+    def split(self, width: int) -> int:
+        return width // 2
+
+    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        return torch.cat([x, x * x], dim=1)
+
+    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        precisions = roots**2
+        slopes = torch.cat([-2 * means * precisions, precisions], dim=1)
+        constant = (means**2 * precisions).sum(1, keepdim=True)
+        return torch.addmm(constant, slopes, y.T).clamp_(min=0)
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        means = first / nk[:, None]
+        return means, (second / nk[:, None] - means**2).clamp_(min=0)
+
+    def log_det(self, roots: Tensor, d: int) -> Tensor:
+        return roots.log().sum(1)
+
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        return noise / roots[k]
+
+
+class Spherical(_Variance):
+    """A variance a component. Rows are projected to (x, ||x||^2), (n, d + 1)."""
+
+    def shape(self, K: int, d: int) -> tuple[int, ...]:
+        return (K,)
+
+    def n_parameters(self, K: int, d: int) -> int:
+        return K
+
+    def row_elements(self, K: int, d: int) -> int:
+        return K + d
+
+    def split(self, width: int) -> int:
+        return width - 1
+
+    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        return torch.cat([x, (x * x).sum(1, keepdim=True)], dim=1)
+
+    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        precisions = (roots**2)[:, None]
+        slopes = torch.cat([-2 * means * precisions, precisions], dim=1)
+        constant = (means**2).sum(1, keepdim=True) * precisions
+        return torch.addmm(constant, slopes, y.T).clamp_(min=0)
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        means = first / nk[:, None]
+        squares = second.squeeze(1) / nk - (means**2).sum(1)
+        return means, squares.clamp_(min=0) / means.shape[1]
+
+    def log_det(self, roots: Tensor, d: int) -> Tensor:
+        return d * roots.log()
+
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        return noise / roots[k][:, None]
+
+
+COVARIANCES: dict[str, Covariance] = {
+    "full": Full(),
+    "tied": Tied(),
+    "diag": Diag(),
+    "spherical": Spherical(),
+}

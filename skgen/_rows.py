@@ -1,0 +1,55 @@
+"""Weighted rows, given out in chunks that are centred and wide.
+
+What sums over rows of any dtype takes them from here: minus a centre, so that
+nothing cancels far from zero, and in float64 where the device has it, a chunk at a
+time, so that no second copy of the data is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from skgen.tensors import wide_dtype
+
+# Numbers that a chunk's largest intermediate may hold. On a CPU it should stay in
+# the cache; elsewhere a launch should have enough to do.
+CPU_CHUNK, DEVICE_CHUNK = 2**18, 2**24
+
+
+def chunk_rows(device: torch.device, row_elements: int) -> int:
+    """Rows of a chunk whose intermediates hold ``row_elements`` numbers a row."""
+    elements = CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
+    return max(1, elements // row_elements)
+
+
+class CentredRows(NamedTuple):
+    """Rows (n, d) of positive weight (n,), and the centre (d,) they are seen from."""
+
+    x: Tensor
+    weight: Tensor  # mean one
+    centre: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor | None) -> CentredRows:
+        """Leave rows of weight zero out, and divide weights by their mean."""
+        wide = wide_dtype(x.device)
+        if weight is None:
+            weight = torch.ones((), dtype=wide, device=x.device).expand(len(x))
+        elif not weight.all():
+            x, weight = x[weight > 0], weight[weight > 0]
+        weight = weight.to(wide)
+        return cls(x, weight / weight.mean(), x.mean(0, dtype=wide))
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether weights differ."""
+        return bool((self.weight != self.weight[0]).any())
+
+    def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield centred rows and their weights."""
+        for x, weight in zip(self.x.split(size), self.weight.split(size)):
+            yield x.to(self.centre.dtype) - self.centre, weight

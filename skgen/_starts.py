@@ -1,0 +1,123 @@
+"""Where EM begins: responsibilities drawn as scikit-learn draws them, or given values.
+
+The random state is consumed in scikit-learn's order, so that the same seed gives the
+same start.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.utils import check_array
+from torch import Tensor
+
+from skgen._covariance import Covariance
+from skgen._rows import CentredRows
+from skgen.lloyd import assign, lloyd, variance_tolerance
+from skgen.tensors import to_array, to_tensor
+
+
+class Given(NamedTuple):
+    """What the user gives of a start."""
+
+    weights: Tensor | None  # (K,)
+    means: Tensor | None  # (K, d)
+    precisions: Tensor | None  # by covariance type
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to draw."""
+        return all(value is not None for value in self)
+
+
+def check_given(
+    weights: Any, means: Any, precisions: Any, kind: Covariance, name: str, like: Tensor
+) -> Given:
+    """Validate the start that a user gives, for means (K, d) ``like`` these."""
+    K, d = like.shape
+    given = Given(
+        _array(weights, (K,), "weights"),
+        _array(means, (K, d), "means"),
+        _array(precisions, kind.shape(K, d), f"{name} precision"),
+    )
+    if given.weights is not None:
+        _check_weights(given.weights)
+    if given.precisions is not None:
+        kind.check_precisions(given.precisions, name)
+    return Given(*(None if value is None else value.to(like) for value in given))
+
+
+def _array(value: Any, shape: tuple[int, ...], name: str) -> Tensor | None:
+    if value is None:
+        return None
+    array = check_array(
+        value, dtype=(np.float64, np.float32), ensure_2d=False, allow_nd=True
+    )
+    if array.shape != shape:
+        raise ValueError(
+            f"The parameter '{name}' should have the shape of {shape}, but got "
+            f"{array.shape}"
+        )
+    return to_tensor(array, torch.device("cpu"))
+
+
+def _check_weights(weights: Tensor) -> None:
+    low, high, total = (float(v) for v in (weights.min(), weights.max(), weights.sum()))
+    if low < 0 or high > 1:
+        # The two values stand the other way round in scikit-learn's message too.
+        raise ValueError(
+            "The parameter 'weights' should be in the range [0, 1], but got max value "
+            f"{low:.5f}, min value {high:.5f}"
+        )
+    if abs(1 - total) > (1e-6 if weights.dtype == torch.float32 else 1e-8):
+        raise ValueError(
+            "The parameter 'weights' should be normalized, but got sum(weights) = "
+            f"{total:.5f}"
+        )
+
+
+def draw_responsibilities(
+    rows: CentredRows, K: int, method: str, rng: np.random.RandomState
+) -> Tensor:
+    """Draw responsibilities (n, K) to begin with, in the dtype of the rows."""
+    n, x = len(rows.x), rows.x
+    weight = to_array(rows.weight) if rows.is_weighted else None
+    if method == "random":
+        resp = rng.uniform(size=(n, K)).astype(to_array(x[:1]).dtype, copy=False)
+        resp /= resp.sum(axis=1)[:, np.newaxis]
+        return to_tensor(resp, x.device)
+    drawn = x.new_zeros(n, K)
+    if method == "kmeans":
+        labels = _kmeans_labels(rows, K, weight, rng)
+        return drawn.scatter_(1, labels[:, None], 1)
+    if method == "k-means++":
+        _, picks = kmeans_plusplus(
+            to_array(x), K, sample_weight=weight, random_state=rng
+        )
+    else:
+        p = None if weight is None else weight / weight.sum()
+        picks = rng.choice(n, size=K, replace=False, p=p)
+    picked = torch.as_tensor(picks, device=x.device)
+    # A picked row counts once, whatever its weight.
+    drawn[picked, torch.arange(K)] = (1 / rows.weight[picked]).to(x)
+    return drawn
+
+
+def _kmeans_labels(
+    rows: CentredRows, K: int, weight: NDArray[Any] | None, rng: np.random.RandomState
+) -> Tensor:
+    if rows.x.device.type == "cpu":
+        kmeans = KMeans(n_clusters=K, n_init=1, random_state=rng)
+        labels = kmeans.fit(to_array(rows.x), sample_weight=weight).labels_
+        return torch.from_numpy(labels).long()
+    start, _ = kmeans_plusplus(
+        to_array(rows.x), K, sample_weight=weight, random_state=rng
+    )
+    centres = to_tensor(start, rows.x.device).to(rows.centre) - rows.centre
+    tol = variance_tolerance(rows, 1e-4)
+    run = lloyd(rows, centres, max_iter=300, tol=tol)
+    return assign(rows, run.state).labels

@@ -1,0 +1,123 @@
+"""EM for mixtures of Gaussians: the mathematics, on tensors.
+
+EM is coordinate ascent on ``E_q[log p(x, z)] + H(q)`` in (q, theta). The E-step makes
+the bound tight, ``q = p(z|x)``; the M-step raises it. Both are written for a chunk of
+rows, so that memory is a chunk's: (K, d, n) with full covariances, (K + d, n) with
+the others.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from skgen._covariance import Covariance
+from skgen._rows import CentredRows, chunk_rows
+from skgen.fixed_point import Iterate
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Mixture(NamedTuple):
+    """theta = (w, m, S); a root P has S^-1 = P P^T."""
+
+    weights: Tensor  # (K,)
+    means: Tensor  # (K, d)
+    covariances: Tensor  # shaped by the covariance type, as are roots
+    roots: Tensor
+
+
+class Moments(NamedTuple):
+    """Sums over weighted rows of log p(x), and under r_k of 1, x and x x^T."""
+
+    log_prob: Tensor  # ()
+    counts: Tensor  # (K,)
+    first: Tensor  # (K, d)
+    second: Tensor  # shaped by the covariance type
+
+    def add(self, other: Moments) -> Moments:
+        """Moments of the rows of both."""
+        return Moments(*(a + b for a, b in zip(self, other)))
+
+
+def e_step(
+    kind: Covariance, theta: Mixture, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log p(x) = log sum_k w_k N_k(x), r_k = w_k N_k(x) / p(x), and x projected."""
+    y = kind.project(x, theta.means, theta.roots)
+    log_det = kind.log_det(theta.roots, x.shape[1])
+    constant = theta.weights.log() + log_det - 0.5 * x.shape[1] * LOG_2PI
+    distances = kind.distances(y, theta.means, theta.roots)
+    joint = torch.add(constant[:, None], distances, alpha=-0.5)  # (K, n)
+    log_prob = joint.logsumexp(0)  # (n,)
+    return log_prob, (joint - log_prob).exp_(), y
+
+
+def m_step(
+    kind: Covariance, sums: Moments, theta: Mixture, reg_covar: float
+) -> Mixture:
+    """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
+    nk = sums.counts + 10 * torch.finfo(sums.counts.dtype).eps
+    means, covariances = kind.maximise(
+        nk, sums.first, sums.second, theta.means, theta.roots
+    )
+    covariances = kind.add(covariances, reg_covar)
+    return Mixture(nk / nk.sum(), means, covariances, kind.roots(covariances))
+
+
+def em_step(
+    kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
+) -> Iterate[Mixture]:
+    """Both steps in one pass, and the mean log-density of the rows under theta."""
+
+    def expected(x: Tensor, weight: Tensor) -> Moments:
+        log_prob, resp, y = e_step(kind, theta, x)
+        resp *= weight
+        return Moments(weight @ log_prob, resp.sum(1), *kind.moments(y, resp))
+
+    chunks = rows.chunks(_chunk(kind, theta))
+    sums = reduce(Moments.add, (expected(x, weight) for x, weight in chunks))
+    bound = float(sums.log_prob) / len(rows.x)
+    return Iterate(m_step(kind, sums, theta, reg_covar), bound)
+
+
+def _chunk(kind: Covariance, theta: Mixture) -> int:
+    return chunk_rows(theta.means.device, kind.row_elements(*theta.means.shape))
+
+
+def start_from(
+    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
+) -> Mixture:
+    """M-step from responsibilities (n, K): the means, then covariances about them."""
+    n, K = resp.shape
+    means = rows.centre.new_zeros(K, len(rows.centre))
+    theta = Mixture(means[:, 0], means, means, kind.identity(means))
+    size = _chunk(kind, theta)
+
+    def weighted(x: Tensor, weight: Tensor, r: Tensor) -> Moments:
+        r = r.T * weight
+        y = kind.project(x, theta.means, theta.roots)
+        return Moments(weight.sum(), r.sum(1), *kind.moments(y, r))
+
+    for reg in (1.0, reg_covar):
+        chunks = zip(rows.chunks(size), resp.split(size))
+        sums = reduce(Moments.add, (weighted(*chunk, r) for chunk, r in chunks))
+        found = m_step(kind, sums, theta, reg)
+        theta = theta._replace(means=found.means)
+    # As in scikit-learn, these weights need not sum to one.
+    return found._replace(weights=sums.counts / n)
+
+
+def start_from_picks(
+    kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
+) -> Mixture:
+    """Do to the covariances what scikit-learn does where only picked rows respond."""
+    covariances = kind.spread(rows, theta.means)
+    if covariances is None:
+        return theta
+    covariances = kind.add(covariances, reg_covar)
+    return theta._replace(covariances=covariances, roots=kind.roots(covariances))

@@ -1,0 +1,503 @@
+"""A mixture of Gaussians, fitted by EM; responsibilities are its latent code.
+
+``z ~ Categorical(w)``, ``x|z=k ~ N(m_k, S_k)``. The steps of EM are in `skgen.em`, what
+a covariance type decides is in `skgen._covariance`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skgen._covariance import COVARIANCES, Covariance
+from skgen._parameters import (
+    Rules,
+    array_like,
+    boolean,
+    integer,
+    none,
+    options,
+    random_state,
+    real,
+    verbosity,
+)
+from skgen._rows import CentredRows, chunk_rows
+from skgen._starts import Given, check_given, draw_responsibilities
+from skgen.base import FitCallbacks, GenerativeModel
+from skgen.em import Mixture, e_step, em_step, start_from, start_from_picks
+from skgen.fixed_point import FixedPoint, Iterate, iterate_fixed_point
+from skgen.tensors import to_array, wide_dtype
+
+
+class _Report:
+    """scikit-learn's messages on standard output."""
+
+    def __init__(self, verbose: int, interval: int) -> None:
+        self._verbose, self._interval = int(verbose), interval
+        self._began = self._last = perf_counter()
+
+    def begin(self, start: int) -> None:
+        if self._verbose:
+            print(f"Initialization {start}")
+        self._began = self._last = perf_counter()
+
+    def iteration(self, i: int, change: float) -> None:
+        if not self._verbose or i % self._interval:
+            return
+        now = perf_counter()
+        times = f"\t time lapse {now - self._last:.5f}s\t ll change {change:.5f}"
+        print(f"  Iteration {i}" + (times if self._verbose > 1 else ""))
+        self._last = now
+
+    def end(self, run: FixedPoint[Mixture]) -> None:
+        if not self._verbose:
+            return
+        lapse = perf_counter() - self._began
+        times = f" time lapse {lapse:.5f}s\t lower bound {run.bound:.5f}."
+        words = "converged" if run.converged else "did not converge"
+        print(f"Initialization {words}." + (times if self._verbose > 1 else ""))
+
+
+class GaussianMixtureEM(GenerativeModel):
+    """A mixture of Gaussians whose latent code is the responsibilities.
+
+    The model, the parameters and, from the same start, the results are those of
+    :class:`sklearn.mixture.GaussianMixture`; sample weights, a device, and the way
+    between rows and codes are new. The score is exact.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        A covariance matrix a component, one for all, a variance a component and
+        feature, or a variance a component.
+    tol : float, default=1e-3
+        EM stops when the mean log-density changes by less.
+    reg_covar : float, default=1e-6
+        Added to the variances, in squared units of the data. With 0, no iteration
+        lowers the likelihood.
+    max_iter : int, default=100
+        Most iterations of EM; 0 keeps the start.
+    n_init : int, default=1
+        Number of starts, of which the best result is kept.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
+            default="kmeans"
+        Where EM starts: from clusters, from rows picked far apart, from random
+        responsibilities, or from random rows.
+    weights_init : array-like of shape (n_components,), default=None
+        Weights to start from.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Means to start from.
+    precisions_init : array-like, default=None
+        Precisions to start from, shaped as ``precisions_``.
+    random_state : int, RandomState instance or None, default=None
+        Source of the starts.
+    warm_start : bool, default=False
+        Whether to go on from the last fit, where there is one.
+    verbose : int, default=0
+        1 prints the iterations, 2 also their times and changes.
+    verbose_interval : int, default=10
+        Iterations between two messages.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Prior probability of each component.
+    means_ : ndarray of shape (n_components, n_features)
+        Mean of each component.
+    covariances_ : ndarray
+        Covariances, of shape (n_components, n_features, n_features) when full,
+        (n_features, n_features) when tied, (n_components, n_features) when diag,
+        (n_components,) when spherical.
+    precisions_ : ndarray
+        Their inverses, in the same shape.
+    precisions_cholesky_ : ndarray
+        Cholesky factors of the inverses, in the same shape.
+    converged_ : bool
+        Whether the best start met ``tol``.
+    n_iter_ : int
+        Iterations of the best start.
+    lower_bound_ : float
+        Mean log-density of the training rows before the last M-step.
+    lower_bounds_ : list of float
+        The same, for each iteration.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+
+    See Also
+    --------
+    GaussianDensity : One Gaussian, in closed form.
+    KMeansAutoencoder : Hard codes.
+    sklearn.mixture.GaussianMixture : The same model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import GaussianMixtureEM
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(100, 2) - 4, rng.randn(300, 2) + 4])
+    >>> model = GaussianMixtureEM(2, random_state=0).fit(X)
+    >>> np.sort(model.weights_).round(2)
+    array([0.25, 0.75])
+    >>> model.transform(X[:1]).round(3).max()
+    1.0
+    >>> model.sample(5, random_state=0).shape
+    (5, 2)
+    """
+
+    _parameters: ClassVar[Rules] = {
+        **GenerativeModel._parameters,
+        "n_components": integer(1),
+        "covariance_type": options(*COVARIANCES),
+        "tol": real(0),
+        "reg_covar": real(0),
+        "max_iter": integer(0),
+        "n_init": integer(1),
+        "init_params": options("kmeans", "k-means++", "random", "random_from_data"),
+        "weights_init": (array_like(), none),
+        "means_init": (array_like(), none),
+        "precisions_init": (array_like(), none),
+        "random_state": random_state,
+        "warm_start": boolean,
+        "verbose": verbosity,
+        "verbose_interval": integer(1),
+    }
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        device: str = "cpu",
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.device = device
+
+    # Fitting.
+
+    def _fit(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> None:
+        rows = CentredRows.of(x, weight)
+        given = self._check_start(rows)
+        is_warm = self._is_warm
+        best = None
+        for i in range(1 if is_warm else self.n_init):
+            report = _Report(self.verbose, self.verbose_interval)
+            report.begin(i)
+            start = self._last(rows) if is_warm else self._start(rows, given, rng)
+            run = self._iterate(rows, start, report, callbacks)
+            # Without iterations there is no bound to compare: the last start stays.
+            if best is None or run.bound > best.bound or self.max_iter == 0:
+                best = run
+            if run.stopped:
+                break
+        assert best is not None
+        self._warn_unless_converged(best)
+        for name, value in self._attributes(rows, best).items():
+            setattr(self, name, value)
+
+    def _check_start(self, rows: CentredRows) -> Given:
+        """Validate what the user gives of a start."""
+        n, K = len(rows.x), self.n_components
+        if n < K:
+            raise ValueError(
+                "Expected n_samples >= n_components but got "
+                f"n_components = {K}, n_samples = {n}"
+            )
+        return check_given(
+            self.weights_init,
+            self.means_init,
+            self.precisions_init,
+            kind=self._kind,
+            name=self.covariance_type,
+            like=rows.centre.expand(K, -1),
+        )
+
+    def _start(
+        self, rows: CentredRows, given: Given, rng: np.random.RandomState
+    ) -> Iterate[Mixture]:
+        """Draw a start, and put what the user gives in its place."""
+        found: Any = (None,) * 4
+        if not given.is_complete:
+            resp = draw_responsibilities(rows, self.n_components, self.init_params, rng)
+            found = start_from(self._kind, rows, resp, self.reg_covar)
+            if self.init_params in ("k-means++", "random_from_data"):
+                found = start_from_picks(self._kind, rows, found, self.reg_covar)
+        weights, means, covariances, roots = found
+        if given.weights is not None:
+            weights = given.weights
+        if given.means is not None:
+            means = given.means - rows.centre
+        if given.precisions is not None:
+            roots = self._kind.roots_of_precisions(given.precisions)
+            covariances = self._kind.covariances(roots)
+        return Iterate(Mixture(weights, means, covariances, roots), -math.inf)
+
+    @property
+    def _is_warm(self) -> bool:
+        return self.warm_start and hasattr(self, "converged_")
+
+    def _last(self, rows: CentredRows) -> Iterate[Mixture]:
+        """Return where the last fit ended."""
+        return Iterate(self._mixture(rows.centre), self.lower_bound_)
+
+    def _iterate(
+        self,
+        rows: CentredRows,
+        start: Iterate[Mixture],
+        report: _Report,
+        callbacks: FitCallbacks,
+    ) -> FixedPoint[Mixture]:
+        """Run EM from a start."""
+        bounds: list[float] = []
+
+        def on_end(
+            i: int, previous: Iterate[Mixture], present: Iterate[Mixture]
+        ) -> bool:
+            bounds.append(present.bound)
+            report.iteration(i, present.bound - previous.bound)
+            so_far = FixedPoint(present.state, bounds, False, False)
+            return callbacks.end(lambda: self._attributes(rows, so_far))
+
+        run = iterate_fixed_point(
+            lambda theta: em_step(self._kind, rows, theta, self.reg_covar),
+            start,
+            max_iter=self.max_iter,
+            settled=lambda old, new: abs(new.bound - old.bound) < self.tol,
+            on_begin=callbacks.begin,
+            on_end=on_end,
+        )
+        if self.max_iter:
+            report.end(run)
+        return run
+
+    def _warn_unless_converged(self, run: FixedPoint[Mixture]) -> None:
+        if run.converged or run.stopped or self.max_iter == 0:
+            return
+        warnings.warn(
+            "Best performing initialization did not converge. Try different init "
+            "parameters, or increase max_iter, tol, or check for degenerate data.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def _attributes(
+        self, rows: CentredRows, run: FixedPoint[Mixture]
+    ) -> dict[str, Any]:
+        """Return the fitted attributes, in the dtype of the data."""
+        theta = run.state
+        arrays = {
+            "weights_": theta.weights,
+            "means_": theta.means + rows.centre,
+            "covariances_": theta.covariances,
+            "precisions_": self._kind.precisions(theta.roots),
+            "precisions_cholesky_": theta.roots,
+        }
+        return {
+            **{name: to_array(t).astype(self._dtype) for name, t in arrays.items()},
+            "converged_": run.converged,
+            "n_iter_": len(run.bounds),
+            "lower_bound_": run.bound,
+            "lower_bounds_": list(run.bounds),
+        }
+
+    def fit_predict(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Fit, and predict the component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the most probable component.
+        """
+        return self.fit(X, y, sample_weight=sample_weight).predict(X)
+
+    # Evaluating.
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the component.
+        """
+        return self._evaluate(lambda x: self._encode(x).argmax(1), X)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Evaluate the responsibilities, as ``transform`` does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        resp : ndarray of shape (n_samples, n_components)
+            Probability of each component given the row.
+        """
+        return self._evaluate(self._encode, X)
+
+    def aic(self, X: ArrayLike) -> float:
+        """Akaike's information criterion.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        aic : float
+            The lower the better.
+        """
+        log_prob = self.score_samples(X)
+        return 2 * self._n_parameters() - 2 * float(log_prob.sum(dtype=np.float64))
+
+    def bic(self, X: ArrayLike) -> float:
+        """Bayesian information criterion.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        bic : float
+            The lower the better.
+        """
+        log_prob = self.score_samples(X)
+        penalty = self._n_parameters() * math.log(len(log_prob))
+        return penalty - 2 * float(log_prob.sum(dtype=np.float64))
+
+    def _n_parameters(self) -> int:
+        """Free parameters of the model."""
+        K, d = self.means_.shape
+        return self._kind.n_parameters(K, d) + K * d + K - 1
+
+    @property
+    def _kind(self) -> Covariance:
+        return COVARIANCES[self.covariance_type]
+
+    def _mixture(self, centre: Tensor) -> Mixture:
+        """Build the fitted mixture, seen from a centre, in its dtype and device."""
+        arrays = (self.weights_, self.means_, self.covariances_)
+        parts = (*arrays, self.precisions_cholesky_)
+        theta = Mixture(*(torch.as_tensor(part).to(centre) for part in parts))
+        return theta._replace(means=theta.means - centre)
+
+    def _e_step(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-density (n,) and responsibilities (K, n) of rows, computed wide."""
+        centre = self._centre(x.device)
+        x = x.to(centre.dtype) - centre
+        log_prob, resp, _ = e_step(self._kind, self._mixture(centre), x)
+        return log_prob, resp
+
+    def _centre(self, device: torch.device) -> Tensor:
+        centre = torch.as_tensor(self.means_.mean(axis=0, dtype=np.float64))
+        return centre.to(device, wide_dtype(device))
+
+    def _encode(self, x: Tensor) -> Tensor:
+        return self._e_step(x)[1].T
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        return self._e_step(x)[0]
+
+    def _decode(self, code: Tensor) -> Tensor:
+        return code @ torch.as_tensor(self.means_).to(code)
+
+    def _draw(self, n_samples: int, noise: bool, generator: torch.Generator) -> Tensor:
+        centre = self._centre(generator.device)
+        theta = self._mixture(torch.zeros_like(centre))
+        k = self._draw_components(theta.weights, n_samples, generator)
+        if not noise:
+            return theta.means[k]
+        white = torch.randn(
+            n_samples,
+            len(centre),
+            generator=generator,
+            device=centre.device,
+            dtype=centre.dtype,
+        )
+        return theta.means[k] + self._kind.colour(white, k, theta.roots)
+
+    def _draw_components(
+        self, weights: Tensor, n_samples: int, generator: torch.Generator
+    ) -> Tensor:
+        """Draw components (n,)."""
+        return weights.multinomial(n_samples, replacement=True, generator=generator)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.weights_)
+
+    @property
+    def _n_tasks(self) -> int | None:
+        return self.max_iter * (1 if self._is_warm else self.n_init)
+
+    @property
+    def _chunk_rows(self) -> int:
+        device = torch.device(self.device_)
+        return chunk_rows(device, self._kind.row_elements(*self.means_.shape))
