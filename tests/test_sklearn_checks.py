@@ -69,10 +69,10 @@ def test_docstring_names_every_fitted_attribute(estimator):
 @pytest.mark.parametrize("estimator", [e for e in CHECKED if is_sparse(e)], ids=name_of)
 def test_sparse_codes_refuse_data_frames(estimator, container):
     model = clone(estimator).fit(features())
-    with pytest.raises(ValueError, match="does not support sparse data"):
+    with pytest.raises(ValueError, match="outputs a scipy sparse matrix"):
         model.set_output(transform=container).transform(features())
     with (
         sklearn.config_context(transform_output=container),
-        pytest.raises(ValueError, match="does not support sparse data"),
+        pytest.raises(ValueError, match="outputs a scipy sparse matrix"),
     ):
         clone(estimator).fit_transform(features())
