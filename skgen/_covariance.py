@@ -173,9 +173,8 @@ class Full(_Matrix):
         return (y * y).sum(1)
 
     def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
-        root = resp.sqrt()
-        z = y * root[:, None]
-        return (z @ root[:, :, None]).squeeze(2), z @ z.mT
+        z = y * resp[:, None]
+        return z.sum(2), z @ y.mT
 
     def maximise(
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor

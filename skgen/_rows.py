@@ -8,7 +8,7 @@ time, so that no second copy of the data is made.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from skgen.tensors import wide_dtype
 
 # Numbers that a chunk's largest intermediate may hold. On a CPU it should stay in
 # the cache; elsewhere a launch should have enough to do.
-CPU_CHUNK, DEVICE_CHUNK = 2**18, 2**24
+CPU_CHUNK, DEVICE_CHUNK = 3 * 2**16, 2**24
 
 
 def chunk_rows(device: torch.device, row_elements: int) -> int:
@@ -27,22 +27,26 @@ def chunk_rows(device: torch.device, row_elements: int) -> int:
 
 
 class CentredRows(NamedTuple):
-    """Rows (n, d) of positive weight (n,), and the centre (d,) they are seen from."""
+    """Rows (n, d), their weights (n,), and the centre (d,) they are seen from."""
 
     x: Tensor
-    weight: Tensor  # mean one
+    weight: Tensor
     centre: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, weight: Tensor | None) -> CentredRows:
-        """Leave rows of weight zero out, and divide weights by their mean."""
+    def of(cls, x: Tensor, weight: Tensor | None) -> Self:
+        """See rows from their mean; without weights, each counts one."""
         wide = wide_dtype(x.device)
         if weight is None:
             weight = torch.ones((), dtype=wide, device=x.device).expand(len(x))
-        elif not weight.all():
+        return cls(x, weight.to(wide), x.mean(0, dtype=wide))
+
+    def proper(self) -> Self:
+        """Leave rows of weight zero out, and divide weights by their mean."""
+        x, weight, centre = self
+        if not weight.all():
             x, weight = x[weight > 0], weight[weight > 0]
-        weight = weight.to(wide)
-        return cls(x, weight / weight.mean(), x.mean(0, dtype=wide))
+        return type(self)(x, weight / weight.mean(), centre)
 
     @property
     def is_weighted(self) -> bool:

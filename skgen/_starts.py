@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skgen._covariance import Covariance
 from skgen._rows import CentredRows
-from skgen.lloyd import assign, lloyd, variance_tolerance
+from skgen.lloyd import assign, restarted_lloyd
 from skgen.tensors import to_array, to_tensor
 
 
@@ -114,10 +114,7 @@ def _kmeans_labels(
         kmeans = KMeans(n_clusters=K, n_init=1, random_state=rng)
         labels = kmeans.fit(to_array(rows.x), sample_weight=weight).labels_
         return torch.from_numpy(labels).long()
-    start, _ = kmeans_plusplus(
-        to_array(rows.x), K, sample_weight=weight, random_state=rng
-    )
-    centres = to_tensor(start, rows.x.device).to(rows.centre) - rows.centre
-    tol = variance_tolerance(rows, 1e-4)
-    run = lloyd(rows, centres, max_iter=300, tol=tol)
-    return assign(rows, run.state).labels
+    centres = restarted_lloyd(
+        rows, K, init="k-means++", n_init=1, max_iter=300, tol=1e-4, rng=rng
+    ).state
+    return assign(rows, centres).labels

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 from functools import reduce
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skgen._covariance import Covariance
 from skgen._rows import CentredRows, chunk_rows
 from skgen.fixed_point import Iterate
+from skgen.tensors import wide_dtype
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -121,3 +123,51 @@ def start_from_picks(
         return theta
     covariances = kind.add(covariances, reg_covar)
     return theta._replace(covariances=covariances, roots=kind.roots(covariances))
+
+
+class FittedMixture(NamedTuple):
+    """A mixture that is evaluated: rows of any dtype, seen from a centre and wide."""
+
+    kind: Covariance
+    theta: Mixture
+    centre: Tensor  # (d,)
+
+    @classmethod
+    def of(cls, kind: Covariance, *parts: ArrayLike, device: torch.device) -> Self:
+        """Take weights, means, covariances and roots as fitted arrays."""
+        wide = wide_dtype(device)
+        theta = Mixture(*(torch.tensor(part, dtype=wide).to(device) for part in parts))
+        centre = theta.means.mean(0)
+        return cls(kind, theta._replace(means=theta.means - centre), centre)
+
+    def e_step(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-density (n,) and responsibilities (K, n)."""
+        x = x.to(self.centre.dtype) - self.centre
+        log_prob, resp, _ = e_step(self.kind, self.theta, x)
+        return log_prob, resp
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Responsibilities (n, K)."""
+        return self.e_step(x)[1].T
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Sum of the means, weighted by a code (n, K)."""
+        return self.centre + code.to(self.centre.dtype) @ self.theta.means
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density (n,)."""
+        return self.e_step(x)[0]
+
+    def draw_components(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw components (n,)."""
+        weights = self.theta.weights
+        return weights.multinomial(n, replacement=True, generator=generator)
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw rows (n, d), or the means of their components."""
+        k = self.draw_components(n, generator)
+        x = self.centre + self.theta.means[k]
+        if not noise:
+            return x
+        white = torch.empty_like(x).normal_(generator=generator)
+        return x + self.kind.colour(white, k, self.theta.roots)

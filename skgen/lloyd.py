@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from sklearn.cluster import kmeans_plusplus
+from sklearn.utils import check_array
 from torch import Tensor
 
 from skgen._covariance import squared_distances
 from skgen._rows import CentredRows, chunk_rows
 from skgen.fixed_point import FixedPoint, Iterate, iterate_fixed_point
+from skgen.tensors import to_array, to_tensor
 
 
 class Assignment(NamedTuple):
@@ -91,3 +95,53 @@ def variance_tolerance(rows: CentredRows, tol: float) -> float:
     chunks = rows.chunks(chunk_rows(rows.x.device, d))
     total = sum(float((w @ (x - mean) ** 2).mean()) for x, w in chunks)
     return tol * total / n
+
+
+def restarted_lloyd(
+    rows: CentredRows,
+    K: int,
+    *,
+    init: Any,
+    n_init: int | str,
+    max_iter: int,
+    tol: float,
+    rng: np.random.RandomState,
+) -> FixedPoint[Tensor]:
+    """Run Lloyd's algorithm from several starts, and keep the tightest clusters.
+
+    The parameters are those of `sklearn.cluster.KMeans`, and draw the same starts.
+    """
+    if len(rows.x) < K:
+        raise ValueError(f"n_samples={len(rows.x)} should be >= n_clusters={K}.")
+    if n_init == "auto":
+        n_init = 10 if callable(init) or _is(init, "random") else 1
+    tol = variance_tolerance(rows, tol)
+    runs = []
+    for _ in range(int(n_init) if isinstance(init, str) or callable(init) else 1):
+        centres = _start(rows, K, init, rng) - rows.centre
+        run = lloyd(rows, centres, max_iter=max_iter, tol=tol)
+        runs.append((float(assign(rows, run.state).inertia(rows.weight)), run))
+    return min(runs, key=lambda pair: pair[0])[1]
+
+
+def _is(init: Any, name: str) -> bool:
+    return isinstance(init, str) and init == name
+
+
+def _start(rows: CentredRows, K: int, init: Any, rng: np.random.RandomState) -> Tensor:
+    """Draw centres, or take those given, (K, d)."""
+    X, weight = to_array(rows.x), to_array(rows.weight)
+    if _is(init, "k-means++"):
+        start, _ = kmeans_plusplus(X, K, sample_weight=weight, random_state=rng)
+    elif isinstance(init, str):
+        p = weight / weight.sum()
+        start = X[rng.choice(len(X), size=K, replace=False, p=p)]
+    else:
+        start = init(X, K, random_state=rng) if callable(init) else init
+    start = check_array(start, dtype=np.float64, input_name="init")
+    if start.shape != (K, X.shape[1]):
+        raise ValueError(
+            f"The shape of the initial centers {start.shape} does not match "
+            f"(n_clusters, n_features) = {(K, X.shape[1])}."
+        )
+    return to_tensor(start, rows.x.device).to(rows.centre)

@@ -1,0 +1,452 @@
+"""K-means as an autoencoder and as a generative model.
+
+Encode a row as the nearest of K centres, decode a code as its centre. As a model,
+``z ~ Categorical(p)``, ``x|z=k ~ N(c_k, s2 I)``: an isotropic mixture on the codebook.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from skgen._covariance import COVARIANCES, squared_distances
+from skgen._parameters import (
+    Rules,
+    array_like,
+    boolean,
+    factory,
+    integer,
+    options,
+    random_state,
+    real,
+    verbosity,
+)
+from skgen._rows import CentredRows, chunk_rows
+from skgen.base import FitCallbacks, GenerativeModel
+from skgen.em import FittedMixture
+from skgen.lloyd import assign, restarted_lloyd, variance_tolerance
+from skgen.tensors import to_array, to_tensor
+
+NO_SPREAD = (
+    "The rows lie on the centres, so that the variance around them is 0 and the "
+    "density is not defined with reg_covar=0. Lower n_clusters or increase reg_covar."
+)
+
+
+class Codebook(NamedTuple):
+    """The isotropic mixture on the centres, and how a centre is written as a code."""
+
+    density: FittedMixture
+    is_ordinal: bool
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """Index of the nearest centre (n,)."""
+        x = x.to(self.density.centre.dtype) - self.density.centre
+        return squared_distances(self.density.theta.means, x).argmin(0)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """One-hot rows (n, K), or indices (n, 1)."""
+        k = self.nearest(x)[:, None]
+        K = len(self.density.theta.means)
+        return k if self.is_ordinal else x.new_zeros(len(x), K).scatter_(1, k, 1)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Centres (n, d), or what lies between them for a soft code."""
+        if not self.is_ordinal:
+            return self.density.decode(code)
+        return self.density.centre + self.density.theta.means[code[:, 0].long()]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density log sum_k p_k N(x; c_k, s2 I), (n,)."""
+        return self.density.log_prob(x)
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw rows (n, d), or centres."""
+        return self.density.draw(n, noise, generator)
+
+
+class KMeansAutoencoder(GenerativeModel):
+    """K-means whose latent code says which centre is nearest.
+
+    On a CPU the centres are those of :class:`sklearn.cluster.KMeans`, elsewhere of
+    Lloyd's algorithm in torch, which equals it from the same start. The score is the
+    exact log-density of the mixture ``sum_k p_k N(c_k, s2 I)``.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of centres.
+    init : {"k-means++", "random"}, callable or array-like of shape \
+            (n_clusters, n_features), default="k-means++"
+        Where the centres start.
+    n_init : "auto" or int, default="auto"
+        Number of starts, of which the best result is kept. "auto" is 1 for k-means++
+        and given centres, 10 otherwise.
+    max_iter : int, default=300
+        Most iterations of a start.
+    tol : float, default=1e-4
+        The centres are settled when they move by less than this, squared, relative
+        to the variance of the rows.
+    verbose : int, default=0
+        Whether scikit-learn prints the iterations.
+    random_state : int, RandomState instance or None, default=None
+        Source of the starts.
+    copy_x : bool, default=True
+        Whether scikit-learn centres a copy; else the rows themselves, and back.
+    algorithm : {"lloyd", "elkan"}, default="lloyd"
+        Which of scikit-learn's algorithms runs on a CPU.
+    encode : {"onehot-dense", "onehot", "ordinal"}, default="onehot-dense"
+        Latent code: one-hot rows as an array or as a sparse matrix, or the index of
+        the centre in one column.
+    prior : {"empirical", "uniform"}, default="empirical"
+        Probability of the centres in the density: their shares of the rows, or equal.
+    reg_covar : float, default=1e-6
+        Added to the variance of the density, in squared units of the data.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        The codebook.
+    labels_ : ndarray of shape (n_samples,)
+        Index of the nearest centre of each training row, of the last batch after
+        ``partial_fit``.
+    inertia_ : float
+        Sum of squared distances of the training rows to their centres, weighted; of
+        all batches, each at its time, after ``partial_fit``.
+    n_iter_ : int
+        Iterations of the best start, or calls of ``partial_fit``.
+    weights_ : ndarray of shape (n_clusters,)
+        The prior.
+    variance_ : float
+        Variance of a feature around its centre in the density.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+
+    See Also
+    --------
+    GaussianMixtureEM : Soft codes, and covariances.
+    sklearn.cluster.KMeans : The same centres, without a density.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import KMeansAutoencoder
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]], float)
+    >>> model = KMeansAutoencoder(n_clusters=2, random_state=0).fit(X)
+    >>> model.transform([[0, 0], [12, 3]]).sum(axis=0)
+    array([1., 1.])
+    >>> model.reconstruct([[0, 0], [12, 3]])
+    array([[ 1.,  2.],
+           [10.,  2.]])
+    >>> round(model.score(X), 2)
+    -3.82
+    """
+
+    _parameters: ClassVar[Rules] = {
+        **GenerativeModel._parameters,
+        "n_clusters": integer(1),
+        "init": (options("k-means++", "random"), factory, array_like()),
+        "n_init": (options("auto"), integer(1)),
+        "max_iter": integer(1),
+        "tol": real(0),
+        "verbose": verbosity,
+        "random_state": random_state,
+        "copy_x": boolean,
+        "algorithm": options("lloyd", "elkan"),
+        "encode": options("onehot-dense", "onehot", "ordinal"),
+        "prior": options("empirical", "uniform"),
+        "reg_covar": real(0),
+    }
+    _task_name: ClassVar[str] = "fit"
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means++",
+        n_init: int | str = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+        copy_x: bool = True,
+        algorithm: str = "lloyd",
+        encode: str = "onehot-dense",
+        prior: str = "empirical",
+        reg_covar: float = 1e-6,
+        device: str = "cpu",
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.encode = encode
+        self.prior = prior
+        self.reg_covar = reg_covar
+        self.device = device
+
+    # Fitting.
+
+    def _fit(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> None:
+        rows = CentredRows.of(x, weight)
+        find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
+        callbacks.begin()
+        centres, self.n_iter_ = find(rows.proper(), rng)
+        self._reset_counts()
+        self._set_attributes(rows, centres)
+        callbacks.end(lambda: {k: v for k, v in vars(self).items() if k[-1] == "_"})
+
+    def _find_on_cpu(
+        self, rows: CentredRows, rng: np.random.RandomState
+    ) -> tuple[NDArray[Any], int]:
+        """Find centres by scikit-learn."""
+        X = to_array(rows.x)
+        weight = to_array(rows.weight) if rows.is_weighted else None
+        tol = self.tol
+        if weight is not None and tol:
+            # scikit-learn relates tol to the variance of rows without their weights.
+            tol = variance_tolerance(rows, tol) / np.var(X, axis=0).mean()
+        kmeans = KMeans(
+            self.n_clusters,
+            init=self.init,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=tol,
+            verbose=self.verbose,
+            random_state=rng,
+            copy_x=self.copy_x,
+            algorithm=self.algorithm,
+        )
+        kmeans.fit(X, sample_weight=weight)
+        return kmeans.cluster_centers_, kmeans.n_iter_
+
+    def _find_on_device(
+        self, rows: CentredRows, rng: np.random.RandomState
+    ) -> tuple[NDArray[Any], int]:
+        """Find centres by Lloyd's algorithm in torch."""
+        run = restarted_lloyd(
+            rows,
+            self.n_clusters,
+            init=self.init,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            rng=rng,
+        )
+        return to_array(run.state + rows.centre), len(run.bounds)
+
+    def _reset_counts(self) -> None:
+        """Forget all rows."""
+        self._batches: MiniBatchKMeans | None = None
+        self._counts = np.zeros(self.n_clusters)
+        self.inertia_ = 0.0
+
+    def _set_attributes(self, rows: CentredRows, centres: NDArray[Any]) -> None:
+        """Assign rows to the centres, count them in, and set what follows."""
+        seen = to_tensor(centres, rows.x.device).to(rows.centre) - rows.centre
+        found = assign(rows, seen)
+        used = rows.weight.new_zeros(len(centres))
+        used.index_add_(0, found.labels, rows.weight)
+        self.cluster_centers_ = centres.astype(self._dtype, copy=False)
+        self.labels_ = to_array(found.labels)
+        self.inertia_ += float(found.inertia(rows.weight))
+        self._counts = self._counts + to_array(used)
+        total = self._counts.sum()
+        share = self._counts / total
+        prior = (
+            share if self.prior == "empirical" else np.full_like(share, 1 / len(share))
+        )
+        self.weights_ = prior.astype(self._dtype)
+        self.variance_ = self.inertia_ / (total * centres.shape[1]) + self.reg_covar
+        if not self.variance_ > 0:
+            raise ValueError(NO_SPREAD)
+
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Move the centres by one mini-batch.
+
+        The prior and the variance are running statistics: a batch counts into them
+        with the centres that it has met. After ``fit``, the centres go on from there.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Further rows; at least ``n_clusters`` in the first batch.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, on one scale over all calls.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        first = not hasattr(self, "cluster_centers_")
+        _, x, weight = self._prepare(X, sample_weight, reset=first)
+        if first:
+            self._reset_counts()
+            self.n_iter_ = 0
+        if self._batches is None:
+            self._batches = self._start_batches(first)
+        rows = CentredRows.of(x, weight)
+        kept = rows.weight > 0
+        # Cast: a centre is a mean over batches, of either dtype.
+        batch, weights = (
+            to_array(rows.x[kept].double().cpu()),
+            to_array(rows.weight[kept]),
+        )
+        self._batches.partial_fit(batch, sample_weight=weights)
+        self.n_iter_ += 1
+        self._set_attributes(rows, self._batches.cluster_centers_)
+        return self
+
+    def _start_batches(self, first: bool) -> MiniBatchKMeans:
+        """Make mini-batch K-means that starts anew, or where ``fit`` has ended."""
+        if first:
+            return MiniBatchKMeans(
+                self.n_clusters,
+                init=self.init,
+                n_init=self.n_init,
+                verbose=self.verbose,
+                random_state=self.random_state,
+            )
+        centres = self.cluster_centers_.astype(np.float64)
+        batches = MiniBatchKMeans(
+            len(centres),
+            init=centres,
+            n_init=1,
+            verbose=self.verbose,
+            random_state=self.random_state,
+            reassignment_ratio=0,
+        )
+        # The centres themselves, weighted, stand for the rows that fit has seen.
+        batches.partial_fit(centres, sample_weight=self._counts)
+        return batches.set_params(reassignment_ratio=0.01)
+
+    def fit_predict(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Fit, and give the nearest centre of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the nearest centre.
+        """
+        return self.fit(X, y, sample_weight=sample_weight).labels_
+
+    # Evaluating.
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Find the nearest centre of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the nearest centre.
+        """
+        return self._apply(lambda model, x: model.nearest(x), X)
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        code : ndarray or csr_matrix of shape (n_samples, n_clusters), or ndarray of \
+                shape (n_samples, 1)
+            Latent code: one-hot in the dtype of ``X``, or integers.
+        """
+        if self.encode != "onehot":
+            return self._apply(lambda model, x: model.encode(x), X)
+        check_is_fitted(self)
+        X = self._validate_rows(X, reset=False)
+        k = self._map(lambda model, x: model.nearest(x), X)
+        n, K = len(k), len(self.cluster_centers_)
+        ones = np.ones(n, dtype=X.dtype)
+        return scipy.sparse.csr_matrix((ones, k, np.arange(n + 1)), shape=(n, K))
+
+    def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
+        K = len(self.cluster_centers_)
+        if self.encode == "ordinal":
+            bad = (code < 0) | (code >= K) | (code != np.floor(code))
+            if bad.any():
+                raise ValueError(
+                    f"The code {code[bad][0]:g} names no centre: ordinal codes are "
+                    f"the integers 0 to {K - 1}. Pass what transform returns."
+                )
+        return code
+
+    def _model(self, dtype: torch.dtype) -> Codebook:
+        root = np.full(len(self.weights_), self.variance_**-0.5)
+        density = FittedMixture.of(
+            COVARIANCES["spherical"],
+            self.weights_,
+            self.cluster_centers_,
+            root**-2,
+            root,
+            device=torch.device(self.device_),
+        )
+        return Codebook(density, self.encode == "ordinal")
+
+    @property
+    def _n_features_out(self) -> int:
+        return 1 if self.encode == "ordinal" else len(self.cluster_centers_)
+
+    @property
+    def _n_tasks(self) -> int | None:
+        return 1
+
+    @property
+    def _chunk_rows(self) -> int:
+        return chunk_rows(torch.device(self.device_), sum(self.cluster_centers_.shape))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self.encode == "ordinal":
+            tags.transformer_tags.preserves_dtype = []
+        return tags
