@@ -5,17 +5,19 @@ pickling live here; no mathematics does. The way of X has no way back:
 
 ``fit``: validate -> tensor on the device -> ``_fit`` -> fitted attributes;
 ``transform``, ``inverse_transform``, ``score_samples``: validate -> chunks ->
-tensor -> one tensor function of the model -> array; ``sample``: draw -> array.
+tensor -> one function of the fitted model -> array; ``sample``: draw -> array.
 
-A model states its parameter rules and gives ``_fit``, ``_encode``, ``_decode``,
-``_log_prob`` and ``_draw``, all on tensors.
+An estimator states its parameter rules, and gives ``_fit`` and ``_model``: the
+fitted model on a device and in a dtype, with ``encode``, ``decode``, ``log_prob``
+and ``draw`` on tensors.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from types import SimpleNamespace
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import scipy.sparse
@@ -41,6 +43,7 @@ from skgen.tensors import (
     resolve_device,
     to_array,
     to_tensor,
+    wide_dtype,
 )
 
 FLOATS = (np.float64, np.float32)
@@ -76,6 +79,22 @@ class FitCallbacks:
         )
 
 
+class FittedModel(Protocol):
+    """What evaluation asks of a fitted model, on tensors."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(n, d) rows -> (n, k) latent code."""
+
+    def decode(self, code: Tensor) -> Tensor:
+        """(n, k) latent code -> (n, d) decoded mean."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """(n, d) rows -> (n,) log p(x) in nats."""
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw (n, d) rows in random order."""
+
+
 class GenerativeModel(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
@@ -100,21 +119,14 @@ class GenerativeModel(
     ) -> None:
         """Learn from rows (n, d) and weights (n,), and set the fitted attributes."""
 
-    @abstractmethod
-    def _encode(self, x: Tensor) -> Tensor:
-        """(n, d) rows -> (n, k) latent code."""
-
-    @abstractmethod
-    def _decode(self, code: Tensor) -> Tensor:
-        """(n, k) latent code -> (n, d) decoded mean."""
-
-    @abstractmethod
-    def _log_prob(self, x: Tensor) -> Tensor:
-        """(n, d) rows -> (n,) log p(x) in nats."""
-
-    @abstractmethod
-    def _draw(self, n_samples: int, noise: bool, generator: torch.Generator) -> Tensor:
-        """Draw (n_samples, d) rows in random order."""
+    def _model(self, dtype: torch.dtype) -> FittedModel:
+        """Return the fitted model, on ``device_`` and in a dtype."""
+        return SimpleNamespace(
+            encode=self._encode,
+            decode=self._decode,
+            log_prob=self._log_prob,
+            draw=self._draw,
+        )
 
     @property
     @abstractmethod
@@ -212,7 +224,7 @@ class GenerativeModel(
         code : ndarray of shape (n_samples, n_latent)
             Latent code, in the dtype of ``X``.
         """
-        return self._evaluate(self._encode, X)
+        return self._apply(lambda model, x: model.encode(x), X)
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
         """Decode latent codes.
@@ -239,7 +251,8 @@ class GenerativeModel(
             )
         if scipy.sparse.issparse(code):
             code = code.toarray()
-        return self._map_chunks(self._decode, self._check_code(code))
+        code = self._check_code(code)
+        return self._map(lambda model, z: model.decode(z), code)
 
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
         """Encode rows and decode the codes.
@@ -254,7 +267,10 @@ class GenerativeModel(
         X_decoded : ndarray of shape (n_samples, n_features)
             ``inverse_transform(transform(X))``.
         """
-        return self._evaluate(lambda x: self._decode(self._encode(x)), X)
+        # Token indices are integers: decode them in the dtype of the rows.
+        return self._apply(
+            lambda model, x: model.decode(model.encode(x).to(x.dtype)), X
+        )
 
     # The density.
 
@@ -288,8 +304,9 @@ class GenerativeModel(
             draw_seed(fresh_random_state(random_state)), torch.device(self.device_)
         )
         with torch.inference_mode():
+            model = self._model(self._tensor_dtype(self._dtype))
             chunks = [
-                to_array(self._draw(rows.stop - rows.start, noise, generator))
+                to_array(model.draw(rows.stop - rows.start, noise, generator))
                 for rows in gen_batches(n_samples, self._chunk_rows)
             ]
         return np.concatenate(chunks).astype(self._dtype, copy=False)
@@ -307,7 +324,7 @@ class GenerativeModel(
         log_prob : ndarray of shape (n_samples,)
             log p(x) in nats: exact, or a lower bound where the class says so.
         """
-        return self._evaluate(self._log_prob, X)
+        return self._apply(lambda model, x: model.log_prob(x), X)
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -360,26 +377,34 @@ class GenerativeModel(
             )
         return weight
 
-    def _evaluate(self, function: Callable[[Tensor], Tensor], X: Any) -> NDArray[Any]:
-        """Validate rows and map a tensor function over them."""
-        check_is_fitted(self)
-        return self._map_chunks(function, self._validate_rows(X, reset=False))
+    def _evaluate(self, function: Any, X: Any) -> NDArray[Any]:
+        return self._apply(lambda model, x: function(x), X)
 
-    def _map_chunks(
-        self, function: Callable[[Tensor], Tensor], X: NDArray[Any]
+    def _apply(self, function: Callable[[Any, Tensor], Tensor], X: Any) -> NDArray[Any]:
+        """Validate rows, and map a function of the fitted model over them."""
+        check_is_fitted(self)
+        return self._map(function, self._validate_rows(X, reset=False))
+
+    def _map(
+        self, function: Callable[[Any, Tensor], Tensor], X: NDArray[Any]
     ) -> NDArray[Any]:
-        """Map a row-wise tensor function over chunks of rows, without gradients."""
-        device = torch.device(self.device_)
+        """Map ``function(model, rows)`` over chunks of rows, without gradients."""
+        device, dtype = torch.device(self.device_), self._tensor_dtype(X.dtype)
         with torch.inference_mode():
+            model = self._model(dtype)
             chunks = [
-                to_array(function(to_tensor(X[rows], device)))
+                to_array(function(model, to_tensor(X[rows], device, dtype)))
                 for rows in gen_batches(len(X), self._chunk_rows)
             ]
         result = np.concatenate(chunks)
-        # Devices without float64 answer in float32; token indices stay integers.
-        return (
-            result.astype(X.dtype, copy=False) if result.dtype.kind == "f" else result
-        )
+        # Sums may be wider than the rows, or narrower; tokens stay integers.
+        is_float = result.dtype.kind == "f"
+        return result.astype(X.dtype, copy=False) if is_float else result
+
+    def _tensor_dtype(self, dtype: np.dtype[Any]) -> torch.dtype:
+        """Dtype in which rows of a dtype are evaluated: their own, where it is here."""
+        wide = wide_dtype(torch.device(self.device_))
+        return torch.float32 if dtype == np.float32 else wide
 
     @property
     def _chunk_rows(self) -> int:

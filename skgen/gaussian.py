@@ -18,7 +18,7 @@ from torch import Tensor
 
 from skgen._parameters import Rules, integer, none, options, real
 from skgen.base import CHUNK_ELEMENTS, FitCallbacks, GenerativeModel
-from skgen.tensors import to_array, to_tensor, wide_dtype
+from skgen.tensors import to_array, wide_dtype
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -360,30 +360,18 @@ class GaussianDensity(GenerativeModel):
     def _as_fitted(self, t: Tensor) -> Any:
         return to_array(t).astype(self._dtype)
 
-    def _density(self, x: Tensor) -> PrincipalAxes | Independent:
-        """Build the fitted density in the dtype and on the device of ``x``."""
-        mean = to_tensor(self.mean_, x.device, x.dtype)
+    def _model(self, dtype: torch.dtype) -> PrincipalAxes | Independent:
+        like = torch.empty(0, dtype=dtype, device=self.device_)
+
+        def tensor(value: Any) -> Tensor:
+            # A copy: a memory-mapped pickle has arrays that are read-only.
+            return torch.tensor(value).to(like)
+
+        mean = tensor(self.mean_)
         if not self._has_axes:
-            variance = to_tensor(self.covariance_, x.device, x.dtype)
-            return Independent(mean, variance.sqrt())
-        axes = (self.components_, self.explained_variance_)
-        components, variances = (to_tensor(part, x.device, x.dtype) for part in axes)
-        return PrincipalAxes(
-            mean, components, variances, x.new_tensor(self.noise_variance_)
-        )
-
-    def _encode(self, x: Tensor) -> Tensor:
-        return self._density(x).encode(x)
-
-    def _decode(self, code: Tensor) -> Tensor:
-        return self._density(code).decode(code)
-
-    def _log_prob(self, x: Tensor) -> Tensor:
-        return self._density(x).log_prob(x)
-
-    def _draw(self, n_samples: int, noise: bool, generator: torch.Generator) -> Tensor:
-        like = to_tensor(self.mean_, torch.device(self.device_))
-        return self._density(like).draw(n_samples, noise, generator)
+            return Independent(mean, tensor(self.covariance_).sqrt())
+        parts = (self.components_, self.explained_variance_, self.noise_variance_)
+        return PrincipalAxes(mean, *(tensor(part) for part in parts))
 
     @property
     def _n_features_out(self) -> int:

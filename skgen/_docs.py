@@ -1,0 +1,82 @@
+"""Parts of docstrings that several classes share: written once, read everywhere."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+T = TypeVar("T", bound=type)
+
+NETWORK_PARAMETERS = """\
+    hidden_layer_sizes : sequence of int, default=(256,)
+        Widths of the hidden layers of the encoder; the decoder has them in reverse.
+        ``()`` makes both linear maps.
+    activation : {"relu", "tanh", "logistic", "identity", "gelu", "silu", \
+"softplus"}, default="relu"
+        Activation of the hidden layers.
+    likelihood : {"gaussian", "bernoulli"} or Likelihood, default="gaussian"
+        Density p(x|z) of a row given its code: normal with a learned sigma a feature,
+        Bernoulli for binary rows, or an object of :mod:`skgen.likelihoods`.
+    encoder, decoder : Module, callable or None, default=None
+        A network of your own: a torch module, which is copied at each fit, or a
+        factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
+        (n, n_outputs) in float32 and in float64; batch normalisation is refused,
+        since it couples rows.
+    standardize : bool, default=True
+        Whether rows are shifted and scaled inside the model by the mean and standard
+        deviation of the training rows. Densities are those of the rows as given,
+        either way. A Bernoulli likelihood takes rows as they are.
+    n_importance_samples : int, default=64
+        Draws from the encoder for each row in ``score_samples``.
+    batch_size : int or "auto", default="auto"
+        Rows of a step; "auto" is a tenth of the rows, between 16 and 128.
+    learning_rate_init : float, default=1e-3
+        Step size of Adam.
+    max_iter : int, default=200
+        Most epochs.
+    tol : float, default=1e-4
+        Improvement, in nats a row, below which an epoch counts as none.
+    early_stopping : bool, default=True
+        Whether a part of the rows is held out and decides when to stop; otherwise the
+        training loss does. Either way the weights of the best epoch come back.
+    validation_fraction : float, default=0.1
+        Part of the rows that is held out.
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which training stops.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the present weights.
+    random_state : int, RandomState instance or None, default=None
+        Source of initial weights, held-out rows, shuffles and noise.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+    verbose : bool or int, default=False
+        Whether to print a line an epoch.
+"""
+
+NETWORK_ATTRIBUTES = """\
+    module_ : torch.nn.Module
+        The trained networks, in float32: ``encoder``, ``decoder``, ``likelihood``,
+        ``standardizer`` and ``prior``.
+    loss_curve_ : list of float
+        Mean training loss of each epoch, in nats a row.
+    loss_terms_ : dict of str to list of float
+        The loss and its parts, an epoch each.
+    validation_curve_ : list of float
+        What the held-out rows were watched for, an epoch each: the loss (for VQVAE
+        minus the reconstruction). Empty without early stopping.
+    n_iter_ : int
+        Epochs that were run.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+"""
+
+
+def with_shared_docs(cls: T) -> T:
+    """Fill the placeholders in a class's docstring."""
+    doc = cls.__doc__ or ""
+    doc = doc.replace("    {network parameters}\n", NETWORK_PARAMETERS)
+    cls.__doc__ = doc.replace("    {network attributes}\n", NETWORK_ATTRIBUTES)
+    return cls

@@ -1,0 +1,231 @@
+"""The loop that descends gradients. It knows optimisers, and no model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+# Rows that one evaluation of the held-out loss takes at a time.
+HELD_OUT_CHUNK = 8192
+# Rows over which the mean of a loss with one draw a row is steady enough.
+ENOUGH_ROWS = 1024
+
+
+class RowTerms(Protocol):
+    """A named tuple of tensors (n,): the loss of each row first, then its parts.
+
+    ``watched`` is what decides which epoch is the best: the loss, or a part of it.
+    """
+
+    loss: Tensor
+    watched: Tensor
+    _fields: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+
+class Rows(NamedTuple):
+    """Rows (n, ...), and their weights (n,) of mean one over the data set, or None."""
+
+    x: Tensor
+    weight: Tensor | None
+
+    def take(self, index: Tensor | slice) -> Rows:
+        """Select rows."""
+        return Rows(self.x[index], None if self.weight is None else self.weight[index])
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted mean of values (n,)."""
+        if self.weight is None:
+            return values.mean()
+        return (self.weight * values).sum() / self.weight.sum()
+
+    def repeated(self) -> Rows:
+        """Repeat a small set, so that a mean over it is one over several draws."""
+        copies = math.ceil(ENOUGH_ROWS / len(self.x))
+        every = torch.arange(len(self.x), device=self.x.device)
+        return self.take(every.repeat(copies))
+
+
+def auto_batch_size(n_rows: int) -> int:
+    """Return a batch size that gives a small set some ten steps an epoch."""
+    return min(max(n_rows // 10, 16), 128)
+
+
+@dataclass
+class History:
+    """What a descent did: means a row of every term, one value an epoch."""
+
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    held_out: list[float] = field(default_factory=list)
+    best_epoch: int = -1  # -1: no epoch was better than the start
+    best_loss: float = math.inf
+    status: str = "max_iter"  # or "converged", "stopped" (by a callback), "diverged"
+
+    @property
+    def n_iter(self) -> int:
+        """Epochs that were run."""
+        return len(self.curves.get("loss", []))
+
+    def append(self, means: dict[str, float]) -> None:
+        """Add the means of an epoch."""
+        for name, value in means.items():
+            self.curves.setdefault(name, []).append(value)
+
+
+class Descent:
+    """Adam over shuffled batches of rows in memory.
+
+    Parameters
+    ----------
+    module : Module
+        What is trained, in place.
+    loss : callable
+        ``loss(x, noise)`` gives the terms of each row.
+    noise : callable
+        ``noise(n)`` draws what ``loss`` needs for n rows, (K, n, ...), or None.
+    batch_size : int
+        Rows of a batch, at most.
+    learning_rate : float
+        Step size of Adam.
+    generator : Generator
+        Shuffles, on the device of the rows.
+    rates : dict of str to float, default=None
+        Multiples of the step size for parameters, by name.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        loss: Callable[[Tensor, Tensor | None], Any],
+        noise: Callable[[int], Tensor | None],
+        *,
+        batch_size: int,
+        learning_rate: float,
+        generator: torch.Generator,
+        rates: dict[str, float] | None = None,
+    ) -> None:
+        self.module, self.loss, self.noise = module, loss, noise
+        self.batch_size, self.generator = batch_size, generator
+        groups: list[dict[str, Any]] = [
+            {"params": [p], "lr": learning_rate * (rates or {}).get(name, 1.0)}
+            for name, p in module.named_parameters()
+            if p.requires_grad
+        ]
+        device = groups[0]["params"][0].device
+        self.optimizer = torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
+
+    def epoch(self, rows: Rows) -> tuple[dict[str, float], float]:
+        """One pass over shuffled rows.
+
+        Returns
+        -------
+        means : dict of str to float
+            Weighted mean of every term, over the epoch.
+        watched : float
+            Likewise of what is watched.
+        """
+        n, device = len(rows.x), rows.x.device
+        order = torch.randperm(n, generator=self.generator, device=device)
+        names: tuple[str, ...] = ()
+        totals = torch.zeros((), device=device)
+        self.module.train()
+        # Batches of nearly equal size: no last batch of one row.
+        for index in order.tensor_split(math.ceil(n / self.batch_size)):
+            batch = rows.take(index)
+            terms = self.loss(batch.x, self.noise(len(index)))
+            values = torch.stack((*terms, terms.watched))  # (n_terms + 1, n)
+            if batch.weight is not None:
+                values = values * batch.weight
+            self.optimizer.zero_grad()
+            values[0].mean().backward()
+            self.optimizer.step()
+            names, totals = terms._fields, totals + values.detach().sum(1)
+        self.module.eval()
+        # The only wait for the device in an epoch.
+        *means, watched = (totals / n).tolist()
+        return dict(zip(names, means)), watched
+
+    def evaluate(self, rows: Rows, noise: Tensor | None) -> float:
+        """Weighted mean, over rows under given noise, of what is watched."""
+        values = []
+        with torch.no_grad():
+            for start in range(0, len(rows.x), HELD_OUT_CHUNK):
+                part = slice(start, start + HELD_OUT_CHUNK)
+                eps = None if noise is None else noise[:, part]
+                values.append(self.loss(rows.x[part], eps).watched)
+        return float(rows.mean(torch.cat(values)))
+
+    def run(
+        self,
+        rows: Rows,
+        held_out: Rows | None,
+        *,
+        max_iter: int,
+        tol: float,
+        patience: int,
+        verbose: int = 0,
+        on_begin: Callable[[], Any] = lambda: None,
+        on_end: Callable[[], bool] = lambda: False,
+    ) -> History:
+        """Descend until nothing improves; the best weights come back.
+
+        The held-out rows decide, under noise that is drawn once; the training rows
+        do where there are none. ``patience`` epochs without an improvement above
+        ``tol`` end the descent, as does true from ``on_end``. When the loss or a
+        weight is no longer finite, the last good weights come back and the status
+        is "diverged".
+        """
+        history, best = History(), _snapshot(self.module)
+        noise = None if held_out is None else self.noise(len(held_out.x))
+        for epoch in range(max_iter):
+            on_begin()
+            start = time.perf_counter()
+            means, current = self.epoch(rows)
+            history.append(means)
+            if held_out is not None:
+                current = self.evaluate(held_out, noise)
+                history.held_out.append(current)
+            if not (math.isfinite(current) and _is_finite(self.module)):
+                history.status = "diverged"
+                break
+            if verbose:
+                _report(history, time.perf_counter() - start)
+            if current < history.best_loss - tol:
+                history.best_loss, history.best_epoch = current, epoch
+                best = _snapshot(self.module)
+            if on_end():
+                history.status = "stopped"
+                break
+            if epoch - history.best_epoch >= patience:
+                history.status = "converged"
+                break
+        _restore(self.module, best)
+        return history
+
+
+def _snapshot(module: nn.Module) -> list[Tensor]:
+    return [value.clone() for value in module.state_dict().values()]
+
+
+def _restore(module: nn.Module, values: list[Tensor]) -> None:
+    with torch.no_grad():
+        for current, value in zip(module.state_dict().values(), values):
+            current.copy_(value)
+
+
+def _is_finite(module: nn.Module) -> bool:
+    finite = [p.detach().isfinite().all() for p in module.parameters()]
+    return bool(torch.stack(finite).all())
+
+
+def _report(history: History, seconds: float) -> None:
+    terms = ", ".join(f"{name} {c[-1]:.4f}" for name, c in history.curves.items())
+    held_out = f", held-out {history.held_out[-1]:.4f}" if history.held_out else ""
+    print(f"Epoch {history.n_iter}: {terms}{held_out} nats a row ({seconds:.2f}s)")

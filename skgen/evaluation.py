@@ -1,0 +1,160 @@
+"""Bounds on log p(x) from the encoder: the score, and the careful estimate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skgen.likelihoods import Likelihood
+from skgen.networks import Standardizer
+from skgen.objectives import importance_weighted_bound, log_weights
+
+N_BLOCKS = 256
+
+# A multiplier with well mixed bits (that of the splitmix64 finaliser), as int64.
+_MIX = -0x40A7B892E31B1A47
+
+
+def row_blocks(x: Tensor) -> Tensor:
+    """Hash the float32 bits of each row (n, d) to a block (n,) in [0, 256).
+
+    A score is deterministic, and independent of a row's neighbours and of chunks,
+    when its noise is a function of the row; and errors of many rows average out
+    when different rows have different noise.
+    """
+    bits = (x.to(torch.float32) + 0.0).contiguous().view(torch.int32)  # -0 is 0
+    positions = torch.arange(1, x.shape[1] + 1, device=x.device)
+    # Integer sums wrap around exactly, in any order.
+    mixed = (bits.to(torch.int64) + positions * _MIX) * _MIX
+    mixed = (mixed ^ (mixed >> 29)) * _MIX
+    total = mixed.sum(1)
+    total = (total ^ (total >> 32)) * _MIX
+    return (total >> 40) & (N_BLOCKS - 1)
+
+
+class LogLikelihood(NamedTuple):
+    """Estimate of log p(x) for each row, in nats, with its Monte Carlo error."""
+
+    log_prob: NDArray[Any]  # (n,)
+    standard_error: NDArray[Any]  # (n,)
+
+    @property
+    def mean(self) -> float:
+        """Mean over the rows."""
+        return float(self.log_prob.mean())
+
+    @property
+    def mean_standard_error(self) -> float:
+        """Monte Carlo standard error of the mean over the rows."""
+        n = len(self.standard_error)
+        return float(np.sqrt((self.standard_error**2).sum()) / n)
+
+
+def estimate_log_likelihood(
+    draw_log_weights: Callable[[int], Tensor], n_samples: int, n_per_pass: int
+) -> tuple[Tensor, Tensor]:
+    """Average importance weights by a running log-add-exp, in bounded memory.
+
+    Parameters
+    ----------
+    draw_log_weights : callable
+        ``draw_log_weights(K)`` gives fresh log-weights (K, n).
+    n_samples : int
+        Number of draws in all.
+    n_per_pass : int
+        Number of draws at a time.
+
+    Returns
+    -------
+    log_prob, standard_error : Tensor of shape (n,)
+        log 1/K sum w, and sd(w) / (sqrt(K) mean(w)), its error to first order.
+    """
+    log_sum = log_square_sum = None
+    for start in range(0, n_samples, n_per_pass):
+        log_w = draw_log_weights(min(n_per_pass, n_samples - start))
+        log_w = log_w if log_w.device.type == "mps" else log_w.double()
+        new, new_square = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
+        log_sum = new if log_sum is None else torch.logaddexp(log_sum, new)
+        log_square_sum = (
+            new_square
+            if log_square_sum is None
+            else torch.logaddexp(log_square_sum, new_square)
+        )
+    assert log_sum is not None
+    assert log_square_sum is not None
+    # mean(w^2) / mean(w)^2 - 1, the squared coefficient of variation.
+    variation = (log_square_sum - 2 * log_sum + math.log(n_samples)).expm1()
+    return log_sum - math.log(n_samples), (variation.clamp(min=0) / n_samples).sqrt()
+
+
+class BoundedModel(nn.Module):
+    """A module whose log p(x) is bounded by importance sampling from its encoder.
+
+    A model gives ``prior``, ``posterior(x)``, ``log_likelihood(x, z)`` and
+    ``standard_noise``. These see standardised rows; ``log_prob`` and
+    ``noise_of`` see the rows of the user.
+    """
+
+    decoder: nn.Module
+    standard_noise: Callable[..., Tensor]
+    posterior: Callable[[Tensor], Any]
+    noise: Tensor  # (256, S, ...): a block of S draws for each hash of a row
+
+    def __init__(self, likelihood: Likelihood, standardizer: Standardizer) -> None:
+        super().__init__()
+        self.likelihood, self.standardizer = likelihood, standardizer
+
+    def register_noise(self, n_importance_samples: int) -> None:
+        """Draw the pool of noise that scores are computed with."""
+        noise = self.standard_noise((N_BLOCKS, n_importance_samples))
+        self.register_buffer("noise", noise)
+
+    def set_rows(self, x: Tensor) -> None:
+        """Adapt to training rows, standardised."""
+        self.likelihood.set_rows(x)
+
+    def decoder_outputs(self, z: Tensor) -> Tensor:
+        """Outputs (..., p) of the decoder, which takes rows, for codes (..., k)."""
+        outputs: Tensor = self.decoder(z.reshape(-1, z.shape[-1]))
+        return outputs.unflatten(0, z.shape[:-1])
+
+    def noise_of(self, x: Tensor) -> Tensor:
+        """Noise (S, n, ...) that is a function of the rows (n, d)."""
+        return self.noise[row_blocks(x)].transpose(0, 1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Importance-weighted bound on log p(x), (n,)."""
+        log_w = log_weights(self, self.standardizer(x), self.noise_of(x))
+        return importance_weighted_bound(log_w) - self.standardizer.log_scale
+
+    @property
+    def row_elements(self) -> int:
+        """Numbers that scoring one row holds at a time, for the size of chunks."""
+        widest = max((p.shape[0] for p in self.parameters() if p.ndim), default=1)
+        return self.noise.shape[1] * max(widest, len(self.standardizer.shift))
+
+    def careful_log_prob(
+        self, x: Tensor, n_samples: int, generator: torch.Generator
+    ) -> Tensor:
+        """Log p(x) from many draws, and its standard error, (n, 2).
+
+        Rows are encoded once; draws come in passes as large as those of ``log_prob``.
+        """
+        scaled = self.standardizer(x)
+        q = self.posterior(scaled)
+
+        def draw_log_weights(n_draws: int) -> Tensor:
+            noise = self.standard_noise((n_draws, len(x)), generator)
+            return log_weights(self, scaled, noise, q)
+
+        n_per_pass = self.noise.shape[1]
+        log_prob, error = estimate_log_likelihood(
+            draw_log_weights, n_samples, n_per_pass
+        )
+        return torch.stack([log_prob - self.standardizer.log_scale, error], dim=1)

@@ -1,0 +1,182 @@
+"""Decoders' densities p(x|z): log-density, mean, draw.
+
+A likelihood turns the outputs of a decoder network into a density of a row. The
+leading dimensions of ``outputs`` (draws, rows) are free; sums run over features.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skgen._parameters import real
+
+__all__ = ["Bernoulli", "Gaussian", "Likelihood", "as_likelihood"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class Likelihood(nn.Module):
+    """Base of the decoders' densities.
+
+    Subclass it for a density of your own, and pass an instance as ``likelihood``:
+    it is copied at each fit.
+    """
+
+    #: Whether rows are standardised before they reach the model.
+    standardizes: bool = True
+    #: Number of decoder outputs for each feature.
+    n_outputs: int = 1
+
+    def set_rows(self, x: Tensor) -> None:
+        """Adapt to training rows (n, d), standardised, before training."""
+
+    def check_rows(self, X: NDArray[Any], owner: str) -> None:
+        """Raise a ValueError where rows are outside the support."""
+
+    @abstractmethod
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """(..., n, d * n_outputs) outputs and (n, d) rows -> (..., n) nats."""
+
+    @abstractmethod
+    def mean(self, outputs: Tensor) -> Tensor:
+        """(..., n, d * n_outputs) outputs -> (..., n, d) mean of x."""
+
+    @abstractmethod
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """(..., n, d * n_outputs) outputs -> (..., n, d) draw of x."""
+
+
+class Gaussian(Likelihood):
+    """Normal rows: the decoder gives the mean, sigma is learned or fixed.
+
+    Parameters
+    ----------
+    sigma : {"feature", "shared"} or float, default="feature"
+        Noise: learned for each feature, learned for all features together, or
+        fixed at a number; in standardised units where the model standardises.
+    min_sigma : float, default=1e-3
+        Floor under a learned sigma, without which the likelihood has no bound
+        (Mattei & Frellsen 2018). Its square weighs a constant column as
+        ``reg_covar`` does in ``GaussianDensity``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skgen.likelihoods import Gaussian
+    >>> likelihood = Gaussian(sigma=1.0)
+    >>> likelihood.log_prob(torch.zeros(1, 2), torch.zeros(1, 2))
+    tensor([-1.8379])
+    """
+
+    def __init__(self, sigma: str | float = "feature", min_sigma: float = 1e-3) -> None:
+        super().__init__()
+        learned = sigma in ("feature", "shared")
+        if not (learned or real(0, closed="neither").accepts(sigma)):
+            raise ValueError(
+                "The 'sigma' parameter of Gaussian must be 'feature', 'shared' or a "
+                f"positive float. Got {sigma!r} instead."
+            )
+        if not real(0).accepts(min_sigma):
+            raise ValueError(
+                "The 'min_sigma' parameter of Gaussian must be a float in the range "
+                f"[0.0, inf). Got {min_sigma!r} instead."
+            )
+        self.kind = sigma if learned else "fixed"
+        self.min_sigma = min_sigma if learned else 0.0
+        log_sigma = torch.tensor(0.0 if learned else math.log(float(sigma)))
+        self.log_sigma = nn.Parameter(log_sigma, requires_grad=learned)
+
+    def set_rows(self, x: Tensor) -> None:
+        """Start a learned sigma from the spread of the rows."""
+        if self.kind == "feature":
+            self.log_sigma.data = x.std(0, correction=0).clamp(min=self.min_sigma).log()
+        elif self.kind == "shared":
+            self.log_sigma.data = x.var(0, correction=0).mean().sqrt().log()
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviation of the noise, (d,) or ()."""
+        return (self.log_sigma.exp() ** 2 + self.min_sigma**2).sqrt()
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Sum of log N(x; outputs, sigma^2)."""
+        d, sigma = x.shape[-1], self.sigma
+        log_det = sigma.log().expand(d).sum()
+        squared = (((x - outputs) / sigma) ** 2).sum(-1)
+        return -0.5 * squared - log_det - 0.5 * d * LOG_2PI
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Return the outputs: they are the mean."""
+        return outputs
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Add normal noise."""
+        noise = torch.empty_like(outputs).normal_(generator=generator)
+        return outputs + self.sigma * noise
+
+
+class Bernoulli(Likelihood):
+    """Binary rows: the decoder gives logits. The score is a log-mass.
+
+    Values strictly between 0 and 1 are taken with a warning: they have no
+    probability under this density, so that such scores compare with nothing else.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skgen.likelihoods import Bernoulli
+    >>> Bernoulli().log_prob(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))
+    tensor([-1.3863])
+    """
+
+    standardizes = False
+
+    def set_rows(self, x: Tensor) -> None:
+        """Warn where training rows are not binary."""
+        if ((x > 0) & (x < 1)).any():
+            warnings.warn(
+                "X has values strictly between 0 and 1, which have no probability "
+                "under likelihood='bernoulli'. Binarise X, or use "
+                "likelihood='gaussian'.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def check_rows(self, X: NDArray[Any], owner: str) -> None:
+        """Raise a ValueError for values outside [0, 1]."""
+        low, high = X.min(), X.max()
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"{owner} with likelihood='bernoulli' needs X in the range [0, 1], "
+                f"but got min value {low:.5g}, max value {high:.5g}. Binarise or "
+                "rescale X, or use likelihood='gaussian'."
+            )
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Sum of x log p + (1 - x) log(1 - p), from the logits."""
+        return (x * outputs - F.softplus(outputs)).sum(-1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Return the probabilities of ones."""
+        return outputs.sigmoid()
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw zeros and ones."""
+        uniform = torch.empty_like(outputs).uniform_(generator=generator)
+        return (uniform < outputs.sigmoid()).to(outputs)
+
+
+_BY_NAME: dict[str, type[Likelihood]] = {"gaussian": Gaussian, "bernoulli": Bernoulli}
+
+
+def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
+    """Return the likelihood of a name; an object as it is."""
+    return _BY_NAME[likelihood]() if isinstance(likelihood, str) else likelihood

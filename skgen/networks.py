@@ -1,0 +1,146 @@
+"""Encoders and decoders, and the scale of their rows."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from skgen.engine import Rows
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "identity": nn.Identity,
+    "logistic": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+}
+
+Factory = Callable[[int, int], nn.Module]
+
+
+def mlp(
+    n_inputs: int, n_outputs: int, hidden_layer_sizes: Sequence[int], activation: str
+) -> nn.Sequential:
+    """Fully connected layers; with no hidden layer, a linear map."""
+    sizes = [n_inputs, *(int(size) for size in hidden_layer_sizes)]
+    layers: list[nn.Module] = []
+    for width, following in itertools.pairwise(sizes):
+        layers += [nn.Linear(width, following), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], n_outputs))
+
+
+def build_network(
+    network: nn.Module | Factory | None,
+    default: Factory,
+    n_inputs: int,
+    n_outputs: int,
+    name: str,
+) -> nn.Module:
+    """Make a network (n, n_inputs) -> (n, n_outputs), and try it.
+
+    Parameters
+    ----------
+    network : Module, callable or None
+        A module, which is copied; a factory of the two widths; or None.
+    default : callable
+        The factory to use for None.
+    n_inputs, n_outputs : int
+        Widths.
+    name : str
+        The constructor parameter, for errors.
+
+    Raises
+    ------
+    ValueError
+        If the module couples rows, or does not map the widths in both dtypes.
+    """
+    if isinstance(network, nn.Module):
+        built = copy.deepcopy(network)
+    else:
+        built = (network or default)(n_inputs, n_outputs)
+    for part in built.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            raise ValueError(
+                f"The network given as {name!r} contains {type(part).__name__}, which "
+                "makes a row's density depend on its batch. Use LayerNorm or "
+                "GroupNorm instead."
+            )
+    for dtype in (torch.float64, torch.float32):
+        _try_network(built, n_inputs, n_outputs, dtype, name)
+    return built.to(torch.float32)
+
+
+def _try_network(
+    network: nn.Module, n_inputs: int, n_outputs: int, dtype: torch.dtype, name: str
+) -> None:
+    """Raise a ValueError unless zeros (2, n_inputs) become (2, n_outputs)."""
+    trial = copy.deepcopy(network).to("cpu", dtype).eval()
+    expected = f"(n, {n_inputs}) to (n, {n_outputs}) in {dtype}"
+    with torch.no_grad():
+        try:
+            out = trial(torch.zeros(2, n_inputs, dtype=dtype))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The network given as {name!r} must map {expected}. It failed with: "
+                f"{error}"
+            ) from error
+    if not isinstance(out, Tensor) or (out.shape, out.dtype) != ((2, n_outputs), dtype):
+        got = f"{tuple(out.shape)} in {out.dtype}" if isinstance(out, Tensor) else out
+        raise ValueError(
+            f"The network given as {name!r} must map {expected}. For two rows it "
+            f"gave {got}."
+        )
+
+
+class Standardizer(nn.Module):
+    """Shift and scale of the training rows, inside the model.
+
+    Rows become ``(x - shift) / scale`` on the way in; a density of standardised rows
+    less ``log_scale`` is the density of the rows. The buffers are kept wide, whatever
+    the networks are trained in.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, shift: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
+
+    @classmethod
+    def identity(cls, n_features: int) -> Standardizer:
+        """Return one that changes nothing."""
+        zero = torch.zeros(n_features, dtype=torch.float64)
+        return cls(zero, zero + 1)
+
+    @classmethod
+    def of(cls, mean: Tensor, variance: Tensor) -> Standardizer:
+        """From mean and variance (d,); a constant column keeps its unit."""
+        scale = variance.sqrt()
+        # A spread that is only rounding is none.
+        constant = scale <= 10 * torch.finfo(scale.dtype).eps * mean.abs()
+        return cls(mean, torch.where(constant, 1.0, scale))
+
+    @property
+    def log_scale(self) -> Tensor:
+        """Log-determinant of the scaling: the sum of log scales."""
+        return self.scale.log().sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise rows."""
+        return (x - self.shift.to(x.dtype)) / self.scale.to(x.dtype)
+
+    def rows(self, rows: Rows) -> Rows:
+        """Standardise training rows in their own dtype, then make them float32."""
+        return Rows(self(rows.x).to(torch.float32), rows.weight)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Bring rows back to their units."""
+        return x * self.scale.to(x.dtype) + self.shift.to(x.dtype)

@@ -1,0 +1,400 @@
+"""The surface of the models that are trained by gradients.
+
+Between ``base`` (scikit-learn) and ``engine`` (the loop): settings, held-out rows,
+standardisation, the module and its copies, curves, partial fits.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skgen._parameters import (
+    Rules,
+    boolean,
+    factory,
+    instance,
+    integer,
+    none,
+    options,
+    random_state,
+    real,
+    sizes,
+    verbosity,
+)
+from skgen.base import FitCallbacks, GenerativeModel
+from skgen.engine import Descent, History, Rows, auto_batch_size
+from skgen.evaluation import BoundedModel, LogLikelihood
+from skgen.gaussian import Moments
+from skgen.likelihoods import Likelihood, as_likelihood
+from skgen.networks import ACTIVATIONS, Factory, Standardizer, build_network, mlp
+from skgen.tensors import draw_seed, forked_rng, fresh_random_state, make_generator
+
+network = instance(nn.Module, "a torch Module")
+
+
+class NeuralModel(GenerativeModel):
+    """Base of the models with an encoder and a decoder network.
+
+    A model gives ``_build`` (its module, with ``standardizer``, ``likelihood``,
+    ``encode``, ``decode``), ``_loss`` and ``_noise``.
+    """
+
+    _task_name = "epoch"
+    _parameters: ClassVar[Rules] = {
+        **GenerativeModel._parameters,
+        "hidden_layer_sizes": sizes(),
+        "activation": options(*ACTIVATIONS),
+        "likelihood": (
+            options("gaussian", "bernoulli"),
+            instance(Likelihood, "an instance of 'skgen.likelihoods.Likelihood'"),
+        ),
+        "encoder": (network, factory, none),
+        "decoder": (network, factory, none),
+        "standardize": boolean,
+        "n_importance_samples": integer(1),
+        "batch_size": (options("auto"), integer(1)),
+        "learning_rate_init": real(0, closed="neither"),
+        "max_iter": integer(1),
+        "tol": real(0),
+        "early_stopping": boolean,
+        "validation_fraction": real(0, 1, closed="neither"),
+        "n_iter_no_change": integer(1),
+        "warm_start": boolean,
+        "random_state": random_state,
+        "verbose": verbosity,
+    }
+
+    module_: Any
+    _optimizer_state: dict[str, Any] | None
+
+    # What a model gives.
+
+    #: Whether rows are held out of the descent even without early stopping.
+    _always_holds_out: ClassVar[bool] = False
+    #: Multiples of the learning rate for parameters of the module, by name.
+    _rates: ClassVar[dict[str, float]] = {}
+
+    @abstractmethod
+    def _build(
+        self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
+    ) -> BoundedModel:
+        """Make the module, on the CPU."""
+
+    @abstractmethod
+    def _loss(self, module: Any, x: Tensor, noise: Any) -> Any:
+        """Terms of each row for the descent, in standardised units."""
+
+    @abstractmethod
+    def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor | None:
+        """Draw the noise (S, n, ...) that the loss of n rows needs."""
+
+    @abstractmethod
+    def _finish(
+        self,
+        train: Rows,
+        held_out: Rows | None,
+        generator: torch.Generator,
+        *,
+        incremental: bool,
+    ) -> None:
+        """Set what is fitted after the networks, from standardised rows.
+
+        ``incremental`` says that this ends a ``partial_fit``.
+        """
+
+    # Training.
+
+    def _fit(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> None:
+        train, held_out = self._split(_positive_rows(x, weight), rng)
+        seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
+        if not (self.warm_start and self._has_module_for(x)):
+            self.module_ = self._new_module(train, seed)
+        train = self.module_.standardizer.rows(train)
+        if held_out is not None:
+            held_out = self.module_.standardizer.rows(held_out)
+        history = self._new_descent(len(train.x), generator).run(
+            train,
+            held_out.repeated() if held_out and self.early_stopping else None,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            patience=self.n_iter_no_change,
+            verbose=self.verbose,
+            on_begin=callbacks.begin,
+            on_end=lambda: callbacks.end(self._snapshot),
+        )
+        self._record(history)
+        self._finish(train, held_out, generator, incremental=False)
+        self._warn(history)
+
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Train for one epoch on the given rows.
+
+        The first call, if no fit came before, builds the networks and sets the
+        standardisation from its rows; give it rows that are typical.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, on one scale over all calls.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        first = not hasattr(self, "module_")
+        _, x, weight = self._prepare(X, sample_weight, reset=first)
+        rng = check_random_state(self.random_state)
+        rows, seed = Rows(x, None if weight is None else weight.float()), draw_seed(rng)
+        if first:
+            self.module_ = self._new_module(rows, seed)
+            self._record(History())
+        generator = make_generator(seed + 1 + self.n_iter_, x.device)
+        train, held_out = rows, None
+        if self._always_holds_out:
+            train, held_out = self._split(rows, rng)
+            held_out = held_out and self.module_.standardizer.rows(held_out)
+        train = self.module_.standardizer.rows(train)
+        descent = self._new_descent(len(train.x), generator)
+        if self._optimizer_state is not None:
+            descent.optimizer.load_state_dict(self._optimizer_state)
+        means, _ = descent.epoch(train)
+        for name, value in self._in_units(means).items():
+            self.loss_terms_.setdefault(name, []).append(value)
+        self.loss_curve_ = self.loss_terms_["loss"]
+        self.n_iter_ += 1
+        self._optimizer_state = _on_cpu(descent.optimizer.state_dict())
+        self._finish(train, held_out, generator, incremental=True)
+        return self
+
+    def _split(
+        self, rows: Rows, rng: np.random.RandomState
+    ) -> tuple[Rows, Rows | None]:
+        """Hold out a fraction of the rows, at least one, where there are two."""
+        n = len(rows.x)
+        if n < 2 or not (self.early_stopping or self._always_holds_out):
+            return rows, None
+        n_held_out = min(max(1, round(self.validation_fraction * n)), n - 1)
+        order = torch.from_numpy(rng.permutation(n)).to(rows.x.device)
+        return rows.take(order[n_held_out:]), rows.take(order[:n_held_out])
+
+    def _has_module_for(self, x: Tensor) -> bool:
+        """Whether there is a module to go on with; a ValueError where it won't fit."""
+        if not hasattr(self, "module_"):
+            return False
+        n_features = len(self.module_.standardizer.shift)
+        if n_features != x.shape[1]:
+            raise ValueError(
+                f"X has {x.shape[1]} features, but {type(self).__name__} with "
+                f"warm_start=True was fitted on {n_features}. Use warm_start=False."
+            )
+        return True
+
+    def _new_module(self, train: Rows, seed: int) -> BoundedModel:
+        """Build the module, and adapt it to the training rows."""
+        likelihood = copy.deepcopy(as_likelihood(self.likelihood))
+        if self.standardize and likelihood.standardizes:
+            moments = Moments.of(*train, full=False)
+            standardizer = Standardizer.of(moments.mean, moments.covariance)
+        else:
+            standardizer = Standardizer.identity(train.x.shape[1])
+        with forked_rng(seed), torch.no_grad():
+            module = self._build(train.x.shape[1], likelihood, standardizer.cpu())
+            module = _move(module, train.x.device)
+            module.set_rows(module.standardizer.rows(train).x)
+        return module.eval()
+
+    def _networks(
+        self, n_features: int, n_encoded: int, n_code: int, likelihood: Likelihood
+    ) -> tuple[nn.Module, nn.Module]:
+        """Make the encoder (d -> n_encoded) and the decoder (n_code -> outputs)."""
+        hidden = tuple(self.hidden_layer_sizes)
+        n_outputs = n_features * likelihood.n_outputs
+
+        def layers(sizes: Sequence[int]) -> Factory:
+            return partial(mlp, hidden_layer_sizes=sizes, activation=self.activation)
+
+        encoder = build_network(
+            self.encoder, layers(hidden), n_features, n_encoded, "encoder"
+        )
+        decoder = build_network(
+            self.decoder, layers(hidden[::-1]), n_code, n_outputs, "decoder"
+        )
+        return encoder, decoder
+
+    def _new_descent(self, n_rows: int, generator: torch.Generator) -> Descent:
+        module = self.module_
+        auto = self.batch_size == "auto"
+        return Descent(
+            module,
+            partial(self._loss, module),
+            lambda n: self._noise(module, n, generator),
+            batch_size=auto_batch_size(n_rows) if auto else self.batch_size,
+            learning_rate=self.learning_rate_init,
+            generator=generator,
+            rates=self._rates,
+        )
+
+    def _record(self, history: History) -> None:
+        """Set the curves, in nats a row and in the units of the rows."""
+        curves = {name: np.array(curve) for name, curve in history.curves.items()}
+        in_units = self._in_units(curves)
+        self.n_iter_ = history.n_iter
+        self.loss_terms_ = {name: curve.tolist() for name, curve in in_units.items()}
+        self.loss_curve_ = self.loss_terms_.get("loss", [])
+        log_scale = float(self.module_.standardizer.log_scale)
+        self.validation_curve_ = [value + log_scale for value in history.held_out]
+        self._optimizer_state = None
+
+    def _in_units(self, terms: dict[str, Any]) -> dict[str, Any]:
+        """Turn densities of standardised rows into densities of the rows."""
+        log_scale = float(self.module_.standardizer.log_scale)
+        shifts = {"loss": log_scale, "reconstruction": -log_scale}
+        return {name: value + shifts.get(name, 0.0) for name, value in terms.items()}
+
+    def _warn(self, history: History) -> None:
+        name = type(self).__name__
+        if history.status == "diverged":
+            warnings.warn(
+                f"{name}: the loss was not finite in epoch {history.n_iter}; the fit "
+                f"stopped and went back to the weights of epoch "
+                f"{history.best_epoch + 1} (0 is the start). Lower "
+                f"learning_rate_init={self.learning_rate_init}, or scale X.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        elif history.status == "max_iter":
+            warnings.warn(
+                f"{name}: maximum iterations ({self.max_iter}) reached and the "
+                "optimization hasn't converged yet. Increase max_iter, or raise tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+    # Evaluating.
+
+    def log_likelihood(
+        self, X: ArrayLike, n_samples: int = 5000, *, random_state: Any = 0
+    ) -> LogLikelihood:
+        """Estimate log p(x) carefully, with many importance samples.
+
+        The estimate is from below: it approaches log p(x) as ``n_samples`` grows, and
+        is what to compare models by when the bound of ``score`` may be loose.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        n_samples : int, default=5000
+            Draws from the encoder, for each row.
+        random_state : int, RandomState instance or None, default=0
+            Source of the draws; ``None`` is fresh entropy at each call.
+
+        Returns
+        -------
+        estimate : LogLikelihood
+            Named tuple of ``log_prob`` and its Monte Carlo ``standard_error``, each
+            of shape (n_samples,), in nats; ``estimate.mean`` and
+            ``estimate.mean_standard_error`` are those of the mean over the rows.
+
+        References
+        ----------
+        Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
+        """
+        if not integer(1).accepts(n_samples):
+            raise ValueError(
+                f"The 'n_samples' parameter of {type(self).__name__}.log_likelihood "
+                f"must be an int in the range [1, inf). Got {n_samples!r} instead."
+            )
+        check_is_fitted(self)
+        seed = draw_seed(fresh_random_state(random_state))
+        generator = make_generator(seed, torch.device(self.device_))
+        columns = self._apply(
+            lambda model, x: model.careful_log_prob(x, n_samples, generator), X
+        )
+        return LogLikelihood(*columns.T)
+
+    def _model(self, dtype: torch.dtype) -> Any:
+        """Return the module in a dtype: a cast copy, where it must be cast.
+
+        Casting in place would not be safe when several threads evaluate.
+        """
+        if dtype == torch.float32:
+            return self.module_
+        return copy.deepcopy(self.module_).to(dtype)
+
+    def _check_rows(self, X: NDArray[Any]) -> None:
+        as_likelihood(self.likelihood).check_rows(X, type(self).__name__)
+
+    @property
+    def _row_elements(self) -> int:
+        return max(1, self.module_.row_elements)
+
+    # State.
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Fitted attributes at the end of an epoch, for callbacks that evaluate."""
+        return {"module_": copy.deepcopy(self.module_)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the module on the CPU: pickles have no map_location."""
+        state = super().__getstate__()
+        if "module_" in state and self.device_ != "cpu":
+            state["module_"] = copy.deepcopy(self.module_).cpu()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickle, on its device where that is here."""
+        super().__setstate__(state)
+        if "module_" in state:
+            self.module_ = _move(self.module_, torch.device(self.device_))
+
+
+def _positive_rows(x: Tensor, weight: Tensor | None) -> Rows:
+    """Rows of positive weight, with weights of mean one over them all."""
+    if weight is None:
+        return Rows(x, None)
+    positive = weight > 0
+    x, weight = x[positive], weight[positive]
+    return Rows(x, (weight / weight.mean()).float())
+
+
+def _move(module: BoundedModel, device: torch.device) -> BoundedModel:
+    """Place a module on a device; its wide buffers become float32 where they must."""
+    return (
+        module.to(device, torch.float32) if device.type == "mps" else module.to(device)
+    )
+
+
+def _on_cpu(state: dict[str, Any]) -> dict[str, Any]:
+    """Copy an optimiser's state to the host, where it pickles."""
+    slots = {
+        index: {name: value.cpu().clone() for name, value in slot.items()}
+        for index, slot in state["state"].items()
+    }
+    return {**state, "state": slots}

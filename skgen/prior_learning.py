@@ -1,0 +1,164 @@
+"""Learning p(k), once the codebook is trained.
+
+Few rows over-fit a prior over tokens, so the rows that trained neither the codebook
+nor the prior decide three things: when the autoregressive network stops, how it is
+mixed with unigrams, and the temperature of the posterior that the bound draws from.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skgen.engine import Descent, Rows, auto_batch_size
+from skgen.objectives import importance_weighted_bound, log_weights
+
+# Temperatures that are tried, as multiples of the mean squared quantisation error,
+# and the rows and draws that they are tried on.
+TEMPERATURES = 2.0 ** np.arange(-5, 4.5, 0.5)
+TEMPERATURE_ROWS, TEMPERATURE_DRAWS = 256, 32
+# Weights of the autoregressive network against the unigrams that are tried.
+MIXING_WEIGHTS = np.linspace(0, 1, 41)
+MIXING_DRAWS = 8
+CHUNK_ROWS = 4096
+
+
+class PriorTerms(NamedTuple):
+    """Loss of each row, -log p(k)."""
+
+    loss: Tensor
+
+    @property
+    def watched(self) -> Tensor:
+        """What held-out rows are watched for."""
+        return self.loss
+
+
+def learn_prior(
+    model: Any,
+    train: Rows,
+    held_out: Rows | None,
+    generator: torch.Generator,
+    *,
+    learning_rate: float,
+    max_iter: int,
+    tol: float,
+    patience: int,
+    keep_counts: bool,
+) -> list[float]:
+    """Fit the prior of a token model, and the temperature of its posterior.
+
+    Parameters
+    ----------
+    model : VectorQuantizedAutoencoder
+        Its ``prior`` and ``temperature`` are set.
+    train, held_out : Rows
+        Standardised rows (n, d). Without held-out rows the prior stays as it is mixed.
+    generator : Generator
+        Source of the draws.
+    learning_rate, max_iter, tol, patience
+        Settings of the descent.
+    keep_counts : bool
+        Whether the unigram counts of earlier rows stay.
+
+    Returns
+    -------
+    curve : list of float
+        Mean -log p(k) of training rows, in nats, each epoch.
+    """
+    prior, judges = model.prior, train if held_out is None else held_out
+    with torch.no_grad():
+        z_train, z_judges = encoded(model, train), encoded(model, judges)
+        if not (keep_counts and prior.counts.any()):
+            # A temperature needs a prior, and soft counts need a temperature.
+            prior.mixing.zero_()
+            prior.counts.copy_(token_counts(z_train, model.nearest_posterior))
+            choose_temperature(model, judges.x, generator)
+            prior.counts.zero_()
+        prior.counts += token_counts(z_train, model.posterior_of)
+    history = prior_descent(model, len(z_train.x), learning_rate, generator).run(
+        z_train,
+        None if held_out is None else z_judges.repeated(),
+        max_iter=max_iter,
+        tol=tol,
+        patience=patience,
+    )
+    with torch.no_grad():
+        if held_out is not None:
+            choose_mixing(model, z_judges, generator)
+        choose_temperature(model, judges.x, generator)
+    return history.curves["loss"]
+
+
+def encoded(model: Any, rows: Rows) -> Rows:
+    """Encode rows (n, d) to vectors z_e (n, T, c)."""
+    z_e = [model.latents(x) for x in rows.x.split(CHUNK_ROWS)]
+    return Rows(torch.cat(z_e), rows.weight)
+
+
+def code_usage(model: Any, rows: Rows) -> Tensor:
+    """Part of the rows' tokens that each code has, (K,)."""
+    with torch.no_grad():
+        counts = token_counts(encoded(model, rows), model.nearest_posterior).sum(0)
+    return counts / counts.sum()
+
+
+def token_counts(z_e: Rows, posterior: Any) -> Tensor:
+    """Sum the expected weight of each code at each place, (T, K)."""
+    weight = z_e.x.new_ones(len(z_e.x)) if z_e.weight is None else z_e.weight
+    chunks = zip(z_e.x.split(CHUNK_ROWS), weight.split(CHUNK_ROWS))
+    counts = [
+        torch.einsum("n,ntk->tk", w, posterior(z).log_probs.exp()) for z, w in chunks
+    ]
+    return torch.stack(counts).sum(0)
+
+
+def choose_temperature(model: Any, x: Tensor, generator: torch.Generator) -> None:
+    """Set tau to what gives rows (n, d) the best importance-weighted bound."""
+    x = x[:TEMPERATURE_ROWS]
+    noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
+    error = model.quantization_error(model.latents(x)).mean()
+    candidates = error.clamp(min=1e-12) * torch.from_numpy(TEMPERATURES).to(error)
+    bounds = []
+    for tau in candidates:
+        model.temperature.copy_(tau)
+        bounds.append(importance_weighted_bound(log_weights(model, x, noise)).mean())
+    model.temperature.copy_(candidates[torch.stack(bounds).argmax()])
+
+
+def prior_descent(
+    model: Any, n_rows: int, learning_rate: float, generator: torch.Generator
+) -> Descent:
+    """Descend -log p(k), with tokens drawn afresh from q(k|x) at each step.
+
+    The bound scores such tokens, and their noise keeps the prior from over-fitting.
+    """
+
+    def loss(z_e: Tensor, noise: Tensor | None) -> PriorTerms:
+        tokens = model.posterior_of(z_e).draw(noise)[0]
+        return PriorTerms(-model.prior.token_log_probs(tokens)[0].sum(-1))
+
+    return Descent(
+        model.prior,
+        loss,
+        lambda n: model.standard_noise((1, n), generator),
+        batch_size=auto_batch_size(n_rows),
+        learning_rate=learning_rate,
+        generator=generator,
+    )
+
+
+def choose_mixing(model: Any, z_e: Rows, generator: torch.Generator) -> None:
+    """Set the weight of the network against the unigrams, from held-out rows."""
+    noise = model.standard_noise((MIXING_DRAWS, len(z_e.x)), generator)
+    tokens = model.posterior_of(z_e.x).draw(noise)
+    log_network, log_unigrams = model.prior.token_log_probs(tokens)
+    candidates, values = torch.from_numpy(MIXING_WEIGHTS).to(log_network), []
+    for weight in candidates:
+        model.prior.mixing.copy_(weight)
+        log_prob = model.prior.mixed(log_network, log_unigrams).sum(-1).mean(0)
+        values.append(z_e.mean(log_prob))
+    model.prior.mixing.copy_(candidates[torch.stack(values).argmax()])

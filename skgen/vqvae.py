@@ -1,0 +1,386 @@
+"""The vector-quantised autoencoder: several tokens a row, and a prior over them.
+
+Tokens ``k_t = argmin_i ||z_e(x)_t - e_i||`` point into one codebook ``e``. As a
+density, ``p(x) = sum_k p(x|e_k) p(k)`` over all token sequences, with a learned
+autoregressive ``p(k)``; it is bounded by drawing tokens from a softmax posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from skgen._docs import with_shared_docs
+from skgen._parameters import Rules, integer, options, real
+from skgen.engine import Rows
+from skgen.evaluation import BoundedModel
+from skgen.likelihoods import Likelihood
+from skgen.networks import Factory, Standardizer
+from skgen.neural import NeuralModel
+from skgen.objectives import TokenTerms, vq_loss
+from skgen.prior_learning import code_usage, learn_prior
+from skgen.priors import AutoregressivePrior, Categorical
+from skgen.tensors import to_array, wide_dtype
+
+
+def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
+    """||z - e_k||^2, (..., K), from vectors (..., c) and a codebook (K, c)."""
+    cross = z @ codebook.T
+    return (z**2).sum(-1, keepdim=True) - 2 * cross + (codebook**2).sum(-1)
+
+
+class VectorQuantizedAutoencoder(BoundedModel):
+    """Encoder to T vectors, codebook, decoder, and a prior over tokens.
+
+    ``latents``, ``posterior`` and ``log_likelihood`` see standardised rows;
+    ``tokens``, ``decode``, ``log_prob`` and ``draw`` the rows of the user.
+    """
+
+    temperature: Tensor  # tau, of the posterior q(k|x)
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        standardizer: Standardizer,
+        prior: AutoregressivePrior,
+        codebook: Tensor,
+        n_importance_samples: int,
+    ) -> None:
+        super().__init__(likelihood, standardizer)
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.codebook = nn.Parameter(codebook)  # e, (K, c)
+        self.register_buffer("temperature", torch.tensor(1.0))
+        self.register_noise(n_importance_samples)
+
+    def standard_noise(
+        self, shape: Sequence[int], generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw uniform noise (..., T)."""
+        noise = self.codebook.new_empty(*shape, self.prior.n_tokens)
+        return noise.uniform_(generator=generator)
+
+    def set_rows(self, x: Tensor) -> None:
+        """Start the codebook from encoded rows (n, d)."""
+        super().set_rows(x)
+        z = self.latents(x).flatten(0, 1)
+        K, c = self.codebook.shape
+        picks = torch.randperm(len(z)).repeat(-(-K // len(z)))[:K].to(z.device)
+        # Codes that start from one vector must be able to part.
+        jitter = 1e-3 * z.std() * torch.randn(K, c).to(z)
+        self.codebook.data = z[picks] + jitter
+
+    def latents(self, x: Tensor) -> Tensor:
+        """z_e(x), (n, T, c)."""
+        return self.encoder(x).unflatten(-1, (self.prior.n_tokens, -1))
+
+    def nearest(self, z_e: Tensor) -> Tensor:
+        """Tokens (n, T) of the codes nearest to z_e (n, T, c)."""
+        return squared_distances(z_e, self.codebook).argmin(-1)
+
+    def posterior(self, x: Tensor) -> Categorical:
+        """q(k|x) of rows (n, d)."""
+        return self.posterior_of(self.latents(x))
+
+    def posterior_of(self, z_e: Tensor) -> Categorical:
+        """q(k|x) proportional to exp(-||z_e - e_k||^2 / tau), each token apart."""
+        logits = -squared_distances(z_e, self.codebook) / self.temperature
+        return Categorical(logits.log_softmax(-1))
+
+    def nearest_posterior(self, z_e: Tensor) -> Categorical:
+        """q(k|x) with all its mass on the nearest codes."""
+        distances = squared_distances(z_e, self.codebook)
+        nearest = distances == distances.amin(-1, keepdim=True)
+        return Categorical(nearest.to(z_e).log().log_softmax(-1))
+
+    def quantization_error(self, z_e: Tensor) -> Tensor:
+        """Squared distance (n, T) to the nearest code."""
+        return squared_distances(z_e, self.codebook).amin(-1)
+
+    def log_likelihood_at(self, x: Tensor, z_q: Tensor) -> Tensor:
+        """log p(x|z_q), (..., n), of rows (n, d) and code vectors (..., n, T, c)."""
+        return self.likelihood.log_prob(self.decoder_outputs(z_q.flatten(-2)), x)
+
+    def log_likelihood(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """log p(x|e_k), (S, n), of rows (n, d) and tokens (S, n, T)."""
+        return self.log_likelihood_at(x, self.codebook[tokens])
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Tokens (n, T) of rows (n, d)."""
+        return self.nearest(self.latents(self.standardizer(x)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Quantised vectors (n, T * c)."""
+        return self.codebook[self.tokens(x)].flatten(1)
+
+    def decode(self, z_q: Tensor) -> Tensor:
+        """Mean (n, d) of p(x|z_q), of vectors (n, T * c)."""
+        return self.standardizer.inverse(self.likelihood.mean(self.decoder(z_q)))
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw rows (n, d) from p(k) p(x|e_k)."""
+        z_q = self.codebook[self.prior.draw(n, generator)].flatten(1)
+        if not noise:
+            return self.decode(z_q)
+        x = self.likelihood.draw(self.decoder(z_q), generator)
+        return self.standardizer.inverse(x)
+
+    @property
+    def row_elements(self) -> int:
+        """Numbers that scoring one row holds: the prior's conditionals, mostly."""
+        conditionals = self.noise.shape[1] * self.prior.counts.numel()
+        return max(super().row_elements, conditionals)
+
+
+@with_shared_docs
+class VQVAE(NeuralModel):
+    """Vector-quantised autoencoder: a density with a code of discrete tokens.
+
+    An encoder network gives ``n_tokens`` vectors, each is replaced by the nearest of
+    ``codebook_size`` code vectors, and a decoder network gives p(x|codes). Trained
+    with a straight-through gradient; then an autoregressive prior is learned over
+    the tokens of a row, which are not independent. The score is an
+    importance-weighted bound on ``log p(x) = log sum_k p(x|e_k) p(k)``, over tokens
+    that are drawn from ``q(k|x)`` proportional to ``exp(-||z_e - e_k||^2 / tau)``.
+
+    Parameters
+    ----------
+    codebook_size : int, default=64
+        Number of code vectors, shared by all tokens.
+    code_size : int, default=4
+        Width of a code vector.
+    n_tokens : int, default=8
+        Tokens of a row.
+    commitment_cost : float, default=0.25
+        Weight of the term that keeps the encoder near the codes.
+    encode : {"embedding", "ordinal", "onehot"}, default="embedding"
+        What ``transform`` gives and ``inverse_transform`` takes: the code vectors,
+        (n, n_tokens * code_size); token indices, (n, n_tokens); or a sparse one-hot
+        row of each token, (n, n_tokens * codebook_size).
+    {network parameters}
+
+    Attributes
+    ----------
+    codebook_ : ndarray of shape (codebook_size, code_size)
+        The code vectors.
+    codebook_usage_ : ndarray of shape (codebook_size,)
+        Part of the training rows' tokens that each code has.
+    perplexity_ : float
+        Exponential of the entropy of ``codebook_usage_``: codes in effective use.
+    temperature_ : float
+        tau, chosen on held-out rows.
+    prior_curve_ : list of float
+        Mean ``-log p(k)`` of the tokens of training rows, in nats, each epoch of the
+        prior.
+    prior_mixing_ : float
+        Weight of the autoregressive network in the prior, against independent
+        tokens; chosen on held-out rows.
+    {network attributes}
+
+    See Also
+    --------
+    KMeansAutoencoder : One token a row, and no networks.
+    VAE : A continuous code.
+
+    Notes
+    -----
+    A part ``validation_fraction`` of the rows trains neither the codebook nor the
+    prior, whatever ``early_stopping`` is: it decides when the prior stops, how it is
+    mixed with independent tokens, and tau. The gradient from the decoder is copied to
+    the encoder's output as in the paper.
+
+    References
+    ----------
+    van den Oord, Vinyals & Kavukcuoglu, "Neural discrete representation learning",
+    NeurIPS 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from skgen import VQVAE
+    >>> X = load_wine().data
+    >>> model = VQVAE(16, n_tokens=4, encode="ordinal", random_state=0).fit(X)
+    >>> model.transform(X).shape
+    (178, 4)
+    >>> model.sample(2, random_state=0).shape
+    (2, 13)
+    """
+
+    _parameters: ClassVar[Rules] = {
+        **NeuralModel._parameters,
+        "codebook_size": integer(1),
+        "code_size": integer(1),
+        "n_tokens": integer(1),
+        "commitment_cost": real(0),
+        "encode": options("embedding", "ordinal", "onehot"),
+    }
+    _always_holds_out = True
+    # The codes have to keep up with the encoder.
+    _rates: ClassVar[dict[str, float]] = {"codebook": 10.0}
+
+    def __init__(
+        self,
+        codebook_size: int = 64,
+        *,
+        code_size: int = 4,
+        n_tokens: int = 8,
+        commitment_cost: float = 0.25,
+        encode: str = "embedding",
+        hidden_layer_sizes: Sequence[int] = (256,),
+        activation: str = "relu",
+        likelihood: str | Likelihood = "gaussian",
+        encoder: nn.Module | Factory | None = None,
+        decoder: nn.Module | Factory | None = None,
+        standardize: bool = True,
+        n_importance_samples: int = 64,
+        batch_size: int | str = "auto",
+        learning_rate_init: float = 1e-3,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        random_state: Any = None,
+        device: str = "cpu",
+        verbose: bool | int = False,
+    ) -> None:
+        self.codebook_size = codebook_size
+        self.code_size = code_size
+        self.n_tokens = n_tokens
+        self.commitment_cost = commitment_cost
+        self.encode = encode
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.encoder = encoder
+        self.decoder = decoder
+        self.standardize = standardize
+        self.n_importance_samples = n_importance_samples
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        code : ndarray or sparse array of shape (n_samples, n_latent)
+            Code vectors in the dtype of ``X``, token indices, or sparse one-hot
+            rows, as ``encode`` says.
+        """
+        if self.encode == "embedding":
+            return super().transform(X)
+        tokens = self._apply(lambda model, x: model.tokens(x), X)
+        return tokens if self.encode == "ordinal" else self._one_hot(tokens)
+
+    def _one_hot(self, tokens: NDArray[Any]) -> scipy.sparse.csr_array:
+        n, T = tokens.shape
+        K = len(self.codebook_)
+        columns = (tokens + K * np.arange(T)).ravel()
+        ones, starts = np.ones(n * T, dtype=self._dtype), np.arange(0, n * T + 1, T)
+        return scipy.sparse.csr_array((ones, columns, starts), shape=(n, T * K))
+
+    def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
+        """Turn any code into code vectors (n, T * c)."""
+        if self.encode == "embedding":
+            return code
+        K, T = len(self.codebook_), self.module_.prior.n_tokens
+        if self.encode == "onehot":
+            vectors = code.reshape(len(code), T, K) @ self.codebook_
+            return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
+        wrong = (code != np.floor(code)) | (code < 0) | (code >= K)
+        if wrong.any():
+            raise ValueError(
+                f"Tokens must be integers in the range [0, {K - 1}], indices into the "
+                f"codebook. Got {code[wrong][0]!r}; pass what transform returns."
+            )
+        vectors = self.codebook_[code.astype(np.intp)]
+        return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
+
+    def _loss(self, module: Any, x: Tensor, noise: None) -> TokenTerms:
+        return vq_loss(module, x, self.commitment_cost)
+
+    def _noise(self, module: Any, n: int, generator: torch.Generator) -> None:
+        return None
+
+    def _build(
+        self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
+    ) -> VectorQuantizedAutoencoder:
+        K, T, c = self.codebook_size, self.n_tokens, self.code_size
+        encoder, decoder = self._networks(n_features, T * c, T * c, likelihood)
+        return VectorQuantizedAutoencoder(
+            encoder,
+            decoder,
+            likelihood,
+            standardizer,
+            AutoregressivePrior(T, K),
+            torch.randn(K, c),
+            self.n_importance_samples,
+        )
+
+    def _finish(
+        self,
+        train: Rows,
+        held_out: Rows | None,
+        generator: torch.Generator,
+        *,
+        incremental: bool,
+    ) -> None:
+        model = self.module_
+        curve = learn_prior(
+            model,
+            train,
+            held_out,
+            generator,
+            learning_rate=self.learning_rate_init,
+            max_iter=1 if incremental else self.max_iter,
+            tol=self.tol,
+            patience=self.n_iter_no_change,
+            keep_counts=incremental,
+        )
+        before = getattr(self, "prior_curve_", []) if incremental else []
+        self.prior_curve_ = [*before, *curve]
+        self.codebook_ = to_array(model.codebook).copy()
+        self.temperature_ = float(model.temperature)
+        self.prior_mixing_ = float(model.prior.mixing)
+        usage = code_usage(model, train)
+        self.codebook_usage_ = to_array(usage)
+        self.perplexity_ = float(torch.special.entr(usage).sum().exp())
+
+    def _tensor_dtype(self, dtype: np.dtype[Any]) -> torch.dtype:
+        """Wide, so that no token depends on how a sum over a chunk was rounded."""
+        return wide_dtype(torch.device(self.device_))
+
+    @property
+    def _n_features_out(self) -> int:
+        T, (K, c) = self.module_.prior.n_tokens, self.codebook_.shape
+        width: int = T * {"embedding": c, "ordinal": 1, "onehot": K}[self.encode]
+        return width
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self.encode != "embedding":
+            tags.transformer_tags.preserves_dtype = []
+        return tags
