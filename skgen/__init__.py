@@ -3,7 +3,17 @@
 from skgen.gaussian import GaussianDensity
 from skgen.kmeans import KMeansAutoencoder
 from skgen.mixture import GaussianMixtureEM
+from skgen.vae import IWAE, VAE, BetaVAE
+from skgen.vqvae import VQVAE
 
 __version__ = "0.1.0"
 
-__all__ = ["GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder"]
+__all__ = [
+    "IWAE",
+    "VAE",
+    "VQVAE",
+    "BetaVAE",
+    "GaussianDensity",
+    "GaussianMixtureEM",
+    "KMeansAutoencoder",
+]

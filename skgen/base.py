@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -119,14 +118,9 @@ class GenerativeModel(
     ) -> None:
         """Learn from rows (n, d) and weights (n,), and set the fitted attributes."""
 
+    @abstractmethod
     def _model(self, dtype: torch.dtype) -> FittedModel:
         """Return the fitted model, on ``device_`` and in a dtype."""
-        return SimpleNamespace(
-            encode=self._encode,
-            decode=self._decode,
-            log_prob=self._log_prob,
-            draw=self._draw,
-        )
 
     @property
     @abstractmethod
@@ -376,9 +370,6 @@ class GenerativeModel(
                 "Sample weights must contain at least one non-zero number."
             )
         return weight
-
-    def _evaluate(self, function: Any, X: Any) -> NDArray[Any]:
-        return self._apply(lambda model, x: function(x), X)
 
     def _apply(self, function: Callable[[Any, Tensor], Tensor], X: Any) -> NDArray[Any]:
         """Validate rows, and map a function of the fitted model over them."""

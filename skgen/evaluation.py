@@ -120,7 +120,7 @@ class BoundedModel(nn.Module):
         self.likelihood.set_rows(x)
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
-        """Outputs (..., p) of the decoder, which takes rows, for codes (..., k)."""
+        """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
         outputs: Tensor = self.decoder(z.reshape(-1, z.shape[-1]))
         return outputs.unflatten(0, z.shape[:-1])
 

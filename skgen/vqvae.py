@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skgen._docs import with_shared_docs
@@ -286,21 +287,21 @@ class VQVAE(NeuralModel):
 
         Returns
         -------
-        code : ndarray or sparse array of shape (n_samples, n_latent)
+        code : ndarray or csr_matrix of shape (n_samples, n_latent)
             Code vectors in the dtype of ``X``, token indices, or sparse one-hot
             rows, as ``encode`` says.
         """
         if self.encode == "embedding":
             return super().transform(X)
-        tokens = self._apply(lambda model, x: model.tokens(x), X)
-        return tokens if self.encode == "ordinal" else self._one_hot(tokens)
-
-    def _one_hot(self, tokens: NDArray[Any]) -> scipy.sparse.csr_array:
-        n, T = tokens.shape
-        K = len(self.codebook_)
+        check_is_fitted(self)
+        X = self._validate_rows(X, reset=False)
+        tokens = self._map(lambda model, x: model.tokens(x), X)
+        if self.encode == "ordinal":
+            return tokens
+        (n, T), K = tokens.shape, len(self.codebook_)
         columns = (tokens + K * np.arange(T)).ravel()
-        ones, starts = np.ones(n * T, dtype=self._dtype), np.arange(0, n * T + 1, T)
-        return scipy.sparse.csr_array((ones, columns, starts), shape=(n, T * K))
+        ones, starts = np.ones(n * T, dtype=X.dtype), np.arange(0, n * T + 1, T)
+        return scipy.sparse.csr_matrix((ones, columns, starts), shape=(n, T * K))
 
     def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
         """Turn any code into code vectors (n, T * c)."""
