@@ -361,11 +361,9 @@ class GaussianDensity(GenerativeModel):
         return to_array(t).astype(self._dtype)
 
     def _model(self, dtype: torch.dtype) -> PrincipalAxes | Independent:
-        like = torch.empty(0, dtype=dtype, device=self.device_)
-
         def tensor(value: Any) -> Tensor:
             # A copy: a memory-mapped pickle has arrays that are read-only.
-            return torch.tensor(value).to(like)
+            return torch.tensor(value, dtype=dtype, device=self.device_)
 
         mean = tensor(self.mean_)
         if not self._has_axes:
