@@ -170,7 +170,6 @@ class KMeansAutoencoder(GenerativeModel):
         "prior": options("empirical", "uniform"),
         "reg_covar": real(0),
     }
-    _task_name: ClassVar[str] = "fit"
 
     def __init__(
         self,
@@ -214,11 +213,9 @@ class KMeansAutoencoder(GenerativeModel):
     ) -> None:
         rows = CentredRows.of(x, weight)
         find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
-        callbacks.begin()
         centres, self.n_iter_ = find(rows.proper(), rng)
         self._reset_counts()
         self._set_attributes(rows, centres)
-        callbacks.end(lambda: {k: v for k, v in vars(self).items() if k[-1] == "_"})
 
     def _find_on_cpu(
         self, rows: CentredRows, rng: np.random.RandomState
@@ -439,7 +436,7 @@ class KMeansAutoencoder(GenerativeModel):
 
     @property
     def _n_tasks(self) -> int | None:
-        return 1
+        return 0  # scikit-learn's K-means is one piece to callbacks
 
     @property
     def _chunk_rows(self) -> int:
