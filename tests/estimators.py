@@ -86,7 +86,7 @@ def is_ordinal(estimator):
 
 def is_sparse(estimator):
     """Whether codes are SciPy sparse matrices."""
-    return class_name(estimator) == "KMeansAutoencoder" and estimator.encode == "onehot"
+    return getattr(estimator, "encode", None) == "onehot"
 
 
 ESTIMATORS = [

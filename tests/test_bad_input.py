@@ -65,6 +65,7 @@ BAD_PARAMETERS = {
     "n_iter_no_change": NO_COUNT,
     "n_tokens": NO_COUNT,
     "precisions_init": ["blobs", 3],
+    "prior": [*NO_NAME, None],
     "random_state": ["seed", -1, 1.5],
     "reg_covar": NOT_NEGATIVE,
     "standardize": NO_FLAG,
