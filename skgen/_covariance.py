@@ -277,6 +277,13 @@ class _Variance(Covariance):
         """Return the number of features, from that of a projected row."""
 
 
+def _spread(squares: Tensor, squared_means: Tensor) -> Tensor:
+    """Return their difference, or zero where it is within rounding."""
+    difference = squares - squared_means
+    noise = 4 * torch.finfo(squares.dtype).eps * squares
+    return torch.where(difference > noise, difference, 0)
+
+
 class Diag(_Variance):
     """A variance a component and feature. Rows are projected to (x, x^2), (n, 2d)."""
 
@@ -305,7 +312,7 @@ class Diag(_Variance):
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         means = first / nk[:, None]
-        return means, (second / nk[:, None] - means**2).clamp_(min=0)
+        return means, _spread(second / nk[:, None], means**2)
 
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return roots.log().sum(1)
@@ -342,8 +349,8 @@ class Spherical(_Variance):
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         means = first / nk[:, None]
-        squares = second.squeeze(1) / nk - (means**2).sum(1)
-        return means, squares.clamp_(min=0) / means.shape[1]
+        squares = _spread(second.squeeze(1) / nk, (means**2).sum(1))
+        return means, squares / means.shape[1]
 
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return d * roots.log()

@@ -43,10 +43,11 @@ class CentredRows(NamedTuple):
 
     def proper(self) -> Self:
         """Leave rows of weight zero out, and divide weights by their mean."""
-        x, weight, centre = self
-        if not weight.all():
-            x, weight = x[weight > 0], weight[weight > 0]
-        return type(self)(x, weight / weight.mean(), centre)
+        rows = self
+        if not self.weight.all():
+            kept = self.weight > 0
+            rows = type(self).of(self.x[kept], self.weight[kept])
+        return rows._replace(weight=rows.weight / rows.weight.mean())
 
     @property
     def is_weighted(self) -> bool:

@@ -279,7 +279,8 @@ class KMeansAutoencoder(GenerativeModel):
         )
         self.weights_ = prior.astype(self._dtype)
         self.variance_ = self.inertia_ / (total * centres.shape[1]) + self.reg_covar
-        if not self.variance_ > 0:
+        rounding = np.finfo(self._dtype).eps * np.abs(centres).max()
+        if self.reg_covar == 0 and self.variance_ <= rounding**2:
             raise ValueError(NO_SPREAD)
 
     def partial_fit(
