@@ -53,7 +53,8 @@ class Categorical(NamedTuple):
         """Tokens (S, n, T) from uniform noise (S, n, T), by the inverse of the CDF."""
         cdf = self.log_probs.exp().cumsum(-1)  # (n, T, K)
         noise = uniform.permute(1, 2, 0).contiguous()  # (n, T, S)
-        tokens = torch.searchsorted(cdf, noise * cdf[..., -1:])
+        # From the right: noise of exactly 0 must not draw a first token of no mass.
+        tokens = torch.searchsorted(cdf, noise * cdf[..., -1:], right=True)
         return tokens.clamp(max=cdf.shape[-1] - 1).permute(2, 0, 1)
 
     def log_prob(self, tokens: Tensor) -> Tensor:

@@ -1,0 +1,136 @@
+"""Models whose density is known exactly, to hold bounds and gradients against."""
+
+import functools
+import itertools
+
+import torch
+from torch import nn
+
+from skgen.likelihoods import Gaussian
+from skgen.networks import Standardizer
+from skgen.priors import AutoregressivePrior
+from skgen.tensors import forked_rng
+from skgen.vae import VariationalAutoencoder
+from skgen.vqvae import VectorQuantizedAutoencoder
+
+D, K = 4, 2  # features and latent coordinates of the linear Gaussian model
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=generator(seed), dtype=dtype)
+
+
+def uniform(*shape, seed=0, dtype=torch.float64):
+    return torch.rand(*shape, generator=generator(seed), dtype=dtype)
+
+
+def leaves_generators(build):
+    """Let a function initialise modules, which draws from the global generator."""
+
+    @functools.wraps(build)
+    def wrapped(*args, **kwargs):
+        with forked_rng(0):
+            return build(*args, **kwargs)
+
+    return wrapped
+
+
+def linear(weight, bias):
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
+    layer.weight.data, layer.bias.data = weight, bias
+    return layer
+
+
+class Free(nn.Module):
+    """A network whose output is its parameter, a value for each row."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = nn.Parameter(value)
+
+    def forward(self, x):
+        return self.value
+
+
+def gaussian(sigma, kind="shared"):
+    likelihood = Gaussian(kind, min_sigma=0.0)
+    likelihood.log_sigma.data = torch.as_tensor(sigma, dtype=torch.float64).log()
+    return likelihood
+
+
+@leaves_generators
+def linear_gaussian(shift=0.0, widen=0.0, n_importance_samples=8, seed=0):
+    """A linear VAE, with the marginal p(x) in closed form.
+
+    The columns of the decoder are orthogonal, so that the exact posterior is a normal
+    density with independent coordinates: the encoder's, when ``shift`` of its mean
+    and ``widen`` of its log sigma are zero.
+    """
+    Q = torch.linalg.qr(normal(D, K, seed=seed)).Q
+    W = Q * torch.tensor([2.0, 0.8], dtype=torch.float64)
+    b, sigma = normal(D, seed=seed + 1), 0.6
+    precision = (W.T @ W).diagonal() / sigma**2 + 1
+    to_mean = W.T / sigma**2 / precision[:, None]
+    log_sigma = -0.5 * precision.log() + widen
+    encoder = linear(
+        torch.cat([to_mean, torch.zeros_like(to_mean)]),
+        torch.cat([shift - to_mean @ b, log_sigma]),
+    )
+    model = VariationalAutoencoder(
+        encoder,
+        linear(W, b),
+        gaussian(sigma),
+        Standardizer.identity(D),
+        K,
+        n_importance_samples,
+    )
+    model.noise = normal(256, n_importance_samples, K, seed=seed + 2)
+    covariance = W @ W.T + sigma**2 * torch.eye(D, dtype=W.dtype)
+    marginal = torch.distributions.MultivariateNormal(b, covariance)
+    return model, marginal
+
+
+def draws_of(marginal, n, seed=5):
+    return marginal.mean + normal(n, D, seed=seed) @ marginal.scale_tril.T
+
+
+@leaves_generators
+def token_model(T=2, K=4, c=2, d=3, n_importance_samples=8, mixing=0.7):
+    """A linear VQVAE in float64, with random weights and dependent tokens."""
+    prior = AutoregressivePrior(T, K, 5).double()
+    for seed, p in enumerate(prior.parameters()):
+        p.data = normal(*p.shape, seed=seed + 20)
+    prior.counts = torch.rand(T, K, generator=generator(30)).double() * 20
+    prior.mixing = torch.tensor(mixing, dtype=torch.float64)
+    model = VectorQuantizedAutoencoder(
+        linear(normal(T * c, d, seed=11), normal(T * c, seed=12)),
+        linear(normal(d, T * c, seed=13), normal(d, seed=14)),
+        gaussian(0.8),
+        Standardizer.identity(d),
+        prior,
+        normal(K, c, seed=15),
+        n_importance_samples,
+    )
+    model.noise = uniform(256, n_importance_samples, T, seed=16)
+    model.temperature = torch.tensor(1.5, dtype=torch.float64)
+    return model
+
+
+def all_sequences(T, K):
+    """Every sequence of tokens, (K^T, T)."""
+    return torch.tensor(list(itertools.product(range(K), repeat=T)))
+
+
+def exact_token_log_prob(model, x):
+    """log sum_k p(x|e_k) p(k) by enumeration, of rows of the user."""
+    T, K = model.prior.counts.shape
+    tokens = all_sequences(T, K)
+    with torch.no_grad():
+        scaled = model.standardizer(x)
+        each = model.log_likelihood(scaled, tokens[:, None].expand(-1, len(x), -1))
+        total = (each + model.prior.log_prob(tokens)[:, None]).logsumexp(0)
+        return total - model.standardizer.log_scale
