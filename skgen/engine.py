@@ -149,7 +149,8 @@ class Descent:
             names, totals = terms._fields, totals + values.detach().sum(1)
         self.module.eval()
         # The only wait for the device in an epoch.
-        *means, watched = (totals / n).tolist()
+        total_weight = n if rows.weight is None else rows.weight.sum()
+        *means, watched = (totals / total_weight).tolist()
         return dict(zip(names, means)), watched
 
     def evaluate(self, rows: Rows, noise: Tensor | None) -> float:
@@ -183,7 +184,11 @@ class Descent:
         is "diverged".
         """
         history, best = History(), _snapshot(self.module)
-        noise = None if held_out is None else self.noise(len(held_out.x))
+        noise = None
+        if held_out is not None:
+            noise = self.noise(len(held_out.x))
+            start_loss = self.evaluate(held_out, noise)
+            history.best_loss = start_loss if math.isfinite(start_loss) else math.inf
         for epoch in range(max_iter):
             on_begin()
             start = time.perf_counter()

@@ -42,6 +42,9 @@ from skgen.likelihoods import Likelihood, as_likelihood
 from skgen.networks import ACTIVATIONS, Factory, Standardizer, build_network, mlp
 from skgen.tensors import draw_seed, forked_rng, fresh_random_state, make_generator
 
+# Largest size of a number that the start of a fit is computed from.
+START_LIMIT = 1e15
+
 network = instance(nn.Module, "a torch Module")
 
 
@@ -183,13 +186,17 @@ class NeuralModel(GenerativeModel):
         descent = self._new_descent(len(train.x), generator)
         if self._optimizer_state is not None:
             descent.optimizer.load_state_dict(self._optimizer_state)
-        means, _ = descent.epoch(train)
+        history = descent.run(train, None, max_iter=1, tol=0.0, patience=2)
+        means = {name: curve[-1] for name, curve in history.curves.items()}
         for name, value in self._in_units(means).items():
             self.loss_terms_.setdefault(name, []).append(value)
         self.loss_curve_ = self.loss_terms_["loss"]
         self.n_iter_ += 1
-        self._optimizer_state = _on_cpu(descent.optimizer.state_dict())
         self._finish(train, held_out, generator, incremental=True)
+        if history.status == "diverged":  # and so may the state of the optimiser be
+            self._warn(history)
+        else:
+            self._optimizer_state = _on_cpu(descent.optimizer.state_dict())
         return self
 
     def _split(
@@ -226,7 +233,9 @@ class NeuralModel(GenerativeModel):
         with forked_rng(seed), torch.no_grad():
             module = self._build(train.x.shape[1], likelihood, standardizer.cpu())
             module = _move(module, train.x.device)
-            module.set_rows(module.standardizer.rows(train).x)
+            x = module.standardizer.rows(train).x
+            # Squares of the start stay in range, so that a divergence can go back.
+            module.set_rows(x.nan_to_num().clamp(-START_LIMIT, START_LIMIT))
         return module.eval()
 
     def _networks(

@@ -7,6 +7,7 @@ mixed with unigrams, and the temperature of the posterior that the bound draws f
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,8 +111,10 @@ def token_counts(z_e: Rows, posterior: Any) -> Tensor:
     """Sum the expected weight of each code at each place, (T, K)."""
     weight = z_e.x.new_ones(len(z_e.x)) if z_e.weight is None else z_e.weight
     chunks = zip(z_e.x.split(CHUNK_ROWS), weight.split(CHUNK_ROWS))
+    # A row whose squares overflow has no posterior, and counts for nothing.
     counts = [
-        torch.einsum("n,ntk->tk", w, posterior(z).log_probs.exp()) for z, w in chunks
+        torch.einsum("n,ntk->tk", w, posterior(z).log_probs.exp().nan_to_num(0.0))
+        for z, w in chunks
     ]
     return torch.stack(counts).sum(0)
 
@@ -120,12 +123,14 @@ def choose_temperature(model: Any, x: Tensor, generator: torch.Generator) -> Non
     """Set tau to what gives rows (n, d) the best importance-weighted bound."""
     x = x[:TEMPERATURE_ROWS]
     noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
-    error = model.quantization_error(model.latents(x)).mean()
-    candidates = error.clamp(min=1e-12) * torch.from_numpy(TEMPERATURES).to(error)
-    bounds = []
+    error = model.quantization_error(model.latents(x))
+    # Rows whose squares overflow do not decide.
+    scale = error[error.isfinite()].mean().nan_to_num(1.0).clamp(min=1e-12)
+    candidates, bounds = scale * torch.from_numpy(TEMPERATURES).to(scale), []
     for tau in candidates:
         model.temperature.copy_(tau)
-        bounds.append(importance_weighted_bound(log_weights(model, x, noise)).mean())
+        bound = importance_weighted_bound(log_weights(model, x, noise))
+        bounds.append(bound.nanmean().nan_to_num(-math.inf))
     model.temperature.copy_(candidates[torch.stack(bounds).argmax()])
 
 

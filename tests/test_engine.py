@@ -1,0 +1,417 @@
+"""The loop that descends gradients: what it keeps, when it stops, what it weighs."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from toys import generator, normal
+
+from skgen import VAE, VQVAE, BetaVAE
+from skgen.engine import ENOUGH_ROWS, Descent, Rows, auto_batch_size
+from skgen.likelihoods import Gaussian
+
+pytestmark = pytest.mark.usefixtures("guarded_generators")
+
+few_epochs = pytest.mark.filterwarnings(
+    "ignore:.*maximum iterations:sklearn.exceptions.ConvergenceWarning"
+)
+
+
+class Terms(NamedTuple):
+    loss: torch.Tensor
+    part: torch.Tensor
+
+    @property
+    def watched(self):
+        return self.loss
+
+
+class Point(torch.nn.Module):
+    """One parameter of two numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.at = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+
+def distance(module):
+    """Squared distance of the rows to the point."""
+    return lambda x, noise: Terms(((x - module.at) ** 2).sum(-1), x[:, 0])
+
+
+def descent(module, loss=None, noise=lambda n: None, batch_size=4, seed=0, rate=0.1):
+    return Descent(
+        module,
+        loss or distance(module),
+        noise,
+        batch_size=batch_size,
+        learning_rate=rate,
+        generator=generator(seed),
+    )
+
+
+def run(module, rows, held_out=None, loss=None, noise=lambda n: None, **settings):
+    settings = {"max_iter": 10, "tol": 1e-4, "patience": 3, **settings}
+    return descent(module, loss, noise).run(rows, held_out, **settings)
+
+
+X = normal(10, 2, seed=1)
+ROWS = Rows(X, None)
+
+
+# What it keeps.
+
+
+def watching(script):
+    """Held-out losses of a script, the start's first, and the weights that had them."""
+    module, seen, script = Point(), [], iter(script)
+
+    def loss(x, noise):
+        terms = distance(module)(x, noise)
+        if torch.is_grad_enabled():
+            return terms
+        seen.append(module.at.detach().clone())
+        return Terms(torch.full((len(x),), next(script)), x[:, 0])
+
+    return module, seen, loss
+
+
+def test_the_best_weights_come_back():
+    module, seen, loss = watching([4.0, 3.0, 1.0, 2.0, 2.5, 4.0])
+    history = run(module, ROWS, ROWS, loss, max_iter=5, patience=9)
+    assert history.best_epoch == 1
+    assert history.best_loss == 1
+    assert history.held_out == [3, 1, 2, 2.5, 4]
+    assert module.at.detach().equal(seen[2])
+    assert not seen[2].equal(seen[-1])
+
+
+def test_the_start_comes_back_where_no_epoch_is_better():
+    module, seen, loss = watching([1.0, 3.0, 2.0, 2.5])
+    history = run(module, ROWS, ROWS, loss, max_iter=9, patience=3)
+    assert (history.n_iter, history.best_epoch, history.best_loss) == (3, -1, 1)
+    assert module.at.detach().equal(seen[0])
+    assert not seen[0].equal(seen[1])
+
+
+def test_the_training_loss_decides_where_nothing_is_held_out():
+    module = Point()
+    history = run(module, ROWS, max_iter=5, patience=9)
+    curve = history.curves["loss"]
+    assert history.best_loss == min(curve)
+    assert history.best_epoch == int(np.argmin(curve))
+    assert history.held_out == []
+
+
+def test_patience_counts_epochs_without_improvement():
+    module, seen, loss = watching([4.0, 3.0, 1.0, *[2.0] * 20])
+    history = run(module, ROWS, ROWS, loss, max_iter=20, patience=4)
+    assert history.status == "converged"
+    assert history.n_iter == len(seen) - 1 == 2 + 4
+
+
+def test_an_improvement_within_tol_is_none():
+    module, _, loss = watching([9.0, 1.0, 0.95, 0.9, 0.85])
+    history = run(module, ROWS, ROWS, loss, max_iter=9, patience=3, tol=0.2)
+    assert history.status == "converged"
+    assert (history.n_iter, history.best_epoch) == (4, 0)
+    module, _, loss = watching([9.0, 1.0, 0.95, 0.9, 0.85])
+    history = run(module, ROWS, ROWS, loss, max_iter=4, patience=3, tol=0.01)
+    assert history.status == "max_iter"
+    assert history.best_epoch == 3
+
+
+def test_small_steps_add_up_to_an_improvement():
+    module, _, loss = watching([9.0, 1.0, 0.95, 0.9, 0.85, 0.8])
+    history = run(module, ROWS, ROWS, loss, max_iter=5, patience=4, tol=0.12)
+    assert history.best_epoch == 3
+
+
+def test_a_callback_stops_and_sees_every_epoch():
+    module, calls = Point(), []
+    history = run(
+        module,
+        ROWS,
+        on_begin=lambda: calls.append("begin"),
+        on_end=lambda: calls.append("end") or len(calls) == 6,
+    )
+    assert calls == ["begin", "end"] * 3
+    assert history.status == "stopped"
+    assert history.n_iter == 3
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_the_last_good_weights_come_back_from_a_divergence(bad):
+    module, seen, loss = watching([math.nan, 3.0, 2.0, bad])
+    history = run(module, ROWS, ROWS, loss, patience=9)
+    assert history.status == "diverged"
+    assert (history.n_iter, history.best_epoch) == (3, 1)
+    assert module.at.detach().equal(seen[2])
+
+
+def test_weights_that_are_not_finite_are_a_divergence():
+    module = Point()
+
+    def loss(x, noise):  # its gradient at 0 is infinite, its value is not
+        return Terms(module.at.abs().sqrt().sum().expand(len(x)), x[:, 0])
+
+    history = run(module, ROWS, None, loss)
+    assert history.status == "diverged"
+    assert (history.n_iter, history.best_epoch) == (1, -1)
+    assert module.at.tolist() == [0, 0]
+
+
+# What it draws.
+
+
+def test_held_out_noise_is_the_same_each_epoch():
+    seen, drawn = [], []
+
+    def noise(n):
+        drawn.append(normal(1, n, seed=len(drawn)))
+        return drawn[-1]
+
+    module = Point()
+
+    def loss(x, eps):
+        if not torch.is_grad_enabled():
+            seen.append(eps)
+        return distance(module)(x, eps)
+
+    held_out = Rows(normal(7, 2, seed=2), None)
+    run(module, ROWS, held_out, loss, noise, max_iter=4, patience=9)
+    assert len(seen) == 1 + 4
+    assert all(eps.equal(drawn[0]) for eps in seen)
+    # Training noise is fresh at each step: three batches an epoch.
+    assert len(drawn) == 1 + 4 * 3
+
+
+def test_large_held_out_sets_come_in_chunks(monkeypatch):
+    monkeypatch.setattr("skgen.engine.HELD_OUT_CHUNK", 3)
+    module = Point()
+
+    def loss(x, eps):
+        return Terms((x * eps[0]).sum(-1), x[:, 0])
+
+    noise = normal(1, 10, 2, seed=3)
+    mean = descent(module, loss).evaluate(ROWS, noise)
+    assert mean == pytest.approx((X * noise[0]).sum(-1).mean().item())
+
+
+def test_a_small_held_out_set_is_repeated():
+    rows = Rows(X, normal(10, seed=4).exp())
+    repeated = rows.repeated()
+    assert len(repeated.x) >= ENOUGH_ROWS
+    assert len(repeated.x) % 10 == 0
+    values = repeated.x.sum(1)
+    assert repeated.mean(values).item() == pytest.approx(rows.mean(X.sum(1)).item())
+    many = Rows(torch.zeros(ENOUGH_ROWS, 1), None)
+    assert len(many.repeated().x) == ENOUGH_ROWS
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 4), (129, 128), (7, 7), (5, 100), (3, 1)])
+def test_batches_cover_the_rows_once_and_are_nearly_equal(n, size):
+    batches = []
+    module = Point()
+
+    def loss(x, noise):
+        batches.append(x[:, 0].tolist())
+        return distance(module)(x, noise)
+
+    rows = Rows(torch.arange(n, dtype=torch.float64)[:, None].expand(n, 2), None)
+    descent(module, loss, batch_size=size).epoch(rows)
+    assert sorted(itertools.chain(*batches)) == list(range(n))
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == math.ceil(n / size)
+
+
+def test_every_epoch_is_shuffled_anew():
+    orders = []
+    module = Point()
+
+    def loss(x, noise):
+        orders.append(x[:, 0].tolist())
+        return distance(module)(x, noise)
+
+    run(module, ROWS, None, loss, max_iter=2)
+    first, second = orders[:3], orders[3:]
+    assert first != second
+    assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second))
+
+
+def test_a_small_set_has_some_ten_steps_an_epoch():
+    assert [auto_batch_size(n) for n in (5, 100, 500, 5_000)] == [16, 16, 50, 128]
+
+
+def test_a_parameter_may_have_a_rate_of_its_own():
+    module = Point()
+    module.other = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+    def loss(x, noise):
+        both = ((x - module.at - module.other) ** 2).sum(-1)
+        return Terms(both, both)
+
+    Descent(
+        module,
+        loss,
+        lambda n: None,
+        batch_size=10,
+        learning_rate=0.01,
+        generator=generator(),
+        rates={"other": 10.0},
+    ).epoch(ROWS)
+    torch.testing.assert_close(module.other, 10 * module.at)
+
+
+# What it weighs.
+
+
+def step(rows):
+    """The gradient of a step over all rows, and the reported means."""
+    module = Point()
+    means, watched = descent(module, batch_size=1_000).epoch(rows)
+    return module.at.grad, means, watched
+
+
+def test_a_weight_of_two_is_a_row_twice():
+    weight = torch.ones(10).double()
+    weight[3] = 2
+    weighted = step(Rows(X, weight / weight.mean()))
+    twice = step(Rows(torch.cat([X, X[3:4]]), None))
+    torch.testing.assert_close(weighted, twice)
+
+
+def test_a_weight_of_zero_is_no_row():
+    weight = torch.ones(10).double()
+    weight[3] = 0
+    weighted = step(Rows(X, weight / weight.mean()))
+    without = step(Rows(torch.cat([X[:3], X[4:]]), None))
+    torch.testing.assert_close(weighted, without)
+
+
+def test_reported_means_are_weighted_means_on_any_scale_of_weights():
+    weight = normal(10, seed=4).exp()
+    _, means, watched = step(Rows(X, weight))
+    loss = (X**2).sum(1)  # the point is still at zero
+    expected = ((weight * loss).sum() / weight.sum()).item()
+    assert means["loss"] == watched == pytest.approx(expected)
+    part = ((weight * X[:, 0]).sum() / weight.sum()).item()
+    assert means["part"] == pytest.approx(part)
+
+
+def test_a_batch_has_the_weights_of_the_data_set():
+    # Two batches of one row: each row's gradient has its own weight.
+    seen = []
+    module = Point()
+    module.at.register_hook(lambda grad: seen.append(grad.clone()))
+    rows = Rows(X[:2], torch.tensor([0.5, 1.5]).double())
+    descent(module, batch_size=1, rate=1e-12).epoch(rows)
+    expected = [-2 * w * x for w, x in zip(rows.weight, rows.x)]
+    for grad in expected:
+        assert any(torch.allclose(grad, other) for other in seen)
+
+
+# Fits: divergence, weights.
+
+TABLE = normal(90, 4, seed=5).numpy() @ normal(4, 4, seed=6).numpy()
+SMALL = {
+    "hidden_layer_sizes": (8,),
+    "max_iter": 5,
+    "n_importance_samples": 4,
+    "random_state": 0,
+}
+small_models = pytest.mark.parametrize(
+    "model",
+    [
+        VAE(2, **SMALL),
+        BetaVAE(2, **SMALL),
+        VQVAE(8, n_tokens=2, code_size=2, **SMALL),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+
+
+def assert_usable(model, X):
+    for name, value in model.module_.state_dict().items():
+        assert value.isfinite().all(), name
+    assert np.isfinite(model.score_samples(X)).all()
+    assert np.isfinite(model.sample(9)).all()
+
+
+@small_models
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_an_absurd_learning_rate_leaves_a_usable_model(model, early_stopping):
+    model = clone(model).set_params(
+        learning_rate_init=1e12, early_stopping=early_stopping
+    )
+    with pytest.warns(ConvergenceWarning, match=r"Lower\s+learning_rate_init"):
+        model.fit(TABLE)
+    assert_usable(model, TABLE)
+
+
+@small_models
+def test_an_absurd_learning_rate_leaves_a_partial_fit_usable(model):
+    model = clone(model).set_params(learning_rate_init=1e12)
+    with pytest.warns(ConvergenceWarning, match=r"Lower\s+learning_rate_init"):
+        model.partial_fit(TABLE)
+    assert_usable(model, TABLE)
+    model.set_params(learning_rate_init=1e-3).partial_fit(TABLE)
+    assert_usable(model, TABLE)
+    assert np.isfinite(model.loss_curve_).tolist() == [False, True]
+
+
+@small_models
+@pytest.mark.parametrize("kind", ["feature", "shared"])
+@pytest.mark.parametrize("value", [1e30, 1e300])
+def test_rows_beyond_reason_leave_a_usable_model(model, kind, value):
+    X = TABLE.copy()
+    X[3, 1] = value
+    model = clone(model).set_params(standardize=False, likelihood=Gaussian(kind))
+    with pytest.warns(ConvergenceWarning, match="scale X"):
+        model.fit(X)
+    assert_usable(model, TABLE)
+
+
+@few_epochs
+@small_models
+def test_rows_beyond_reason_may_be_standardised(model):
+    X = TABLE.copy()
+    X[3, 1] = 1e30
+    assert_usable(clone(model).fit(X), X)
+
+
+@few_epochs
+@small_models
+def test_rows_of_weight_zero_have_no_influence(model):
+    weight = np.linspace(0.5, 2, len(TABLE))
+    weight[::7] = 0
+    garbage = TABLE.copy()
+    garbage[::7] = 1e6
+    fits = [
+        clone(model).fit(rows, sample_weight=weight).module_.state_dict()
+        for rows in (TABLE, garbage)
+    ]
+    for name in fits[0]:
+        assert fits[0][name].equal(fits[1][name]), name
+
+
+@few_epochs
+@small_models
+def test_weights_of_zero_and_one_are_the_rows_of_weight_one(model):
+    weight = np.ones(len(TABLE))
+    weight[::7] = 0
+    fits = [
+        clone(model).fit(TABLE, sample_weight=weight),
+        clone(model).fit(TABLE[weight == 1]),
+    ]
+    scores = [fit.score_samples(TABLE) for fit in fits]
+    np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-5)
+    curves = [fit.loss_curve_ for fit in fits]
+    np.testing.assert_allclose(*curves, rtol=1e-5)
