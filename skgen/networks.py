@@ -64,6 +64,11 @@ def build_network(
         built = copy.deepcopy(network)
     else:
         built = (network or default)(n_inputs, n_outputs)
+        if not isinstance(built, nn.Module):
+            raise ValueError(
+                f"The factory given as {name!r} must return a torch Module. Got "
+                f"{built!r}."
+            )
     for part in built.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             raise ValueError(

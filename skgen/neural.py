@@ -134,16 +134,17 @@ class NeuralModel(GenerativeModel):
         train = self.module_.standardizer.rows(train)
         if held_out is not None:
             held_out = self.module_.standardizer.rows(held_out)
-        history = self._new_descent(len(train.x), generator).run(
-            train,
-            held_out.repeated() if held_out and self.early_stopping else None,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            patience=self.n_iter_no_change,
-            verbose=self.verbose,
-            on_begin=callbacks.begin,
-            on_end=lambda: callbacks.end(self._snapshot),
-        )
+        with forked_rng(seed + 1):  # networks of the user's may draw, as dropout does
+            history = self._new_descent(len(train.x), generator).run(
+                train,
+                held_out.repeated() if held_out and self.early_stopping else None,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                patience=self.n_iter_no_change,
+                verbose=self.verbose,
+                on_begin=callbacks.begin,
+                on_end=lambda: callbacks.end(self._snapshot),
+            )
         self._record(history)
         self._finish(train, held_out, generator, incremental=False)
         self._warn(history)
@@ -177,7 +178,8 @@ class NeuralModel(GenerativeModel):
         if first:
             self.module_ = self._new_module(rows, seed)
             self._record(History())
-        generator = make_generator(seed + 1 + self.n_iter_, x.device)
+        step_seed = seed + 1 + self.n_iter_
+        generator = make_generator(step_seed, x.device)
         train, held_out = rows, None
         if self._always_holds_out:
             train, held_out = self._split(rows, rng)
@@ -186,7 +188,8 @@ class NeuralModel(GenerativeModel):
         descent = self._new_descent(len(train.x), generator)
         if self._optimizer_state is not None:
             descent.optimizer.load_state_dict(self._optimizer_state)
-        history = descent.run(train, None, max_iter=1, tol=0.0, patience=2)
+        with forked_rng(step_seed):
+            history = descent.run(train, None, max_iter=1, tol=0.0, patience=2)
         means = {name: curve[-1] for name, curve in history.curves.items()}
         for name, value in self._in_units(means).items():
             self.loss_terms_.setdefault(name, []).append(value)
