@@ -15,7 +15,7 @@ and ``draw`` on tensors.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -33,7 +33,8 @@ from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from skgen._parameters import Rules, check_parameters, integer, string
+from skgen.parameters import Rules, check_parameters, integer, string
+from skgen.rows import chunk_rows
 from skgen.tensors import (
     draw_seed,
     fresh_random_state,
@@ -46,9 +47,6 @@ from skgen.tensors import (
 )
 
 FLOATS = (np.float64, np.float32)
-
-# Numbers that one chunk of an evaluation may hold: 32 MiB in float64.
-CHUNK_ELEMENTS = 2**22
 
 
 class FitCallbacks:
@@ -134,8 +132,13 @@ class GenerativeModel(
 
     @property
     def _row_elements(self) -> int:
-        """Numbers that evaluating one row holds at a time, for the chunks."""
+        """Numbers that encoding, decoding or drawing one row holds at a time."""
         return self.n_features_in_
+
+    @property
+    def _score_elements(self) -> int:
+        """Numbers that scoring one row holds at a time."""
+        return self._row_elements
 
     def _check_rows(self, X: NDArray[Any]) -> None:
         """Raise a ValueError where rows are outside the model's support."""
@@ -301,7 +304,7 @@ class GenerativeModel(
             model = self._model(self._tensor_dtype(self._dtype))
             chunks = [
                 to_array(model.draw(rows.stop - rows.start, noise, generator))
-                for rows in gen_batches(n_samples, self._chunk_rows)
+                for rows in self._chunks(n_samples, self._row_elements)
             ]
         return np.concatenate(chunks).astype(self._dtype, copy=False)
 
@@ -318,7 +321,7 @@ class GenerativeModel(
         log_prob : ndarray of shape (n_samples,)
             log p(x) in nats: exact, or a lower bound where the class says so.
         """
-        return self._apply(lambda model, x: model.log_prob(x), X)
+        return self._apply(lambda model, x: model.log_prob(x), X, scores=True)
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Return the mean log-density of the rows.
@@ -371,36 +374,47 @@ class GenerativeModel(
             )
         return weight
 
-    def _apply(self, function: Callable[[Any, Tensor], Tensor], X: Any) -> NDArray[Any]:
+    def _apply(
+        self, function: Callable[[Any, Tensor], Tensor], X: Any, *, scores: bool = False
+    ) -> NDArray[Any]:
         """Validate rows, and map a function of the fitted model over them."""
         check_is_fitted(self)
-        return self._map(function, self._validate_rows(X, reset=False))
+        X = self._validate_rows(X, reset=False)
+        return self._map(function, X, scores=scores)
 
     def _map(
-        self, function: Callable[[Any, Tensor], Tensor], X: NDArray[Any]
+        self,
+        function: Callable[[Any, Tensor], Tensor],
+        X: NDArray[Any],
+        *,
+        scores: bool = False,
     ) -> NDArray[Any]:
-        """Map ``function(model, rows)`` over chunks of rows, without gradients."""
+        """Map ``function(model, rows)`` over chunks of rows, without gradients.
+
+        ``scores`` says that the function needs the memory that a score does.
+        """
         device, dtype = torch.device(self.device_), self._tensor_dtype(X.dtype)
+        elements = self._score_elements if scores else self._row_elements
         with torch.inference_mode():
             model = self._model(dtype)
             chunks = [
                 to_array(function(model, to_tensor(X[rows], device, dtype)))
-                for rows in gen_batches(len(X), self._chunk_rows)
+                for rows in self._chunks(len(X), elements)
             ]
         result = np.concatenate(chunks)
         # Sums may be wider than the rows, or narrower; tokens stay integers.
         is_float = result.dtype.kind == "f"
         return result.astype(X.dtype, copy=False) if is_float else result
 
+    def _chunks(self, n: int, row_elements: int) -> Iterator[slice]:
+        """Cut n rows into chunks that suit the device."""
+        rows = chunk_rows(torch.device(self.device_), row_elements)
+        return gen_batches(n, rows)
+
     def _tensor_dtype(self, dtype: np.dtype[Any]) -> torch.dtype:
         """Dtype in which rows of a dtype are evaluated: their own, where it is here."""
         wide = wide_dtype(torch.device(self.device_))
         return torch.float32 if dtype == np.float32 else wide
-
-    @property
-    def _chunk_rows(self) -> int:
-        """Rows of a chunk."""
-        return max(1, CHUNK_ELEMENTS // self._row_elements)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickle; what was on a device that is not here goes to the CPU."""

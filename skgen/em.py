@@ -16,9 +16,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from skgen._covariance import Covariance
-from skgen._rows import CentredRows, chunk_rows
-from skgen.fixed_point import Iterate
+from skgen.covariance import Covariance
+from skgen.engine import Iterate
+from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import wide_dtype
 
 LOG_2PI = math.log(2 * math.pi)

@@ -1,4 +1,4 @@
-"""The loop that descends gradients. It knows optimisers, and no model."""
+"""Two loops that know no model: descent along gradients, and a fixed point."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -234,3 +234,67 @@ def _report(history: History, seconds: float) -> None:
     terms = ", ".join(f"{name} {c[-1]:.4f}" for name, c in history.curves.items())
     held_out = f", held-out {history.held_out[-1]:.4f}" if history.held_out else ""
     print(f"Epoch {history.n_iter}: {terms}{held_out} nats a row ({seconds:.2f}s)")
+
+
+State = TypeVar("State")
+
+
+class Iterate(NamedTuple, Generic[State]):
+    """What one step gives: a state, and the bound that was met on the way to it."""
+
+    state: State
+    bound: float
+
+
+class FixedPoint(NamedTuple, Generic[State]):
+    """Where the iteration ended, and how."""
+
+    state: State
+    bounds: list[float]
+    converged: bool
+    stopped: bool  # on request of a callback
+
+    @property
+    def bound(self) -> float:
+        """The bound of the last step."""
+        return self.bounds[-1] if self.bounds else -float("inf")
+
+
+def iterate_fixed_point(
+    step: Callable[[State], Iterate[State]],
+    start: Iterate[State],
+    *,
+    max_iter: int,
+    settled: Callable[[Iterate[State], Iterate[State]], bool],
+    on_begin: Callable[[], None] = lambda: None,
+    on_end: Callable[[int, Iterate[State], Iterate[State]], bool] = lambda *_: False,
+) -> FixedPoint[State]:
+    """Apply ``step`` until its result settles, or ``max_iter`` times.
+
+    Parameters
+    ----------
+    step : callable
+        Takes a state, gives the next one and its bound.
+    start : Iterate
+        First state; a bound of -inf where none is known.
+    max_iter : int
+        Most steps to make; 0 gives the start back.
+    settled : callable
+        Takes the previous and the present iterate; true ends the loop, converged.
+    on_begin : callable
+        Called before each step.
+    on_end : callable
+        Called after each step with its number, the previous and the present
+        iterate; true ends the loop.
+    """
+    present, bounds = start, []
+    for i in range(1, max_iter + 1):
+        on_begin()
+        previous, present = present, step(present.state)
+        bounds.append(present.bound)
+        stopped = on_end(i, previous, present)
+        if settled(previous, present):
+            return FixedPoint(present.state, bounds, True, stopped)
+        if stopped:
+            return FixedPoint(present.state, bounds, False, True)
+    return FixedPoint(present.state, bounds, False, False)

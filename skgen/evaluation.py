@@ -135,9 +135,14 @@ class BoundedModel(nn.Module):
 
     @property
     def row_elements(self) -> int:
-        """Numbers that scoring one row holds at a time, for the size of chunks."""
+        """Numbers that one pass of a row through the networks holds at a time."""
         widest = max((p.shape[0] for p in self.parameters() if p.ndim), default=1)
-        return self.noise.shape[1] * max(widest, len(self.standardizer.shift))
+        return max(widest, len(self.standardizer.shift))
+
+    @property
+    def score_elements(self) -> int:
+        """Numbers that scoring one row holds at a time."""
+        return self.noise.shape[1] * self.row_elements
 
     def careful_log_prob(
         self, x: Tensor, n_samples: int, generator: torch.Generator

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from skgen._parameters import Rules, integer, none, options, real
-from skgen.base import CHUNK_ELEMENTS, FitCallbacks, GenerativeModel
-from skgen.tensors import to_array, wide_dtype
+from skgen.base import FitCallbacks, GenerativeModel
+from skgen.parameters import Rules, integer, none, options, real
+from skgen.rows import CentredRows, chunk_rows
+from skgen.tensors import to_array
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -39,15 +40,14 @@ class Moments(NamedTuple):
     @classmethod
     def of(cls, x: Tensor, weight: Tensor | None, *, full: bool) -> Moments:
         """Sum over rows (n, d) with weights (n,), in chunks, in the wide dtype."""
-        wide = wide_dtype(x.device)
-        w = x.new_ones(len(x), dtype=wide) if weight is None else weight.to(wide)
-        rows = max(1, CHUNK_ELEMENTS // x.shape[1])
-        chunks = list(zip(x.split(rows), w.split(rows)))
-        total = w.sum()
-        mean = sum(v @ c.to(wide) for c, v in chunks) / total
+        rows = CentredRows.of(x, weight)
+        size = chunk_rows(x.device, x.shape[1])
+        total = rows.weight.sum()
+        mean = rows.centre + sum(w @ c for c, w in rows.chunks(size)) / total
+        rows = rows._replace(centre=mean)
         scatter = sum(
-            (_scatter(c.to(wide) - mean, v, full) for c, v in chunks),
-            start=torch.zeros((), dtype=wide, device=x.device),
+            (_scatter(c, w, full) for c, w in rows.chunks(size)),
+            start=torch.zeros_like(total),
         )
         return cls(total, mean, scatter)
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgen._covariance import COVARIANCES, squared_distances
-from skgen._parameters import (
+from skgen.base import FitCallbacks, GenerativeModel
+from skgen.covariance import COVARIANCES, squared_distances
+from skgen.em import FittedMixture
+from skgen.lloyd import assign, restarted_lloyd, variance_tolerance
+from skgen.parameters import (
     Rules,
     array_like,
     boolean,
@@ -28,11 +30,8 @@ from skgen._parameters import (
     real,
     verbosity,
 )
-from skgen._rows import CentredRows, chunk_rows
-from skgen.base import FitCallbacks, GenerativeModel
-from skgen.em import FittedMixture
-from skgen.lloyd import assign, restarted_lloyd, variance_tolerance
-from skgen.tensors import to_array, to_tensor
+from skgen.rows import CentredRows
+from skgen.tensors import check_tokens, one_hot, to_array, to_tensor
 
 NO_SPREAD = (
     "The rows lie on the centres, so that the variance around them is 0 and the "
@@ -404,19 +403,11 @@ class KMeansAutoencoder(GenerativeModel):
         check_is_fitted(self)
         X = self._validate_rows(X, reset=False)
         k = self._map(lambda model, x: model.nearest(x), X)
-        n, K = len(k), len(self.cluster_centers_)
-        ones = np.ones(n, dtype=X.dtype)
-        return scipy.sparse.csr_matrix((ones, k, np.arange(n + 1)), shape=(n, K))
+        return one_hot(k[:, None], len(self.cluster_centers_), X.dtype)
 
     def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
-        K = len(self.cluster_centers_)
         if self.encode == "ordinal":
-            bad = (code < 0) | (code >= K) | (code != np.floor(code))
-            if bad.any():
-                raise ValueError(
-                    f"The code {code[bad][0]:g} names no centre: ordinal codes are "
-                    f"the integers 0 to {K - 1}. Pass what transform returns."
-                )
+            check_tokens(code, len(self.cluster_centers_))
         return code
 
     def _model(self, dtype: torch.dtype) -> Codebook:
@@ -440,8 +431,8 @@ class KMeansAutoencoder(GenerativeModel):
         return 0  # scikit-learn's K-means is one piece to callbacks
 
     @property
-    def _chunk_rows(self) -> int:
-        return chunk_rows(torch.device(self.device_), sum(self.cluster_centers_.shape))
+    def _row_elements(self) -> int:
+        return sum(self.cluster_centers_.shape)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skgen._parameters import real
+from skgen.parameters import real
 
 __all__ = ["Bernoulli", "Gaussian", "Likelihood", "as_likelihood"]
 
@@ -76,6 +76,9 @@ class Gaussian(Likelihood):
     tensor([-1.8379])
     """
 
+    is_constant: Tensor  # (d,)
+    constants: Tensor  # (d,)
+
     def __init__(self, sigma: str | float = "feature", min_sigma: float = 1e-3) -> None:
         super().__init__()
         learned = sigma in ("feature", "shared")
@@ -93,11 +96,20 @@ class Gaussian(Likelihood):
         self.min_sigma = min_sigma if learned else 0.0
         log_sigma = torch.tensor(0.0 if learned else math.log(float(sigma)))
         self.log_sigma = nn.Parameter(log_sigma, requires_grad=learned)
+        self.register_buffer("is_constant", torch.tensor(False))
+        self.register_buffer("constants", torch.tensor(0.0))
 
     def set_rows(self, x: Tensor) -> None:
-        """Start a learned sigma from the spread of the rows."""
+        """Start a learned sigma from the spread of the rows; find constant columns.
+
+        A constant column has its constant for mean, whatever the decoder says. Under
+        a sigma at the floor, learning it would cost more than all the other columns:
+        47 nats on the digits, which have three.
+        """
+        self.constants, self.is_constant = x[0].clone(), (x == x[0]).all(0)
         if self.kind == "feature":
-            self.log_sigma.data = x.std(0, correction=0).clamp(min=self.min_sigma).log()
+            spread = x.std(0, correction=0).clamp(min=1e-2 * self.min_sigma)
+            self.log_sigma.data = spread.clamp(min=torch.finfo(x.dtype).tiny).log()
         elif self.kind == "shared":
             self.log_sigma.data = x.var(0, correction=0).mean().sqrt().log()
 
@@ -110,17 +122,17 @@ class Gaussian(Likelihood):
         """Sum of log N(x; outputs, sigma^2)."""
         d, sigma = x.shape[-1], self.sigma
         log_det = sigma.log().expand(d).sum()
-        squared = (((x - outputs) / sigma) ** 2).sum(-1)
+        squared = (((x - self.mean(outputs)) / sigma) ** 2).sum(-1)
         return -0.5 * squared - log_det - 0.5 * d * LOG_2PI
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """Return the outputs: they are the mean."""
-        return outputs
+        """Return the outputs: they are the mean, but where a column is constant."""
+        return torch.where(self.is_constant, self.constants.to(outputs), outputs)
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Add normal noise."""
         noise = torch.empty_like(outputs).normal_(generator=generator)
-        return outputs + self.sigma * noise
+        return self.mean(outputs) + self.sigma * noise
 
 
 class Bernoulli(Likelihood):

@@ -10,9 +10,9 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
-from skgen._covariance import squared_distances
-from skgen._rows import CentredRows, chunk_rows
-from skgen.fixed_point import FixedPoint, Iterate, iterate_fixed_point
+from skgen.covariance import squared_distances
+from skgen.engine import FixedPoint, Iterate, iterate_fixed_point
+from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import to_array, to_tensor
 
 

@@ -1,7 +1,7 @@
 """A mixture of Gaussians, fitted by EM; responsibilities are its latent code.
 
 ``z ~ Categorical(w)``, ``x|z=k ~ N(m_k, S_k)``. The steps of EM are in `skgen.em`, what
-a covariance type decides is in `skgen._covariance`.
+a covariance type decides is in `skgen.covariance`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from skgen._covariance import COVARIANCES, Covariance
-from skgen._parameters import (
+from skgen.base import FitCallbacks, GenerativeModel
+from skgen.covariance import COVARIANCES, Covariance
+from skgen.em import FittedMixture, Mixture, em_step, start_from, start_from_picks
+from skgen.engine import FixedPoint, Iterate, iterate_fixed_point
+from skgen.parameters import (
     Rules,
     array_like,
     boolean,
@@ -29,11 +32,8 @@ from skgen._parameters import (
     real,
     verbosity,
 )
-from skgen._rows import CentredRows, chunk_rows
-from skgen._starts import Given, check_given, draw_responsibilities
-from skgen.base import FitCallbacks, GenerativeModel
-from skgen.em import FittedMixture, Mixture, em_step, start_from, start_from_picks
-from skgen.fixed_point import FixedPoint, Iterate, iterate_fixed_point
+from skgen.rows import CentredRows
+from skgen.starts import Given, check_given, draw_responsibilities
 from skgen.tensors import to_array
 
 
@@ -462,6 +462,5 @@ class GaussianMixtureEM(GenerativeModel):
         return self.max_iter * (1 if self._is_warm else self.n_init)
 
     @property
-    def _chunk_rows(self) -> int:
-        device = torch.device(self.device_)
-        return chunk_rows(device, self._kind.row_elements(*self.means_.shape))
+    def _row_elements(self) -> int:
+        return self._kind.row_elements(*self.means_.shape)

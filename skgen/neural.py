@@ -21,7 +21,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skgen._parameters import (
+from skgen.base import FitCallbacks, GenerativeModel
+from skgen.engine import Descent, History, Rows, auto_batch_size
+from skgen.evaluation import BoundedModel, LogLikelihood
+from skgen.gaussian import Moments
+from skgen.likelihoods import Likelihood, as_likelihood
+from skgen.networks import ACTIVATIONS, Factory, Standardizer, build_network, mlp
+from skgen.parameters import (
     Rules,
     boolean,
     factory,
@@ -34,12 +40,6 @@ from skgen._parameters import (
     sizes,
     verbosity,
 )
-from skgen.base import FitCallbacks, GenerativeModel
-from skgen.engine import Descent, History, Rows, auto_batch_size
-from skgen.evaluation import BoundedModel, LogLikelihood
-from skgen.gaussian import Moments
-from skgen.likelihoods import Likelihood, as_likelihood
-from skgen.networks import ACTIVATIONS, Factory, Standardizer, build_network, mlp
 from skgen.tensors import draw_seed, forked_rng, fresh_random_state, make_generator
 
 # Largest size of a number that the start of a fit is computed from.
@@ -347,7 +347,9 @@ class NeuralModel(GenerativeModel):
         seed = draw_seed(fresh_random_state(random_state))
         generator = make_generator(seed, torch.device(self.device_))
         columns = self._apply(
-            lambda model, x: model.careful_log_prob(x, n_samples, generator), X
+            lambda model, x: model.careful_log_prob(x, n_samples, generator),
+            X,
+            scores=True,
         )
         return LogLikelihood(*columns.T)
 
@@ -365,7 +367,13 @@ class NeuralModel(GenerativeModel):
 
     @property
     def _row_elements(self) -> int:
-        return max(1, self.module_.row_elements)
+        elements: int = self.module_.row_elements
+        return elements
+
+    @property
+    def _score_elements(self) -> int:
+        elements: int = self.module_.score_elements
+        return elements
 
     # State.
 

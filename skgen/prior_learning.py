@@ -8,7 +8,8 @@ mixed with unigrams, and the temperature of the posterior that the bound draws f
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from skgen.engine import Descent, Rows, auto_batch_size
 from skgen.objectives import importance_weighted_bound, log_weights
+
+if TYPE_CHECKING:
+    from skgen.vqvae import VectorQuantizedAutoencoder
 
 # Temperatures that are tried, as multiples of the mean squared quantisation error,
 # and the rows and draws that they are tried on.
@@ -39,7 +43,7 @@ class PriorTerms(NamedTuple):
 
 
 def learn_prior(
-    model: Any,
+    model: VectorQuantizedAutoencoder,
     train: Rows,
     held_out: Rows | None,
     generator: torch.Generator,
@@ -76,10 +80,10 @@ def learn_prior(
         if not (keep_counts and prior.counts.any()):
             # A temperature needs a prior, and soft counts need a temperature.
             prior.mixing.zero_()
-            prior.counts.copy_(token_counts(z_train, model.nearest_posterior))
+            prior.counts.copy_(token_counts(z_train, model.nearest_one_hot))
             choose_temperature(model, judges.x, generator)
             prior.counts.zero_()
-        prior.counts += token_counts(z_train, model.posterior_of)
+        prior.counts += token_counts(z_train, model.expected_one_hot)
     history = prior_descent(model, len(z_train.x), learning_rate, generator).run(
         z_train,
         None if held_out is None else z_judges.repeated(),
@@ -94,36 +98,37 @@ def learn_prior(
     return history.curves["loss"]
 
 
-def encoded(model: Any, rows: Rows) -> Rows:
+def encoded(model: VectorQuantizedAutoencoder, rows: Rows) -> Rows:
     """Encode rows (n, d) to vectors z_e (n, T, c)."""
     z_e = [model.latents(x) for x in rows.x.split(CHUNK_ROWS)]
     return Rows(torch.cat(z_e), rows.weight)
 
 
-def code_usage(model: Any, rows: Rows) -> Tensor:
+def code_usage(model: VectorQuantizedAutoencoder, rows: Rows) -> Tensor:
     """Part of the rows' tokens that each code has, (K,)."""
     with torch.no_grad():
-        counts = token_counts(encoded(model, rows), model.nearest_posterior).sum(0)
+        counts = token_counts(encoded(model, rows), model.nearest_one_hot).sum(0)
     return counts / counts.sum()
 
 
-def token_counts(z_e: Rows, posterior: Any) -> Tensor:
-    """Sum the expected weight of each code at each place, (T, K)."""
+def token_counts(z_e: Rows, one_hot: Callable[[Tensor], Tensor]) -> Tensor:
+    """Sum the weight of each code at each place, (T, K), over encoded rows."""
     weight = z_e.x.new_ones(len(z_e.x)) if z_e.weight is None else z_e.weight
     chunks = zip(z_e.x.split(CHUNK_ROWS), weight.split(CHUNK_ROWS))
     # A row whose squares overflow has no posterior, and counts for nothing.
     counts = [
-        torch.einsum("n,ntk->tk", w, posterior(z).log_probs.exp().nan_to_num(0.0))
-        for z, w in chunks
+        torch.einsum("n,ntk->tk", w, one_hot(z).nan_to_num(0.0)) for z, w in chunks
     ]
     return torch.stack(counts).sum(0)
 
 
-def choose_temperature(model: Any, x: Tensor, generator: torch.Generator) -> None:
+def choose_temperature(
+    model: VectorQuantizedAutoencoder, x: Tensor, generator: torch.Generator
+) -> None:
     """Set tau to what gives rows (n, d) the best importance-weighted bound."""
     x = x[:TEMPERATURE_ROWS]
     noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
-    error = model.quantization_error(model.latents(x))
+    error = model.distances(model.latents(x)).amin(-1)
     # Rows whose squares overflow do not decide.
     scale = error[error.isfinite()].mean().nan_to_num(1.0).clamp(min=1e-12)
     candidates, bounds = scale * torch.from_numpy(TEMPERATURES).to(scale), []
@@ -135,14 +140,17 @@ def choose_temperature(model: Any, x: Tensor, generator: torch.Generator) -> Non
 
 
 def prior_descent(
-    model: Any, n_rows: int, learning_rate: float, generator: torch.Generator
+    model: VectorQuantizedAutoencoder,
+    n_rows: int,
+    learning_rate: float,
+    generator: torch.Generator,
 ) -> Descent:
     """Descend -log p(k), with tokens drawn afresh from q(k|x) at each step.
 
     The bound scores such tokens, and their noise keeps the prior from over-fitting.
     """
 
-    def loss(z_e: Tensor, noise: Tensor | None) -> PriorTerms:
+    def loss(z_e: Tensor, noise: Any) -> PriorTerms:
         tokens = model.posterior_of(z_e).draw(noise)[0]
         return PriorTerms(-model.prior.token_log_probs(tokens)[0].sum(-1))
 
@@ -156,7 +164,9 @@ def prior_descent(
     )
 
 
-def choose_mixing(model: Any, z_e: Rows, generator: torch.Generator) -> None:
+def choose_mixing(
+    model: VectorQuantizedAutoencoder, z_e: Rows, generator: torch.Generator
+) -> None:
     """Set the weight of the network against the unigrams, from held-out rows."""
     noise = model.standard_noise((MIXING_DRAWS, len(z_e.x)), generator)
     tokens = model.posterior_of(z_e.x).draw(noise)

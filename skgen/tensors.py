@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
@@ -118,3 +119,21 @@ def forked_rng(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def one_hot(tokens: NDArray[Any], K: int, dtype: Any) -> scipy.sparse.csr_matrix:
+    """Write tokens (n, T) below K as sparse rows (n, T * K) of T ones each."""
+    n, T = tokens.shape
+    columns = (tokens + K * np.arange(T)).ravel()
+    ones, starts = np.ones(n * T, dtype=dtype), np.arange(0, n * T + 1, T)
+    return scipy.sparse.csr_matrix((ones, columns, starts), shape=(n, T * K))
+
+
+def check_tokens(code: NDArray[Any], K: int) -> None:
+    """Raise a ValueError unless all numbers are integers from 0 to K - 1."""
+    wrong = (code != np.floor(code)) | (code < 0) | (code >= K)
+    if wrong.any():
+        raise ValueError(
+            f"Ordinal codes must be integers in the range [0, {K - 1}], indices into "
+            f"the codebook. Got {code[wrong][0]:g} instead; pass what transform gives."
+        )

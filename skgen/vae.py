@@ -13,15 +13,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from skgen._docs import with_shared_docs
-from skgen._parameters import Rules, integer, real
 from skgen.engine import Rows
 from skgen.evaluation import BoundedModel
 from skgen.likelihoods import Likelihood
 from skgen.networks import Factory, Standardizer
 from skgen.neural import NeuralModel
 from skgen.objectives import LatentTerms, beta_loss, elbo, importance_weighted_loss
+from skgen.parameters import Rules, integer, real
 from skgen.priors import Normal, StandardNormal
+from skgen.shared_docs import with_shared_docs
 from skgen.tensors import to_array
 
 # Bounds on log sigma(x): beyond them exp leaves the range where training is stable.
@@ -244,7 +244,7 @@ class VAE(NeuralModel):
             Named tuple of ``reconstruction`` and ``kl``, (n_samples,) each, in nats;
             the bound is their difference.
         """
-        return Elbo(*self._apply(lambda model, x: model.elbo(x), X).T)
+        return Elbo(*self._apply(lambda model, x: model.elbo(x), X, scores=True).T)
 
     #: Draws from the encoder, for each row and step.
     _n_training_draws: int = 1

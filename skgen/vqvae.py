@@ -11,29 +11,24 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from skgen._docs import with_shared_docs
-from skgen._parameters import Rules, integer, options, real
+from skgen.covariance import squared_distances
 from skgen.engine import Rows
 from skgen.evaluation import BoundedModel
 from skgen.likelihoods import Likelihood
 from skgen.networks import Factory, Standardizer
 from skgen.neural import NeuralModel
 from skgen.objectives import TokenTerms, vq_loss
+from skgen.parameters import Rules, integer, options, real
 from skgen.prior_learning import code_usage, learn_prior
 from skgen.priors import AutoregressivePrior, Categorical
-from skgen.tensors import to_array, wide_dtype
-
-
-def squared_distances(z: Tensor, codebook: Tensor) -> Tensor:
-    """||z - e_k||^2, (..., K), from vectors (..., c) and a codebook (K, c)."""
-    cross = z @ codebook.T
-    return (z**2).sum(-1, keepdim=True) - 2 * cross + (codebook**2).sum(-1)
+from skgen.shared_docs import with_shared_docs
+from skgen.tensors import check_tokens, one_hot, to_array, wide_dtype
 
 
 class VectorQuantizedAutoencoder(BoundedModel):
@@ -43,6 +38,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
     ``tokens``, ``decode``, ``log_prob`` and ``draw`` the rows of the user.
     """
 
+    prior: AutoregressivePrior
     temperature: Tensor  # tau, of the posterior q(k|x)
 
     def __init__(
@@ -82,9 +78,14 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """z_e(x), (n, T, c)."""
         return self.encoder(x).unflatten(-1, (self.prior.n_tokens, -1))
 
+    def distances(self, z_e: Tensor) -> Tensor:
+        """||z_e - e_k||^2, (n, T, K), of vectors (n, T, c)."""
+        flat = squared_distances(self.codebook, z_e.flatten(0, 1))  # (K, n * T)
+        return flat.T.unflatten(0, z_e.shape[:2])
+
     def nearest(self, z_e: Tensor) -> Tensor:
         """Tokens (n, T) of the codes nearest to z_e (n, T, c)."""
-        return squared_distances(z_e, self.codebook).argmin(-1)
+        return self.distances(z_e).argmin(-1)
 
     def posterior(self, x: Tensor) -> Categorical:
         """q(k|x) of rows (n, d)."""
@@ -92,18 +93,16 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def posterior_of(self, z_e: Tensor) -> Categorical:
         """q(k|x) proportional to exp(-||z_e - e_k||^2 / tau), each token apart."""
-        logits = -squared_distances(z_e, self.codebook) / self.temperature
+        logits = -self.distances(z_e) / self.temperature
         return Categorical(logits.log_softmax(-1))
 
-    def nearest_posterior(self, z_e: Tensor) -> Categorical:
-        """q(k|x) with all its mass on the nearest codes."""
-        distances = squared_distances(z_e, self.codebook)
-        nearest = distances == distances.amin(-1, keepdim=True)
-        return Categorical(nearest.to(z_e).log().log_softmax(-1))
+    def nearest_one_hot(self, z_e: Tensor) -> Tensor:
+        """One-hot rows (n, T, K) of the nearest codes."""
+        return F.one_hot(self.nearest(z_e), len(self.codebook)).to(z_e)
 
-    def quantization_error(self, z_e: Tensor) -> Tensor:
-        """Squared distance (n, T) to the nearest code."""
-        return squared_distances(z_e, self.codebook).amin(-1)
+    def expected_one_hot(self, z_e: Tensor) -> Tensor:
+        """q(k|x) as probabilities (n, T, K)."""
+        return self.posterior_of(z_e).log_probs.exp()
 
     def log_likelihood_at(self, x: Tensor, z_q: Tensor) -> Tensor:
         """log p(x|z_q), (..., n), of rows (n, d) and code vectors (..., n, T, c)."""
@@ -134,10 +133,10 @@ class VectorQuantizedAutoencoder(BoundedModel):
         return self.standardizer.inverse(x)
 
     @property
-    def row_elements(self) -> int:
+    def score_elements(self) -> int:
         """Numbers that scoring one row holds: the prior's conditionals, mostly."""
         conditionals = self.noise.shape[1] * self.prior.counts.numel()
-        return max(super().row_elements, conditionals)
+        return max(super().score_elements, conditionals)
 
 
 @with_shared_docs
@@ -298,10 +297,7 @@ class VQVAE(NeuralModel):
         tokens = self._map(lambda model, x: model.tokens(x), X)
         if self.encode == "ordinal":
             return tokens
-        (n, T), K = tokens.shape, len(self.codebook_)
-        columns = (tokens + K * np.arange(T)).ravel()
-        ones, starts = np.ones(n * T, dtype=X.dtype), np.arange(0, n * T + 1, T)
-        return scipy.sparse.csr_matrix((ones, columns, starts), shape=(n, T * K))
+        return one_hot(tokens, len(self.codebook_), X.dtype)
 
     def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
         """Turn any code into code vectors (n, T * c)."""
@@ -311,12 +307,7 @@ class VQVAE(NeuralModel):
         if self.encode == "onehot":
             vectors = code.reshape(len(code), T, K) @ self.codebook_
             return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
-        wrong = (code != np.floor(code)) | (code < 0) | (code >= K)
-        if wrong.any():
-            raise ValueError(
-                f"Tokens must be integers in the range [0, {K - 1}], indices into the "
-                f"codebook. Got {code[wrong][0]!r}; pass what transform returns."
-            )
+        check_tokens(code, K)
         vectors = self.codebook_[code.astype(np.intp)]
         return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
 

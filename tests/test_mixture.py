@@ -13,8 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from skgen import GaussianDensity, GaussianMixtureEM
-from skgen._covariance import COVARIANCES
-from skgen._rows import CentredRows
+from skgen.covariance import COVARIANCES
+from skgen.rows import CentredRows
 from skgen.em import e_step, em_step, start_from
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -257,7 +257,7 @@ def test_the_e_step_makes_the_bound_tight(covariance_type):
 def test_chunks_change_nothing(covariance_type, monkeypatch):
     X, start = blobs(), given_start(covariance_type)
     whole = GaussianMixtureEM(**start).fit(X)
-    monkeypatch.setattr("skgen._rows.CPU_CHUNK", 100)
+    monkeypatch.setattr("skgen.rows.CPU_CHUNK", 100)
     parts = GaussianMixtureEM(**start).fit(X)
     for name in PARTS:
         assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-10)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from skgen._rows import CentredRows, chunk_rows
+from skgen.rows import CentredRows, chunk_rows
 
 ILL_DEFINED = (
     "Fitting the mixture model failed because some components have ill-defined "

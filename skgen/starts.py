@@ -15,9 +15,9 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
-from skgen._covariance import Covariance
-from skgen._rows import CentredRows
+from skgen.covariance import Covariance
 from skgen.lloyd import assign, restarted_lloyd
+from skgen.rows import CentredRows
 from skgen.tensors import to_array, to_tensor
 
 
