@@ -1,0 +1,158 @@
+"""Each example runs without a warning, draws a picture, and shows what it says."""
+
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+NETWORKS = ["VAE", "BetaVAE", "IWAE", "VQVAE"]
+MODELS = ["GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", *NETWORKS]
+
+
+@cache
+def run(name):
+    """Run an example once, with warnings as errors; return what it printed."""
+    picture = EXAMPLES / "output" / f"{name}.png"
+    picture.unlink(missing_ok=True)
+    result = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+def table(text, n_columns):
+    """Numbers of the lines that are a name and ``n_columns`` numbers, by name."""
+    number = r"([-+]?\d+\.\d+)"
+    line = re.compile(r"^(\S.*?)" + rf"\s+{number}" * n_columns + r"$", re.MULTILINE)
+    return {
+        match[1]: [float(value) for value in match.groups()[1:]]
+        for match in line.finditer(text)
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_runs_in_silence_and_says_where_its_picture_is(name):
+    picture = EXAMPLES / "output" / f"{name}.png"
+    assert f"Picture: {picture}" in run(name).splitlines()
+    pixels = matplotlib.image.imread(picture)[..., :3]
+    assert min(pixels.shape[:2]) >= 400
+    # Not blank: ink on a good part of the paper, in many shades.
+    assert (pixels < 0.9).any(axis=2).mean() > 0.02
+    assert pixels.std() > 0.05
+
+
+def test_every_example_is_in_the_index():
+    index = (EXAMPLES / "README.md").read_text()
+    assert sorted(re.findall(r"\]\((\w+)\.py\)", index)) == NAMES
+
+
+@pytest.fixture
+def quickstart():
+    """Score, its error, gain over the Gaussian, its error, mean squared error, time."""
+    return table(run("quickstart"), 6)
+
+
+def test_quickstart_compares_all_models(quickstart):
+    assert list(quickstart) == ["independent pixels", *MODELS]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_quickstart_models_beat_independent_pixels(quickstart, model):
+    # Errors as printed are those of the models apart: larger than the paired one.
+    floor, floor_error = quickstart["independent pixels"][:2]
+    score, error = quickstart[model][:2]
+    assert score - floor > 2 * (error**2 + floor_error**2) ** 0.5
+
+
+@pytest.mark.parametrize("model", ["GaussianMixtureEM", "VAE", "IWAE"])
+def test_quickstart_models_beat_one_gaussian_by_two_paired_errors(quickstart, model):
+    _, _, gain, gain_error, *_ = quickstart[model]
+    assert gain > 2 * gain_error > 0
+
+
+def test_quickstart_gains_are_differences_of_its_scores(quickstart):
+    reference = quickstart["GaussianDensity"][0]
+    for score, _, gain, *_ in quickstart.values():
+        assert gain == pytest.approx(score - reference, abs=0.011)
+
+
+def test_quickstart_says_what_its_table_says(quickstart):
+    checks = run("quickstart").split("better by two paired standard errors than")[1]
+    for model in MODELS:
+        _, _, gain, gain_error, *_ = quickstart[model]
+        answers = re.search(rf"^{model} +(yes|no) +(yes|no)$", checks, re.MULTILINE)
+        assert answers[1] == "yes"
+        assert answers[2] == ("yes" if gain > 2 * gain_error else "no")
+
+
+def test_pipeline_codes_are_worth_more_than_principal_components():
+    lines = re.findall(
+        r"^ +(\d+) +(0\.\d+) \+- \S+ +(0\.\d+)", run("pipeline"), re.MULTILINE
+    )
+    assert [int(n) for n, _, _ in lines] == [2, 5, 10, 20]
+    for _, pca, vae in lines[:3]:
+        assert float(vae) > float(pca)
+    assert re.search(r"^ +vae0 +vae1$", run("pipeline"), re.MULTILINE)
+
+
+def test_grid_search_finds_the_best_beta_inside_its_grid():
+    best = re.findall(r"^ +(\S+) .* <- best$", run("grid_search"), re.MULTILINE)
+    assert len(best) == 2
+    assert 0.25 < float(best[0]) < 4
+
+
+def test_grid_search_shows_a_gap_that_grows_as_beta_falls():
+    gaps = re.findall(
+        r"^BetaVAE, beta=.*? (-?\d+\.\d+)$", run("grid_search"), re.MULTILINE
+    )
+    best, smallest = map(float, gaps)
+    assert 0 < best < smallest
+
+
+def test_densities_stay_within_one_and_bend_around_the_moons():
+    rows = table(run("density"), 3)
+    assert len(rows) == 7
+    _, _, worst = rows.pop("GaussianDensity")
+    for _, mass, auc in rows.values():
+        # A bound on a density may miss mass; none has too much.
+        assert 0.95 < mass < 1.005
+        assert auc > worst + 0.05
+
+
+def test_both_gradients_agree_in_the_mean_and_differ_in_variance():
+    text = run("gradients_and_bounds")
+    lines = re.findall(
+        r"^(likelihood ratio|pathwise) +\( *(\S+), *(\S+)\) +(\S+)$",
+        text,
+        re.MULTILINE,
+    )
+    (_, *ratio), (_, *path) = lines
+    for first, second, variance in (ratio, path):
+        # Two coordinates share the variance; four errors of a mean of 20 000 draws.
+        error = (float(variance) / 2 / 20_000) ** 0.5
+        assert float(first) == pytest.approx(-10, abs=4 * error)
+        assert float(second) == pytest.approx(-10, abs=4 * error)
+    assert float(ratio[2]) > 100 * float(path[2])
+
+
+@pytest.mark.parametrize("model", ["VAE", "IWAE"])
+def test_bounds_rise_with_draws_and_the_encoder_beats_the_prior(model):
+    text = run("gradients_and_bounds")
+    prior = table(text, 4)[f"{model}, prior"]
+    encoder = table(text, 5)[f"{model}, encoder"]
+    assert prior == sorted(prior)
+    assert encoder == sorted(encoder)
+    assert all(e > p for e, p in zip(encoder, prior))
