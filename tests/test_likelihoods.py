@@ -84,10 +84,25 @@ def test_a_learned_sigma_starts_at_the_spread_of_the_rows():
     torch.testing.assert_close(shared.sigma**2, (spread**2).mean())
 
 
-def test_a_constant_column_starts_at_the_floor():
-    likelihood = Gaussian()
-    likelihood.set_rows(torch.cat([ROWS, torch.ones(5, 1)], dim=1))
-    assert likelihood.sigma[-1].item() == pytest.approx(math.sqrt(2) * 1e-3)
+@pytest.mark.parametrize("sigma", ["feature", "shared", 0.5])
+def test_a_constant_column_has_its_constant_for_mean(sigma):
+    likelihood, x = Gaussian(sigma), torch.cat([ROWS, torch.full((5, 1), 7.0)], dim=1)
+    likelihood.set_rows(x)
+    outputs = normal(4, 5, 4, seed=2)
+    assert likelihood.mean(outputs)[..., :3].equal(outputs[..., :3])
+    assert (likelihood.mean(outputs)[..., 3] == 7).all()
+    drawn = likelihood.draw(outputs, generator())
+    noise = (drawn - likelihood.mean(outputs)) / likelihood.sigma
+    assert noise[..., 3].abs().max() < 4
+    expected = distributions.Normal(likelihood.mean(outputs), likelihood.sigma)
+    log_prob = expected.log_prob(x).sum(-1)
+    torch.testing.assert_close(likelihood.log_prob(outputs, x), log_prob)
+
+
+def test_a_constant_column_weighs_as_the_square_of_the_floor():
+    likelihood = Gaussian(min_sigma=1e-3)
+    likelihood.set_rows(torch.full((5, 1), 7.0))
+    assert likelihood.sigma.item() == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_bernoulli_is_the_bernoulli_mass():
