@@ -100,15 +100,16 @@ def draws_of(marginal, n, seed=5):
 
 @leaves_generators
 def token_model(T=2, K=4, c=2, d=3, n_importance_samples=8, mixing=0.7):
-    """A linear VQVAE in float64, with random weights and dependent tokens."""
+    """A linear VQVAE in float64: the decoder undoes the encoder; tokens depend."""
     prior = AutoregressivePrior(T, K, 5).double()
     for seed, p in enumerate(prior.parameters()):
         p.data = normal(*p.shape, seed=seed + 20)
     prior.counts = torch.rand(T, K, generator=generator(30)).double() * 20
     prior.mixing = torch.tensor(mixing, dtype=torch.float64)
+    W, b = normal(T * c, d, seed=11), normal(T * c, seed=12)
     model = VectorQuantizedAutoencoder(
-        linear(normal(T * c, d, seed=11), normal(T * c, seed=12)),
-        linear(normal(d, T * c, seed=13), normal(d, seed=14)),
+        linear(W, b),
+        linear(torch.linalg.pinv(W), -torch.linalg.pinv(W) @ b),
         gaussian(0.8),
         Standardizer.identity(d),
         prior,
@@ -116,7 +117,7 @@ def token_model(T=2, K=4, c=2, d=3, n_importance_samples=8, mixing=0.7):
         n_importance_samples,
     )
     model.noise = uniform(256, n_importance_samples, T, seed=16)
-    model.temperature = torch.tensor(1.5, dtype=torch.float64)
+    model.temperature = torch.tensor(3.0, dtype=torch.float64)
     return model
 
 
