@@ -1,0 +1,417 @@
+"""The VQVAE estimator, on codes that can be enumerated, and its tokens."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from torch import nn
+from toys import all_sequences, exact_token_log_prob, generator, normal, token_model
+
+from skgen import VQVAE, GaussianDensity
+from skgen.objectives import importance_weighted_bound, log_weights
+
+pytestmark = [
+    pytest.mark.usefixtures("guarded_generators"),
+    # Few epochs, on purpose.
+    pytest.mark.filterwarnings(
+        "ignore:.*maximum iterations:sklearn.exceptions.ConvergenceWarning"
+    ),
+]
+
+X = normal(200, 2, seed=1).numpy() @ [[3, 1, 0, 2], [0, 1, 2, -1]]
+X = X + 0.5 * normal(200, 4, seed=2).numpy() + [0, 1, 2, 3]
+SMALL = {
+    "code_size": 2,
+    "hidden_layer_sizes": (16,),
+    "learning_rate_init": 1e-2,
+    "max_iter": 30,
+    "n_importance_samples": 16,
+    "random_state": 0,
+}
+
+
+def small(codebook_size=4, n_tokens=2, **params):
+    return VQVAE(codebook_size, n_tokens=n_tokens, **{**SMALL, **params})
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small().fit(X)
+
+
+def exact_scores(model, X):
+    """log sum_k p(x|e_k) p(k), by enumeration."""
+    module = model._model(torch.float64)
+    return exact_token_log_prob(module, torch.from_numpy(X)).numpy()
+
+
+# The density.
+
+
+def test_the_enumerated_density_integrates_to_one():
+    rng = np.random.RandomState(0)
+    rows = np.repeat([[-20.0], [10.0]], 100, axis=0) + 5 * rng.randn(200, 1)
+    model = small().fit(rows)
+    points = np.linspace(-100, 100, 4_001)[:, None]
+    mass = np.exp(exact_scores(model, points)).sum() * 0.05
+    assert mass == pytest.approx(1, abs=1e-6)
+
+
+def test_the_score_is_below_the_exact_density_and_near_it(model):
+    gap = exact_scores(model, X) - model.score_samples(X)
+    assert 0 < gap.mean() < 0.2
+
+
+def test_the_bound_rises_to_the_exact_density():
+    model = token_model(n_importance_samples=1)
+    x = normal(100, 3, seed=3)
+    exact = exact_token_log_prob(model, x)
+    noise = model.standard_noise((2**12, 100), generator())
+    log_w = log_weights(model, x, noise).detach()
+    gaps = []
+    for n_draws in (1, 4, 16, 64, 256):
+        bounds = [importance_weighted_bound(w) for w in log_w.split(n_draws)]
+        gaps.append((exact - torch.stack(bounds)).mean().item())
+    assert gaps == sorted(gaps, reverse=True)
+    assert 0 < gaps[-1] < 0.02 < gaps[0]
+
+
+def test_weights_are_the_exact_density_in_the_mean():
+    # Over all sequences: sum_k q(k|x) p(x, k) / q(k|x).
+    model, x = token_model(), normal(50, 3, seed=3)
+    tokens = all_sequences(2, 4)[:, None].expand(-1, 50, -1)
+    q = model.posterior(x)
+    log_joint = model.log_likelihood(x, tokens) + model.prior.log_prob(tokens)
+    log_w = log_joint - q.log_prob(tokens)
+    total = (q.log_prob(tokens) + log_w).logsumexp(0)
+    torch.testing.assert_close(total, exact_token_log_prob(model, x))
+    torch.testing.assert_close(
+        q.log_prob(tokens).logsumexp(0), torch.zeros(50).double()
+    )
+
+
+def test_log_likelihood_is_the_exact_density_within_its_error(model):
+    exact = exact_scores(model, X)
+    errors = []
+    for n_samples in (10, 100, 2_000):
+        careful = model.log_likelihood(X, n_samples)
+        errors.append(abs(exact - careful.log_prob).mean())
+    assert errors == sorted(errors, reverse=True)
+    assert abs(exact.mean() - careful.mean) < 4 * careful.mean_standard_error
+    assert careful.mean_standard_error < 0.01
+
+
+def test_one_code_is_a_looser_bound(model):
+    # log p(x|z_q) + log p(k) of the nearest codes: one term of the sum.
+    module = model._model(torch.float64)
+    x = module.standardizer(torch.from_numpy(X))
+    with torch.no_grad():
+        tokens = module.nearest(module.latents(x))[None]
+        one = module.log_likelihood(x, tokens)[0] + module.prior.log_prob(tokens)[0]
+    one = one.numpy() - float(module.standardizer.log_scale)
+    assert (one <= exact_scores(model, X) + 1e-9).all()
+    assert one.mean() < model.score(X)
+
+
+def test_the_posterior_prefers_near_codes():
+    model, x = token_model(), normal(50, 3, seed=3)
+    z_e = model.latents(x)
+    q = model.posterior(x)
+    assert q.log_probs.argmax(-1).equal(model.nearest(z_e))
+    distances = torch.cdist(z_e, model.codebook.expand(50, -1, -1)) ** 2
+    expected = (-distances / model.temperature).log_softmax(-1)
+    torch.testing.assert_close(q.log_probs, expected)
+    model.temperature.fill_(1e-6)
+    nearest = nn.functional.one_hot(model.nearest(z_e), 4).double()
+    torch.testing.assert_close(model.posterior(x).log_probs.exp(), nearest)
+
+
+# Two copies of one signal: tokens of a row depend on each other.
+
+
+def two_copies(n, K=6, seed=0):
+    rng = np.random.RandomState(seed)
+    centres = 5 * np.random.RandomState(99).randn(K, 2)
+    rows = np.tile(centres[rng.randint(K, size=n)], 2)
+    return rows + 0.1 * rng.randn(n, 4)
+
+
+def k_means_of_halves(**params):
+    """The code vectors are the halves themselves."""
+    settings = {**SMALL, "max_iter": 100, "standardize": False, **params}
+    identity = nn.Identity()
+    return VQVAE(24, n_tokens=2, encoder=identity, decoder=identity, **settings)
+
+
+@pytest.fixture(scope="module")
+def copies():
+    return k_means_of_halves().fit(two_copies(600)), two_copies(400, seed=1)
+
+
+def with_mixing(model, mixing):
+    module = model.module_.prior.mixing
+    before = float(module)
+    module.fill_(mixing)
+    try:
+        return model.score(two_copies(400, seed=1))
+    finally:
+        module.fill_(before)
+
+
+def test_the_learned_prior_knows_that_tokens_depend(copies):
+    model, rows = copies
+    alone = with_mixing(model, 0.0)
+    # The second half of a row is known from the first: log 6 nats in the limit.
+    assert model.score(rows) > alone + 0.7 * math.log(6)
+    assert model.score(rows) < alone + math.log(6) + 0.1
+    assert model.prior_mixing_ > 0.5
+
+
+def test_samples_have_dependent_halves(copies):
+    model, _ = copies
+    drawn = model.sample(1_000, random_state=0)
+    apart = np.linalg.norm(drawn[:, :2] - drawn[:, 2:], axis=1)
+    assert (apart < 1.5).mean() > 0.85
+
+
+def test_independent_tokens_lose_nothing_to_the_prior():
+    rows = two_copies(400)
+    rows[:, 2:] = two_copies(400, seed=5)[:, 2:]
+    model = k_means_of_halves().fit(rows)
+    test = two_copies(300, seed=1)
+    test[:, 2:] = two_copies(300, seed=6)[:, 2:]
+    score, before = model.score(test), float(model.module_.prior.mixing)
+    model.module_.prior.mixing.zero_()
+    alone = model.score(test)
+    model.module_.prior.mixing.fill_(before)
+    assert score > alone - 0.02
+
+
+def test_the_mixing_is_a_weight(model):
+    assert 0 <= model.prior_mixing_ <= 1
+    assert model.prior_mixing_ == float(model.module_.prior.mixing)
+    assert model.temperature_ == float(model.module_.temperature) > 0
+    assert len(model.prior_curve_) >= 1
+
+
+def test_the_prior_curve_is_that_of_the_tokens(copies):
+    model, _ = copies
+    # Two tokens of a row: between log 6 (one of them is free) and 2 log 24.
+    curve = np.array(model.prior_curve_)
+    assert ((curve > math.log(6) - 0.1) & (curve < 2 * math.log(24))).all()
+    assert curve[-1] < curve[0] - 0.5
+
+
+# Tokens, in three spellings.
+
+ENCODINGS = ["embedding", "ordinal", "onehot"]
+
+
+def spelled(model, encode):
+    return copy.copy(model).set_params(encode=encode)
+
+
+def test_the_spelling_of_codes_changes_no_reconstruction(model):
+    decoded = []
+    for encode in ENCODINGS:
+        other = spelled(model, encode)
+        decoded.append(other.inverse_transform(other.transform(X)))
+        assert_array_equal(other.score_samples(X), model.score_samples(X))
+    assert_allclose(decoded[1], decoded[0], rtol=1e-9)
+    assert_allclose(decoded[2], decoded[0], rtol=1e-9)
+
+
+def test_spellings_agree_with_each_other(model):
+    vectors, tokens, onehot = (spelled(model, e).transform(X) for e in ENCODINGS)
+    assert tokens.shape == (200, 2)
+    assert tokens.dtype.kind == "i"
+    assert_array_equal(vectors, model.codebook_[tokens].reshape(200, 4))
+    assert scipy.sparse.issparse(onehot)
+    assert_array_equal(onehot.toarray().reshape(200, 2, 4).argmax(-1), tokens)
+    assert_array_equal(np.asarray(onehot.sum(1)).ravel(), 2)
+
+
+def test_a_sparse_and_a_dense_one_hot_decode_alike(model):
+    other = spelled(model, "onehot")
+    code = other.transform(X)
+    assert_array_equal(
+        other.inverse_transform(code), other.inverse_transform(code.toarray())
+    )
+
+
+def test_tokens_are_the_nearest_codes(model):
+    with torch.no_grad():
+        module = model._model(torch.float64)
+        z_e = module.latents(module.standardizer(torch.from_numpy(X))).numpy()
+    distances = ((z_e[:, :, None] - model.codebook_) ** 2).sum(-1)
+    tokens = spelled(model, "ordinal").transform(X)
+    assert_array_equal(tokens, distances.argmin(-1))
+
+
+@pytest.mark.parametrize("bad", [-1, 4, 1.5])
+def test_tokens_outside_the_codebook_are_refused(model, bad):
+    other = spelled(model, "ordinal")
+    tokens = other.transform(X[:5]).astype(float)
+    tokens[2, 1] = bad
+    with pytest.raises(ValueError, match=r"range \[0, 3\], indices into the codebook"):
+        other.inverse_transform(tokens)
+
+
+def test_codes_of_another_width_are_refused(model):
+    with pytest.raises(ValueError, match="expecting 4 latent features"):
+        model.inverse_transform(np.zeros((2, 3)))
+
+
+# The codebook.
+
+
+def test_usage_and_perplexity_count_the_tokens_of_the_training_rows():
+    # Held-out rows are alike: two distinct rows, many times each.
+    rows = np.repeat(X[:2], 100, axis=0)
+    model = small(encode="ordinal").fit(rows)
+    usage = np.bincount(model.transform(rows).ravel(), minlength=4) / 400
+    assert_allclose(model.codebook_usage_, usage, atol=0.05)
+    assert model.codebook_usage_.sum() == pytest.approx(1)
+
+
+def test_perplexity_is_the_exponential_of_the_entropy(model):
+    p = model.codebook_usage_[model.codebook_usage_ > 0]
+    assert model.perplexity_ == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-5)
+    assert 1 <= model.perplexity_ <= 4
+    assert model.codebook_.shape == (4, 2)
+    assert_allclose(model.codebook_, model.module_.codebook.detach().numpy())
+
+
+def test_codes_are_used():
+    model = small(codebook_size=16, n_tokens=4, max_iter=60).fit(X)
+    assert model.perplexity_ > 8
+
+
+def test_a_codebook_larger_than_the_rows_works():
+    model = small(codebook_size=64, n_tokens=1).fit(X[:20])
+    assert model.codebook_.shape == (64, 2)
+    assert len(np.unique(model.codebook_, axis=0)) == 64
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+def test_one_code_is_one_gaussian():
+    model = small(codebook_size=1, n_tokens=1, max_iter=100).fit(X)
+    assert_array_equal(model.codebook_usage_, [1])
+    assert model.perplexity_ == 1
+    factorised = GaussianDensity(covariance_type="diag").fit(X).score(X)
+    assert abs(model.score(X) - factorised) < 0.05
+    assert_allclose(model.score_samples(X), exact_scores(model, X), rtol=1e-6)
+
+
+def test_one_token_is_a_mixture():
+    model = small(codebook_size=8, n_tokens=1, max_iter=60).fit(X)
+    assert model.transform(X).shape == (200, 2)
+    factorised = GaussianDensity(covariance_type="diag").fit(X).score(X)
+    assert model.score(X) > factorised
+    # A prior over one token has no one before it: unigrams are all there is.
+    assert abs(exact_scores(model, X) - model.score_samples(X)).mean() < 0.2
+
+
+def test_equal_rows_do_no_harm():
+    model = small().fit(np.ones((30, 4)))
+    assert np.isfinite(model.score_samples(np.ones((2, 4)))).all()
+    assert np.isfinite(model.sample(5)).all()
+
+
+# Samples.
+
+
+def test_samples_without_noise_are_decoded_codes(model):
+    drawn = model.sample(300, noise=False, random_state=0)
+    every = model.codebook_[all_sequences(2, 4).numpy()].reshape(16, 4)
+    possible = model.inverse_transform(every.astype(np.float64))
+    distance = np.abs(drawn[:, None] - possible).max(-1).min(1)
+    assert distance.max() < 1e-6
+    assert len(np.unique(drawn.round(6), axis=0)) > 4
+
+
+def test_samples_follow_the_prior(model):
+    drawn = model.sample(20_000, noise=False, random_state=0)
+    sequences = all_sequences(2, 4)
+    every = model.codebook_[sequences.numpy()].reshape(16, 4)
+    possible = model.inverse_transform(every.astype(np.float64))
+    labels = np.abs(drawn[:, None] - possible).max(-1).argmin(1)
+    share = np.bincount(labels, minlength=16) / 20_000
+    with torch.no_grad():
+        expected = model.module_.prior.log_prob(sequences).exp().numpy()
+    assert_allclose(share, expected, atol=5 * math.sqrt(0.25 / 20_000))
+
+
+def test_draws_have_the_moments_of_the_rows(model):
+    drawn = model.sample(50_000, random_state=1)
+    assert (np.abs(drawn.mean(0) - X.mean(0)) < 0.3 * X.std(0)).all()
+    assert_allclose(drawn.std(0), X.std(0), rtol=0.25)
+
+
+def test_draws_score_as_the_rows_do(model):
+    drawn = model.sample(2_000, random_state=1)
+    assert abs(model.score(drawn) - model.score(X)) < 0.6
+
+
+# Going on.
+
+
+def test_the_loss_is_in_the_units_of_the_rows(model):
+    terms = {name: np.array(curve) for name, curve in model.loss_terms_.items()}
+    expected = -terms["reconstruction"] + terms["codebook"] + 0.25 * terms["commitment"]
+    assert_allclose(terms["loss"], expected, rtol=1e-5)
+    frozen = clone(model).set_params(
+        learning_rate_init=1e-10, standardize=False, max_iter=1
+    )
+    rows = 10 * X
+    frozen.fit(rows)
+    noise = rows - frozen.reconstruct(rows)
+    sigma = frozen.module_.likelihood.sigma.detach().numpy()
+    log_prob = -0.5 * (noise / sigma) ** 2 - np.log(sigma) - 0.5 * np.log(2 * np.pi)
+    # Most rows train; the others are alike.
+    reported = frozen.loss_terms_["reconstruction"][0]
+    assert reported == pytest.approx(log_prob.sum(1).mean(), rel=0.05)
+
+
+def test_rows_are_held_out_without_early_stopping_too():
+    model = small(early_stopping=False, max_iter=3).fit(X)
+    assert model.validation_curve_ == []
+    assert model.n_iter_ == 3
+    with_all = torch.tensor(X.mean(0))
+    assert (model.module_.standardizer.shift - with_all).abs().max() > 1e-6
+
+
+def test_partial_fits_learn():
+    model, scores = small(codebook_size=8), []
+    for _ in range(4):
+        for _ in range(10):
+            model.partial_fit(X)
+        scores.append(model.score(X))
+    assert scores[-1] > scores[0] + 0.3
+    assert model.n_iter_ == len(model.loss_curve_) == 40
+
+
+def test_partial_fits_count_tokens_on():
+    model = small().partial_fit(X)
+    first = model.module_.prior.counts.sum().item()
+    model.partial_fit(X)
+    # A tenth of the rows is held out; two tokens a row, one place each.
+    assert first == pytest.approx(180 * 2, rel=1e-3)
+    assert model.module_.prior.counts.sum().item() == pytest.approx(720, rel=1e-3)
+
+
+def test_a_fit_counts_tokens_anew():
+    model = small(warm_start=True, max_iter=2).fit(X).fit(X)
+    assert model.module_.prior.counts.sum().item() == pytest.approx(360, rel=1e-3)
+
+
+def test_a_warm_start_goes_on():
+    model = small(warm_start=True, max_iter=5).fit(X)
+    first, score = model.validation_curve_, model.score(X)
+    assert model.fit(X).validation_curve_[0] < first[0]
+    assert model.score(X) > score
