@@ -127,7 +127,7 @@ class NeuralModel(GenerativeModel):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> None:
-        train, held_out = self._split(_positive_rows(x, weight), rng)
+        train, held_out = self._split(_relative(_positive_rows(x, weight)), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
         if not (self.warm_start and self._has_module_for(x)):
             self.module_ = self._new_module(train, seed)
@@ -174,6 +174,7 @@ class NeuralModel(GenerativeModel):
         first = not hasattr(self, "module_")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         rng = check_random_state(self.random_state)
+        x, weight = _positive_rows(x, weight)
         rows, seed = Rows(x, None if weight is None else weight.float()), draw_seed(rng)
         if first:
             self.module_ = self._new_module(rows, seed)
@@ -396,12 +397,17 @@ class NeuralModel(GenerativeModel):
 
 
 def _positive_rows(x: Tensor, weight: Tensor | None) -> Rows:
-    """Rows of positive weight, with weights of mean one over them all."""
+    """Rows of positive weight: others must not move a start."""
     if weight is None:
         return Rows(x, None)
-    positive = weight > 0
-    x, weight = x[positive], weight[positive]
-    return Rows(x, (weight / weight.mean()).float())
+    return Rows(x, weight).take(weight > 0)
+
+
+def _relative(rows: Rows) -> Rows:
+    """Weights of mean one over the rows."""
+    if rows.weight is None:
+        return rows
+    return Rows(rows.x, (rows.weight / rows.weight.mean()).float())
 
 
 def _move(module: BoundedModel, device: torch.device) -> BoundedModel:

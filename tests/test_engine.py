@@ -389,13 +389,14 @@ def test_rows_beyond_reason_may_be_standardised(model):
 
 @few_epochs
 @small_models
-def test_rows_of_weight_zero_have_no_influence(model):
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_rows_of_weight_zero_have_no_influence(model, method):
     weight = np.linspace(0.5, 2, len(TABLE))
     weight[::7] = 0
     garbage = TABLE.copy()
     garbage[::7] = 1e6
     fits = [
-        clone(model).fit(rows, sample_weight=weight).module_.state_dict()
+        getattr(clone(model), method)(rows, sample_weight=weight).module_.state_dict()
         for rows in (TABLE, garbage)
     ]
     for name in fits[0]:
