@@ -15,12 +15,14 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, KFold, train_test_split
 
 from skgen import VQVAE, BetaVAE
 
 matplotlib.use("Agg")  # pictures go to files: no display is needed
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 PICTURE = Path(__file__).parent / "output" / "grid_search.png"
 
 # Smaller networks, larger steps and less patience than the defaults, and half of the

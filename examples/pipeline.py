@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from skgen import VAE
 
 matplotlib.use("Agg")  # pictures go to files: no display is needed
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 PICTURE = Path(__file__).parent / "output" / "pipeline.png"
 N_COMPONENTS = [2, 5, 10, 20]
 

@@ -17,6 +17,7 @@ from time import perf_counter
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -32,6 +33,7 @@ from skgen import (
 )
 
 matplotlib.use("Agg")  # pictures go to files: no display is needed
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 PICTURE = Path(__file__).parent / "output" / "quickstart.png"
 
 FLOOR = "independent pixels"

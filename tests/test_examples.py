@@ -29,7 +29,6 @@ def run(name):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
     return result.stdout
 
 
@@ -44,7 +43,7 @@ def table(text, n_columns):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_runs_in_silence_and_says_where_its_picture_is(name):
+def test_an_example_runs_without_warning_and_says_where_its_picture_is(name):
     picture = EXAMPLES / "output" / f"{name}.png"
     assert f"Picture: {picture}" in run(name).splitlines()
     pixels = matplotlib.image.imread(picture)[..., :3]
