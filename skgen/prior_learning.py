@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Temperatures that are tried, as multiples of the mean squared quantisation error,
 # and the rows and draws that they are tried on.
-TEMPERATURES = 2.0 ** np.arange(-5, 4.5, 0.5)
+TEMPERATURES = 2.0 ** np.arange(-5, 6.5, 0.5)
 TEMPERATURE_ROWS, TEMPERATURE_DRAWS = 256, 32
 # Weights of the autoregressive network against the unigrams that are tried.
 MIXING_WEIGHTS = np.linspace(0, 1, 41)
@@ -145,13 +145,13 @@ def prior_descent(
     learning_rate: float,
     generator: torch.Generator,
 ) -> Descent:
-    """Descend -log p(k), with tokens drawn afresh from q(k|x) at each step.
+    """Descend -log p(k), with tokens assigned afresh at each step.
 
     The bound scores such tokens, and their noise keeps the prior from over-fitting.
     """
 
     def loss(z_e: Tensor, noise: Any) -> PriorTerms:
-        tokens = model.posterior_of(z_e).draw(noise)[0]
+        tokens = model.assignments(z_e).draw(noise)[0]
         return PriorTerms(-model.prior.token_log_probs(tokens)[0].sum(-1))
 
     return Descent(
@@ -169,7 +169,7 @@ def choose_mixing(
 ) -> None:
     """Set the weight of the network against the unigrams, from held-out rows."""
     noise = model.standard_noise((MIXING_DRAWS, len(z_e.x)), generator)
-    tokens = model.posterior_of(z_e.x).draw(noise)
+    tokens = model.assignments(z_e.x).draw(noise)
     log_network, log_unigrams = model.prior.token_log_probs(tokens)
     candidates, values = torch.from_numpy(MIXING_WEIGHTS).to(log_network), []
     for weight in candidates:

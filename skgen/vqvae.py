@@ -7,6 +7,7 @@ autoregressive ``p(k)``; it is bounded by drawing tokens from a softmax posterio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -29,6 +30,11 @@ from skgen.prior_learning import code_usage, learn_prior
 from skgen.priors import AutoregressivePrior, Categorical
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import check_tokens, one_hot, to_array, wide_dtype
+
+
+# Part of the draws from q(k|x) that has a token from the unigrams: where the softmax
+# misses a code that explains the row, no importance weight is without bound.
+EXPLORATION = 0.1
 
 
 class VectorQuantizedAutoencoder(BoundedModel):
@@ -87,14 +93,20 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """Tokens (n, T) of the codes nearest to z_e (n, T, c)."""
         return self.distances(z_e).argmin(-1)
 
-    def posterior(self, x: Tensor) -> Categorical:
-        """q(k|x) of rows (n, d)."""
-        return self.posterior_of(self.latents(x))
-
-    def posterior_of(self, z_e: Tensor) -> Categorical:
-        """q(k|x) proportional to exp(-||z_e - e_k||^2 / tau), each token apart."""
+    def assignments(self, z_e: Tensor) -> Categorical:
+        """Tokens k with probability exp(-||z_e - e_k||^2 / tau), normalised."""
         logits = -self.distances(z_e) / self.temperature
         return Categorical(logits.log_softmax(-1))
+
+    def posterior(self, x: Tensor) -> Categorical:
+        """q(k|x) of rows (n, d): assignments, with a few unigrams among them."""
+        explore = EXPLORATION / self.prior.n_tokens
+        return Categorical(
+            torch.logaddexp(
+                self.assignments(self.latents(x)).log_probs + math.log1p(-explore),
+                self.prior.log_unigrams + math.log(explore),
+            )
+        )
 
     def nearest_one_hot(self, z_e: Tensor) -> Tensor:
         """One-hot rows (n, T, K) of the nearest codes."""
@@ -102,7 +114,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def expected_one_hot(self, z_e: Tensor) -> Tensor:
         """q(k|x) as probabilities (n, T, K)."""
-        return self.posterior_of(z_e).log_probs.exp()
+        return self.assignments(z_e).log_probs.exp()
 
     def log_likelihood_at(self, x: Tensor, z_q: Tensor) -> Tensor:
         """log p(x|z_q), (..., n), of rows (n, d) and code vectors (..., n, T, c)."""
@@ -148,7 +160,8 @@ class VQVAE(NeuralModel):
     with a straight-through gradient; then an autoregressive prior is learned over
     the tokens of a row, which are not independent. The score is an
     importance-weighted bound on ``log p(x) = log sum_k p(x|e_k) p(k)``, over tokens
-    that are drawn from ``q(k|x)`` proportional to ``exp(-||z_e - e_k||^2 / tau)``.
+    that are drawn from ``q(k|x)`` proportional to ``exp(-||z_e - e_k||^2 / tau)``,
+    with a few unigrams among them, which keep the importance weights bounded.
 
     Parameters
     ----------
@@ -195,6 +208,10 @@ class VQVAE(NeuralModel):
     prior, whatever ``early_stopping`` is: it decides when the prior stops, how it is
     mixed with independent tokens, and tau. The gradient from the decoder is copied to
     the encoder's output as in the paper.
+
+    The gap between the score and log p(x) grows with the codebook: on digits, with 64
+    importance samples against 5000, it is about 1 nat with 16 codes and 2 with 64.
+    Where candidates are that close, compare :meth:`log_likelihood`.
 
     References
     ----------

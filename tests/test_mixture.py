@@ -14,8 +14,8 @@ from sklearn.mixture import GaussianMixture
 
 from skgen import GaussianDensity, GaussianMixtureEM
 from skgen.covariance import COVARIANCES
-from skgen.rows import CentredRows
 from skgen.em import e_step, em_step, start_from
+from skgen.rows import CentredRows
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 INITS = ("kmeans", "k-means++", "random", "random_from_data")

@@ -118,17 +118,33 @@ def test_one_code_is_a_looser_bound(model):
     assert one.mean() < model.score(X)
 
 
-def test_the_posterior_prefers_near_codes():
+def test_assignments_are_a_softmax_of_distances():
     model, x = token_model(), normal(50, 3, seed=3)
     z_e = model.latents(x)
-    q = model.posterior(x)
-    assert q.log_probs.argmax(-1).equal(model.nearest(z_e))
     distances = torch.cdist(z_e, model.codebook.expand(50, -1, -1)) ** 2
     expected = (-distances / model.temperature).log_softmax(-1)
-    torch.testing.assert_close(q.log_probs, expected)
+    torch.testing.assert_close(model.assignments(z_e).log_probs, expected)
     model.temperature.fill_(1e-6)
     nearest = nn.functional.one_hot(model.nearest(z_e), 4).double()
-    torch.testing.assert_close(model.posterior(x).log_probs.exp(), nearest)
+    torch.testing.assert_close(model.assignments(z_e).log_probs.exp(), nearest)
+
+
+def test_the_posterior_is_assignments_with_a_tenth_of_rows_exploring():
+    model, x = token_model(), normal(50, 3, seed=3)
+    explore = 0.1 / model.prior.n_tokens
+    assigned = model.assignments(model.latents(x)).log_probs.exp()
+    expected = (1 - explore) * assigned + explore * model.prior.log_unigrams.exp()
+    torch.testing.assert_close(model.posterior(x).log_probs.exp(), expected)
+
+
+def test_importance_weights_are_bounded_where_assignments_miss():
+    model, x = token_model(), normal(50, 3, seed=3)
+    model.temperature.fill_(1e-6)  # one sequence a row, and the wrong one for most
+    noise = model.standard_noise((2**14, 50), generator())
+    estimate = importance_weighted_bound(log_weights(model, x, noise))
+    exact = exact_token_log_prob(model, x)
+    assert (estimate - exact).abs().max() < 0.5
+    assert (estimate - exact).mean().abs() < 0.05
 
 
 # Two copies of one signal: tokens of a row depend on each other.
