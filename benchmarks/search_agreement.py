@@ -1,4 +1,4 @@
-"""Does a grid search by ``score`` choose what a careful estimate would choose?
+"""Check that a grid search by ``score`` chooses what a careful estimate would.
 
     python benchmarks/search_agreement.py [beta] [codebook] [--seeds 5]
 

@@ -1,4 +1,4 @@
-"""Does the autoregressive prior of VQVAE beat independent tokens on held-out rows?
+"""Compare the prior of VQVAE with independent tokens, on held-out rows.
 
     python benchmarks/token_prior.py [--seeds 5]
 

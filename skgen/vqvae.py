@@ -31,7 +31,6 @@ from skgen.priors import AutoregressivePrior, Categorical
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import check_tokens, one_hot, to_array, wide_dtype
 
-
 # Part of the draws from q(k|x) that has a token from the unigrams: where the softmax
 # misses a code that explains the row, no importance weight is without bound.
 EXPLORATION = 0.1
