@@ -216,13 +216,14 @@ class Descent:
 
 
 def _snapshot(module: nn.Module) -> list[Tensor]:
-    return [value.clone() for value in module.state_dict().values()]
+    return [p.detach().clone() for p in module.parameters() if p.requires_grad]
 
 
 def _restore(module: nn.Module, values: list[Tensor]) -> None:
     with torch.no_grad():
-        for current, value in zip(module.state_dict().values(), values):
-            current.copy_(value)
+        learned = (p for p in module.parameters() if p.requires_grad)
+        for parameter, value in zip(learned, values):
+            parameter.copy_(value)
 
 
 def _is_finite(module: nn.Module) -> bool:

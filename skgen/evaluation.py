@@ -96,14 +96,15 @@ def estimate_log_likelihood(
 class BoundedModel(nn.Module):
     """A module whose log p(x) is bounded by importance sampling from its encoder.
 
-    A model gives ``prior``, ``posterior(x)``, ``log_likelihood(x, z)`` and
-    ``standard_noise``. These see standardised rows; ``log_prob`` and
-    ``noise_of`` see the rows of the user.
+    A model gives ``prior``, ``posterior(x)``, ``log_likelihood(x, z)``,
+    ``standard_noise`` and ``draw_codes``. These see standardised rows; ``decode``,
+    ``draw``, ``log_prob`` and ``noise_of`` see the rows of the user.
     """
 
     decoder: nn.Module
     standard_noise: Callable[..., Tensor]
     posterior: Callable[[Tensor], Any]
+    draw_codes: Callable[..., Tensor]
     noise: Tensor  # (256, S, ...): a block of S draws for each hash of a row
 
     def __init__(self, likelihood: Likelihood, standardizer: Standardizer) -> None:
@@ -123,6 +124,18 @@ class BoundedModel(nn.Module):
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
         outputs: Tensor = self.decoder(z.reshape(-1, z.shape[-1]))
         return outputs.unflatten(0, z.shape[:-1])
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Mean (n, d) of p(x|z), of codes (n, k)."""
+        return self.standardizer.inverse(self.likelihood.mean(self.decoder(z)))
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw rows (n, d) from p(z) p(x|z), or decoded means of draws from p(z)."""
+        z = self.draw_codes(n, generator)
+        if not noise:
+            return self.decode(z)
+        x = self.likelihood.draw(self.decoder(z), generator)
+        return self.standardizer.inverse(x)
 
     def noise_of(self, x: Tensor) -> Tensor:
         """Noise (S, n, ...) that is a function of the rows (n, d)."""

@@ -129,7 +129,9 @@ class NeuralModel(GenerativeModel):
     ) -> None:
         train, held_out = self._split(_relative(_positive_rows(x, weight)), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
-        if not (self.warm_start and self._has_module_for(x)):
+        if self.warm_start and self._has_module_for(x):
+            self.module_ = _move(self.module_, x.device)
+        else:
             self.module_ = self._new_module(train, seed)
         train = self.module_.standardizer.rows(train)
         if held_out is not None:
@@ -179,6 +181,7 @@ class NeuralModel(GenerativeModel):
         if first:
             self.module_ = self._new_module(rows, seed)
             self._record(History())
+        self.module_ = _move(self.module_, x.device)
         step_seed = seed + 1 + self.n_iter_
         generator = make_generator(step_seed, x.device)
         train, held_out = rows, None

@@ -88,22 +88,14 @@ class VariationalAutoencoder(BoundedModel):
         """Posterior mean (n, k)."""
         return self.posterior(self.standardizer(x)).mean
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Mean (n, d) of p(x|z)."""
-        return self.standardizer.inverse(self.likelihood.mean(self.decoder(z)))
-
     def elbo(self, x: Tensor) -> Tensor:
         """Reconstruction and KL of each row, (n, 2)."""
         reconstruction, kl = elbo(self, self.standardizer(x), self.noise_of(x))
         return torch.stack([reconstruction - self.standardizer.log_scale, kl], dim=1)
 
-    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
-        """Draw rows (n, d) from p(z) p(x|z)."""
-        z = self.standard_noise((n,), generator)
-        if not noise:
-            return self.decode(z)
-        x = self.likelihood.draw(self.decoder(z), generator)
-        return self.standardizer.inverse(x)
+    def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw codes (n, k) from p(z)."""
+        return self.standard_noise((n,), generator)
 
 
 @with_shared_docs

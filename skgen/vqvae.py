@@ -31,8 +31,8 @@ from skgen.priors import AutoregressivePrior, Categorical
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import check_tokens, one_hot, to_array, wide_dtype
 
-# Part of the draws from q(k|x) that has a token from the unigrams: where the softmax
-# misses a code that explains the row, no importance weight is without bound.
+# Part of the draws from q(k|x) that has a token from the unigrams. It bounds the
+# importance weights where the softmax misses a code that explains the row.
 EXPLORATION = 0.1
 
 
@@ -131,17 +131,9 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """Quantised vectors (n, T * c)."""
         return self.codebook[self.tokens(x)].flatten(1)
 
-    def decode(self, z_q: Tensor) -> Tensor:
-        """Mean (n, d) of p(x|z_q), of vectors (n, T * c)."""
-        return self.standardizer.inverse(self.likelihood.mean(self.decoder(z_q)))
-
-    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
-        """Draw rows (n, d) from p(k) p(x|e_k)."""
-        z_q = self.codebook[self.prior.draw(n, generator)].flatten(1)
-        if not noise:
-            return self.decode(z_q)
-        x = self.likelihood.draw(self.decoder(z_q), generator)
-        return self.standardizer.inverse(x)
+    def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw vectors (n, T * c) of tokens from p(k)."""
+        return self.codebook[self.prior.draw(n, generator)].flatten(1)
 
     @property
     def score_elements(self) -> int:
