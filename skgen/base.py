@@ -14,7 +14,7 @@ and ``draw`` on tensors.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, Self
 
@@ -47,6 +47,10 @@ from skgen.tensors import (
 )
 
 FLOATS = (np.float64, np.float32)
+# Rows above this have squares, and sums of them, that overflow.
+LARGEST = 1e150
+# What ``fit`` sets before it knows that it succeeds.
+_STATE = ("device_", "_dtype", "n_features_in_", "feature_names_in_")
 
 
 class FitCallbacks:
@@ -98,6 +102,7 @@ class GenerativeModel(
     TransformerMixin,
     DensityMixin,
     BaseEstimator,
+    ABC,
 ):
     """Base of all estimators: the contract ``fit / transform / sample / score``."""
 
@@ -175,7 +180,16 @@ class GenerativeModel(
             If a parameter, ``X`` or ``sample_weight`` is out of its range, or
             ``device`` is not there.
         """
-        self._fit_rows(X, y, sample_weight)
+        state = self.__dict__
+        before = {name: state[name] for name in _STATE if name in state}
+        try:
+            self._fit_rows(X, y, sample_weight)
+        except BaseException:
+            # What was fitted before is whole again, and what was not is not fitted.
+            for name in _STATE:
+                state.pop(name, None)
+            state.update(before)
+            raise
         return self
 
     def _fit_rows(self, X: Any, y: Any, sample_weight: Any) -> None:
@@ -347,6 +361,7 @@ class GenerativeModel(
         X = validate_data(
             self, _host(X), reset=reset, dtype=FLOATS, ensure_min_samples=n_min
         )
+        _check_magnitude(X, type(self).__name__)
         self._check_rows(X)
         return X
 
@@ -428,6 +443,19 @@ class GenerativeModel(
         return tags
 
 
+def _check_magnitude(X: NDArray[Any], owner: str) -> None:
+    """Raise a ValueError where the square of a finite value would not be finite."""
+    largest = max(float(X.max()), -float(X.min()))
+    if largest > LARGEST:
+        raise ValueError(
+            f"X has a value of magnitude {largest:.3g}, whose square overflows in "
+            f"{owner}. Rescale X to magnitudes below {LARGEST:.0e}."
+        )
+
+
 def _host(X: Any) -> Any:
     """Bring a torch tensor to the host; leave anything else to scikit-learn."""
-    return to_array(X) if isinstance(X, Tensor) else X
+    if not isinstance(X, Tensor):
+        return X
+    # NumPy has no bfloat16.
+    return to_array(X.float() if X.dtype == torch.bfloat16 else X)

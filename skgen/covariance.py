@@ -106,13 +106,10 @@ class _Matrix(Covariance):
     """Covariances (..., d, d)."""
 
     def identity(self, means: Tensor) -> Tensor:
-        eye = torch.eye(means.shape[1]).to(means)
-        return eye.expand(self.shape(*means.shape))
+        return _eye(means).expand(self.shape(*means.shape))
 
     def add(self, covariances: Tensor, reg_covar: float) -> Tensor:
-        return covariances + reg_covar * torch.eye(covariances.shape[-1]).to(
-            covariances
-        )
+        return covariances + reg_covar * _eye(covariances)
 
     def roots(self, covariances: Tensor) -> Tensor:
         lower, info = torch.linalg.cholesky_ex(covariances)
@@ -143,8 +140,12 @@ class _Matrix(Covariance):
 
 
 def _inverse(triangular: Tensor, *, upper: bool) -> Tensor:
-    eye = torch.eye(triangular.shape[-1]).to(triangular)
-    return torch.linalg.solve_triangular(triangular, eye, upper=upper)
+    return torch.linalg.solve_triangular(triangular, _eye(triangular), upper=upper)
+
+
+def _eye(like: Tensor) -> Tensor:
+    """Make a unit matrix of a tensor's last dimension, dtype and device."""
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
 class Full(_Matrix):

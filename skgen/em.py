@@ -59,14 +59,20 @@ def e_step(
     return log_prob, (joint - log_prob).exp_(), y
 
 
+def maximum(
+    kind: Covariance, sums: Moments, theta: Mixture
+) -> tuple[Tensor, Tensor, Tensor]:
+    """n_k, m_k and S_k of largest expected likelihood."""
+    nk = sums.counts + 10 * torch.finfo(sums.counts.dtype).eps
+    parts = (sums.first, sums.second, theta.means, theta.roots)
+    return (nk, *kind.maximise(nk, *parts))
+
+
 def m_step(
     kind: Covariance, sums: Moments, theta: Mixture, reg_covar: float
 ) -> Mixture:
     """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
-    nk = sums.counts + 10 * torch.finfo(sums.counts.dtype).eps
-    means, covariances = kind.maximise(
-        nk, sums.first, sums.second, theta.means, theta.roots
-    )
+    nk, means, covariances = maximum(kind, sums, theta)
     covariances = kind.add(covariances, reg_covar)
     return Mixture(nk / nk.sum(), means, covariances, kind.roots(covariances))
 
@@ -105,11 +111,14 @@ def start_from(
         y = kind.project(x, theta.means, theta.roots)
         return Moments(weight.sum(), r.sum(1), *kind.moments(y, r))
 
-    for reg in (1.0, reg_covar):
+    def summed() -> Moments:
         chunks = zip(rows.chunks(size), resp.split(size))
-        sums = reduce(Moments.add, (weighted(*chunk, r) for chunk, r in chunks))
-        found = m_step(kind, sums, theta, reg)
-        theta = theta._replace(means=found.means)
+        return reduce(Moments.add, (weighted(*chunk, r) for chunk, r in chunks))
+
+    sums = summed()
+    theta = theta._replace(means=maximum(kind, sums, theta)[1])
+    sums = summed()
+    found = m_step(kind, sums, theta, reg_covar)
     # As in scikit-learn, these weights need not sum to one.
     return found._replace(weights=sums.counts / n)
 

@@ -11,7 +11,9 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-# Rows that one evaluation of the held-out loss takes at a time.
+from skgen.tensors import wide_dtype
+
+# Draws for rows that one evaluation of the held-out loss takes at a time.
 HELD_OUT_CHUNK = 8192
 # Rows over which the mean of a loss with one draw a row is steady enough.
 ENOUGH_ROWS = 1024
@@ -41,10 +43,10 @@ class Rows(NamedTuple):
         return Rows(self.x[index], None if self.weight is None else self.weight[index])
 
     def mean(self, values: Tensor) -> Tensor:
-        """Weighted mean of values (n,)."""
+        """Weighted mean over the rows of values (n, ...)."""
         if self.weight is None:
-            return values.mean()
-        return (self.weight * values).sum() / self.weight.sum()
+            return values.mean(0)
+        return torch.tensordot(self.weight, values, 1) / self.weight.sum()
 
     def repeated(self) -> Rows:
         """Repeat a small set, so that a mean over it is one over several draws."""
@@ -113,13 +115,28 @@ class Descent:
     ) -> None:
         self.module, self.loss, self.noise = module, loss, noise
         self.batch_size, self.generator = batch_size, generator
+        by_rate: dict[float, list[Tensor]] = {}
+        for name, p in module.named_parameters():
+            if p.requires_grad:
+                by_rate.setdefault((rates or {}).get(name, 1.0), []).append(p)
         groups: list[dict[str, Any]] = [
-            {"params": [p], "lr": learning_rate * (rates or {}).get(name, 1.0)}
-            for name, p in module.named_parameters()
-            if p.requires_grad
+            {"params": learned, "lr": rate * learning_rate}
+            for rate, learned in by_rate.items()
         ]
         device = groups[0]["params"][0].device
         self.optimizer = torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
+
+    def state(self) -> dict[str, Any]:
+        """Copy the moments of the optimiser to the host, where they pickle."""
+        return {
+            index: {name: value.cpu().clone() for name, value in slots.items()}
+            for index, slots in self.optimizer.state_dict()["state"].items()
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from the moments of another descent, at this one's rates."""
+        now = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**now, "state": state})
 
     def epoch(self, rows: Rows) -> tuple[dict[str, float], float]:
         """One pass over shuffled rows.
@@ -134,7 +151,7 @@ class Descent:
         n, device = len(rows.x), rows.x.device
         order = torch.randperm(n, generator=self.generator, device=device)
         names: tuple[str, ...] = ()
-        totals = torch.zeros((), device=device)
+        totals = torch.zeros((), device=device, dtype=wide_dtype(device))
         self.module.train()
         # Batches of nearly equal size: no last batch of one row.
         for index in order.tensor_split(math.ceil(n / self.batch_size)):
@@ -156,9 +173,10 @@ class Descent:
     def evaluate(self, rows: Rows, noise: Tensor | None) -> float:
         """Weighted mean, over rows under given noise, of what is watched."""
         values = []
+        size = HELD_OUT_CHUNK // (1 if noise is None else len(noise)) + 1
         with torch.no_grad():
-            for start in range(0, len(rows.x), HELD_OUT_CHUNK):
-                part = slice(start, start + HELD_OUT_CHUNK)
+            for start in range(0, len(rows.x), size):
+                part = slice(start, start + size)
                 eps = None if noise is None else noise[:, part]
                 values.append(self.loss(rows.x[part], eps).watched)
         return float(rows.mean(torch.cat(values)))
@@ -199,6 +217,7 @@ class Descent:
                 history.held_out.append(current)
             if not (math.isfinite(current) and _is_finite(self.module)):
                 history.status = "diverged"
+                on_end()
                 break
             if verbose:
                 _report(history, time.perf_counter() - start)

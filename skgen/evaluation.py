@@ -90,7 +90,9 @@ def estimate_log_likelihood(
     assert log_square_sum is not None
     # mean(w^2) / mean(w)^2 - 1, the squared coefficient of variation.
     variation = (log_square_sum - 2 * log_sum + math.log(n_samples)).expm1()
-    return log_sum - math.log(n_samples), (variation.clamp(min=0) / n_samples).sqrt()
+    # One draw says nothing about its error: 0 / 0.
+    error = (variation.clamp(min=0) / log_sum.new_tensor(n_samples - 1)).sqrt()
+    return log_sum - math.log(n_samples), error
 
 
 class BoundedModel(nn.Module):

@@ -307,7 +307,7 @@ class GaussianDensity(GenerativeModel):
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         moments = Moments.of(x, weight, full=self.covariance_type == "full")
         if not first:
-            seen = Moments(*(part.to(x.device) for part in self._moments))
+            seen = Moments(*(part.to(moments.mean) for part in self._moments))
             moments = seen.merge(moments)
         self._set_moments(moments)
         return self

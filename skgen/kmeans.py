@@ -225,7 +225,8 @@ class KMeansAutoencoder(GenerativeModel):
         tol = self.tol
         if weight is not None and tol:
             # scikit-learn relates tol to the variance of rows without their weights.
-            tol = variance_tolerance(rows, tol) / np.var(X, axis=0).mean()
+            spread = np.var(X, axis=0).mean()
+            tol = variance_tolerance(rows, tol) / spread if spread else 0.0
         kmeans = KMeans(
             self.n_clusters,
             init=self.init,
@@ -315,7 +316,7 @@ class KMeansAutoencoder(GenerativeModel):
         kept = rows.weight > 0
         # Cast: a centre is a mean over batches, of either dtype.
         batch, weights = (
-            to_array(rows.x[kept].double().cpu()),
+            to_array(rows.x[kept].cpu().double()),
             to_array(rows.weight[kept]),
         )
         self._batches.partial_fit(batch, sample_weight=weights)

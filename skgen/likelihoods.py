@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -26,9 +26,11 @@ LOG_2PI = math.log(2 * math.pi)
 # decoder that ignores its code is hard to leave: on two moons one latent coordinate
 # of two stays unused. From a quarter, images of digits are over-fitted.
 SIGMA_START = 0.5
+# Rows from which on it is no accident that every column has two values.
+BINARY_ROWS = 20
 
 
-class Likelihood(nn.Module):
+class Likelihood(nn.Module, ABC):
     """Base of the decoders' densities.
 
     Subclass it for a density of your own, and pass an instance as ``likelihood``:
@@ -42,6 +44,9 @@ class Likelihood(nn.Module):
 
     def set_rows(self, x: Tensor) -> None:
         """Adapt to training rows (n, d), standardised, before training."""
+
+    def see_rows(self, x: Tensor) -> None:
+        """Take notice of further rows (n, d), before training goes on."""
 
     def check_rows(self, X: NDArray[Any], owner: str) -> None:
         """Raise a ValueError where rows are outside the support."""
@@ -113,13 +118,30 @@ class Gaussian(Likelihood):
         """
         self.constants, self.is_constant = x[0].clone(), (x == x[0]).all(0)
         if self.kind == "feature":
-            start = (SIGMA_START * x.std(0, correction=0)).clamp(
-                min=max(1e-2 * self.min_sigma, torch.finfo(x.dtype).tiny)
-            )
-            self.log_sigma.data = start.log()
+            self._start(x.std(0, correction=0))
         elif self.kind == "shared":
-            spread = x.var(0, correction=0).mean().sqrt()
-            self.log_sigma.data = (SIGMA_START * spread).log()
+            self._start(x.var(0, correction=0).mean().sqrt())
+
+    def _start(self, spread: Tensor) -> None:
+        smallest = max(1e-2 * self.min_sigma, torch.finfo(spread.dtype).tiny)
+        self.log_sigma.data = (SIGMA_START * spread).clamp(min=smallest).log()
+
+    def see_rows(self, x: Tensor) -> None:
+        """Free the constants that further rows contradict; warn of binary rows."""
+        freed = self.is_constant & (x != self.constants).any(0)
+        self.is_constant = self.is_constant & ~freed
+        if self.kind == "feature":
+            start = self.log_sigma.new_tensor(math.log(SIGMA_START))
+            self.log_sigma.data = torch.where(freed, start, self.log_sigma)
+        ends = (x == x.amin(0)) | (x == x.amax(0))
+        if len(x) >= BINARY_ROWS and ends.all() and not self.is_constant.all():
+            warnings.warn(
+                "Every column of X has two values at most. A Gaussian density of such "
+                "columns has no ceiling, and its score compares with no log-mass. Use "
+                "likelihood='bernoulli' on values 0 and 1.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     @property
     def sigma(self) -> Tensor:

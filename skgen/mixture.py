@@ -247,7 +247,8 @@ class GaussianMixtureEM(GenerativeModel):
         if n < K:
             raise ValueError(
                 "Expected n_samples >= n_components but got "
-                f"n_components = {K}, n_samples = {n}"
+                f"n_components = {K}, n_samples = {n}. Lower n_components, or give "
+                "more rows."
             )
         return check_given(
             self.weights_init,

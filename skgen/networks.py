@@ -78,18 +78,20 @@ def build_network(
             )
     for dtype in (torch.float64, torch.float32):
         _try_network(built, n_inputs, n_outputs, dtype, name)
-    return built.to(torch.float32)
+    return built.to("cpu", torch.float32)
 
 
 def _try_network(
     network: nn.Module, n_inputs: int, n_outputs: int, dtype: torch.dtype, name: str
 ) -> None:
-    """Raise a ValueError unless zeros (2, n_inputs) become (2, n_outputs)."""
+    """Raise a ValueError unless (2, n_inputs) becomes (2, n_outputs), row by row."""
+    rows = torch.linspace(-1, 1, 2 * n_inputs, dtype=dtype).view(2, n_inputs)
     trial = copy.deepcopy(network).to("cpu", dtype).eval()
     expected = f"(n, {n_inputs}) to (n, {n_outputs}) in {dtype}"
     with torch.no_grad():
         try:
-            out = trial(torch.zeros(2, n_inputs, dtype=dtype))
+            given = rows.clone()
+            out, alone = trial(given), trial(rows[:1].clone())
         except (RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"The network given as {name!r} must map {expected}. It failed with: "
@@ -100,6 +102,16 @@ def _try_network(
         raise ValueError(
             f"The network given as {name!r} must map {expected}. For two rows it "
             f"gave {got}."
+        )
+    if not torch.equal(given, rows):
+        raise ValueError(
+            f"The network given as {name!r} changes its input in place, which may be "
+            "the user's array. Use inplace=False in its first layer."
+        )
+    if not torch.allclose(out[:1], alone, rtol=1e-3, atol=1e-5):
+        raise ValueError(
+            f"The network given as {name!r} gives a row another output alone than "
+            "beside a second row. A density needs rows that do not see each other."
         )
 
 

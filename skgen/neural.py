@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -58,7 +59,7 @@ class NeuralModel(GenerativeModel):
     _task_name = "epoch"
     _parameters: ClassVar[Rules] = {
         **GenerativeModel._parameters,
-        "hidden_layer_sizes": sizes(),
+        "hidden_layer_sizes": (sizes(), integer(1)),
         "activation": options(*ACTIVATIONS),
         "likelihood": (
             options("gaussian", "bernoulli"),
@@ -82,11 +83,19 @@ class NeuralModel(GenerativeModel):
 
     module_: Any
     _optimizer_state: dict[str, Any] | None
+    _built_with: dict[str, Any]
 
     # What a model gives.
 
     #: Whether rows are held out of the descent even without early stopping.
     _always_holds_out: ClassVar[bool] = False
+    #: Parameters that the module is built with, and keeps.
+    _architecture: ClassVar[tuple[str, ...]] = (
+        "hidden_layer_sizes",
+        "activation",
+        "standardize",
+        "n_importance_samples",
+    )
     #: Multiples of the learning rate for parameters of the module, by name.
     _rates: ClassVar[dict[str, float]] = {}
 
@@ -127,16 +136,17 @@ class NeuralModel(GenerativeModel):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> None:
-        train, held_out = self._split(_relative(_positive_rows(x, weight)), rng)
+        rows = _relative(_positive_rows(x, weight))
+        train, held_out = self._split(rows, rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
         if self.warm_start and self._has_module_for(x):
             self.module_ = _move(self.module_, x.device)
         else:
             self.module_ = self._new_module(train, seed)
-        train = self.module_.standardizer.rows(train)
-        if held_out is not None:
-            held_out = self.module_.standardizer.rows(held_out)
-        with forked_rng(seed + 1):  # networks of the user's may draw, as dropout does
+        standardize = self.module_.standardizer.rows
+        self.module_.likelihood.see_rows(standardize(rows).x)
+        train, held_out = standardize(train), held_out and standardize(held_out)
+        with self._own_draws(seed + 1, x.device):
             history = self._new_descent(len(train.x), generator).run(
                 train,
                 held_out.repeated() if held_out and self.early_stopping else None,
@@ -182,17 +192,18 @@ class NeuralModel(GenerativeModel):
             self.module_ = self._new_module(rows, seed)
             self._record(History())
         self.module_ = _move(self.module_, x.device)
+        standardize = self.module_.standardizer.rows
+        self.module_.likelihood.see_rows(standardize(rows).x)
         step_seed = seed + 1 + self.n_iter_
         generator = make_generator(step_seed, x.device)
         train, held_out = rows, None
         if self._always_holds_out:
             train, held_out = self._split(rows, rng)
-            held_out = held_out and self.module_.standardizer.rows(held_out)
-        train = self.module_.standardizer.rows(train)
+        train, held_out = standardize(train), held_out and standardize(held_out)
         descent = self._new_descent(len(train.x), generator)
         if self._optimizer_state is not None:
-            descent.optimizer.load_state_dict(self._optimizer_state)
-        with forked_rng(step_seed):
+            descent.load_state(self._optimizer_state)
+        with self._own_draws(step_seed, x.device):
             history = descent.run(train, None, max_iter=1, tol=0.0, patience=2)
         means = {name: curve[-1] for name, curve in history.curves.items()}
         for name, value in self._in_units(means).items():
@@ -203,7 +214,7 @@ class NeuralModel(GenerativeModel):
         if history.status == "diverged":  # and so may the state of the optimiser be
             self._warn(history)
         else:
-            self._optimizer_state = _on_cpu(descent.optimizer.state_dict())
+            self._optimizer_state = descent.state()
         return self
 
     def _split(
@@ -221,13 +232,28 @@ class NeuralModel(GenerativeModel):
         """Whether there is a module to go on with; a ValueError where it won't fit."""
         if not hasattr(self, "module_"):
             return False
-        n_features = len(self.module_.standardizer.shift)
+        name, n_features = type(self).__name__, len(self.module_.standardizer.shift)
         if n_features != x.shape[1]:
             raise ValueError(
-                f"X has {x.shape[1]} features, but {type(self).__name__} with "
-                f"warm_start=True was fitted on {n_features}. Use warm_start=False."
+                f"X has {x.shape[1]} features, but {name} with warm_start=True was "
+                f"fitted on {n_features}. Use warm_start=False."
             )
+        for parameter, value in self._built_with.items():
+            now = getattr(self, parameter)
+            if now != value:
+                raise ValueError(
+                    f"{parameter}={now!r} differs from the {value!r} that {name} was "
+                    "built with, and warm_start=True goes on with what was built. Use "
+                    "warm_start=False."
+                )
         return True
+
+    def _own_draws(
+        self, seed: int, device: torch.device
+    ) -> AbstractContextManager[None]:
+        """Seed what networks of the user's may draw in training, as dropout does."""
+        ours = self.encoder is None and self.decoder is None
+        return nullcontext() if ours else forked_rng(seed, device)
 
     def _new_module(self, train: Rows, seed: int) -> BoundedModel:
         """Build the module, and adapt it to the training rows."""
@@ -243,13 +269,15 @@ class NeuralModel(GenerativeModel):
             x = module.standardizer.rows(train).x
             # Squares of the start stay in range, so that a divergence can go back.
             module.set_rows(x.nan_to_num().clamp(-START_LIMIT, START_LIMIT))
+        self._built_with = {name: getattr(self, name) for name in self._architecture}
         return module.eval()
 
     def _networks(
         self, n_features: int, n_encoded: int, n_code: int, likelihood: Likelihood
     ) -> tuple[nn.Module, nn.Module]:
         """Make the encoder (d -> n_encoded) and the decoder (n_code -> outputs)."""
-        hidden = tuple(self.hidden_layer_sizes)
+        sizes = self.hidden_layer_sizes
+        hidden = tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
         n_outputs = n_features * likelihood.n_outputs
 
         def layers(sizes: Sequence[int]) -> Factory:
@@ -418,12 +446,3 @@ def _move(module: BoundedModel, device: torch.device) -> BoundedModel:
     return (
         module.to(device, torch.float32) if device.type == "mps" else module.to(device)
     )
-
-
-def _on_cpu(state: dict[str, Any]) -> dict[str, Any]:
-    """Copy an optimiser's state to the host, where it pickles."""
-    slots = {
-        index: {name: value.cpu().clone() for name, value in slot.items()}
-        for index, slot in state["state"].items()
-    }
-    return {**state, "state": slots}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgen.engine import Descent, Rows, auto_batch_size
+from skgen.engine import Descent, History, Rows, auto_batch_size
 from skgen.objectives import importance_weighted_bound, log_weights
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ TEMPERATURES = 2.0 ** np.arange(-5, 6.5, 0.5)
 TEMPERATURE_ROWS, TEMPERATURE_DRAWS = 256, 32
 # Weights of the autoregressive network against the unigrams that are tried.
 MIXING_WEIGHTS = np.linspace(0, 1, 41)
-MIXING_DRAWS = 8
+MIXING_ROWS, MIXING_DRAWS = 4096, 8
+# What remains of the counts of earlier rows when more come: the codes have moved.
+COUNT_DECAY = 0.9
 CHUNK_ROWS = 4096
 
 
@@ -53,7 +55,7 @@ def learn_prior(
     tol: float,
     patience: int,
     keep_counts: bool,
-) -> list[float]:
+) -> History:
     """Fit the prior of a token model, and the temperature of its posterior.
 
     Parameters
@@ -67,12 +69,12 @@ def learn_prior(
     learning_rate, max_iter, tol, patience
         Settings of the descent.
     keep_counts : bool
-        Whether the unigram counts of earlier rows stay.
+        Whether the unigram counts of earlier rows stay, in part.
 
     Returns
     -------
-    curve : list of float
-        Mean -log p(k) of training rows, in nats, each epoch.
+    history : History
+        Its loss is the mean -log p(k) of training rows, in nats.
     """
     prior, judges = model.prior, train if held_out is None else held_out
     with torch.no_grad():
@@ -83,6 +85,7 @@ def learn_prior(
             prior.counts.copy_(token_counts(z_train, model.nearest_one_hot))
             choose_temperature(model, judges.x, generator)
             prior.counts.zero_()
+        prior.counts *= COUNT_DECAY
         prior.counts += token_counts(z_train, model.expected_one_hot)
     history = prior_descent(model, len(z_train.x), learning_rate, generator).run(
         z_train,
@@ -95,7 +98,7 @@ def learn_prior(
         if held_out is not None:
             choose_mixing(model, z_judges, generator)
         choose_temperature(model, judges.x, generator)
-    return history.curves["loss"]
+    return history
 
 
 def encoded(model: VectorQuantizedAutoencoder, rows: Rows) -> Rows:
@@ -168,6 +171,7 @@ def choose_mixing(
     model: VectorQuantizedAutoencoder, z_e: Rows, generator: torch.Generator
 ) -> None:
     """Set the weight of the network against the unigrams, from held-out rows."""
+    z_e = z_e.take(slice(MIXING_ROWS))
     noise = model.standard_noise((MIXING_DRAWS, len(z_e.x)), generator)
     tokens = model.assignments(z_e.x).draw(noise)
     log_network, log_unigrams = model.prior.token_log_probs(tokens)

@@ -103,7 +103,7 @@ def draw_responsibilities(
         picks = rng.choice(n, size=K, replace=False, p=p)
     picked = torch.as_tensor(picks, device=x.device)
     # A picked row counts once, whatever its weight.
-    drawn[picked, torch.arange(K)] = (1 / rows.weight[picked]).to(x)
+    drawn[picked, torch.arange(K, device=x.device)] = (1 / rows.weight[picked]).to(x)
     return drawn
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -108,16 +109,25 @@ def make_generator(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-@contextmanager
-def forked_rng(seed: int) -> Iterator[None]:
-    """Seed torch's global CPU generator inside the block, and restore it after.
+# The global generators are one for all threads: one block at a time may borrow them.
+_GLOBAL_RNG = threading.RLock()
 
-    Module initialisation draws from the global generator and takes no other.
-    Modules are built on the CPU and moved, so that one seed gives one model on
-    every device.
+
+@contextmanager
+def forked_rng(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed torch's global generators inside the block, and restore them after.
+
+    Module initialisation, and dropout in a network of the user's, draw from the
+    global generators and take no others. Modules are built on the CPU and moved, so
+    that one seed gives one model on every device; ``device`` names another whose
+    generator may be drawn from.
     """
-    with torch.random.fork_rng(devices=[]):
+    cuda = [device] if device is not None and device.type == "cuda" else []
+    with _GLOBAL_RNG, torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(seed)
+        for each in cuda:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
         yield
 
 

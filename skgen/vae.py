@@ -118,7 +118,7 @@ class VAE(NeuralModel):
     ----------
     active_units_ : int
         Latent coordinates in use: the variance of their posterior mean over the
-        training rows is above 0.01.
+        (last given) training rows is above 0.01.
     latent_variances_ : ndarray of shape (n_components,)
         Those variances.
     {network attributes}
@@ -157,6 +157,10 @@ class VAE(NeuralModel):
         **NeuralModel._parameters,
         "n_components": integer(1),
     }
+    _architecture: ClassVar[tuple[str, ...]] = (
+        *NeuralModel._architecture,
+        "n_components",
+    )
 
     def __init__(
         self,
@@ -267,7 +271,8 @@ class VAE(NeuralModel):
     ) -> None:
         with torch.no_grad():
             means = [self.module_.posterior(x).mean for x in train.x.split(8192)]
-        variances = torch.cat(means).var(0, correction=0)
+        codes = Rows(torch.cat(means), train.weight)
+        variances = codes.mean((codes.x - codes.mean(codes.x)) ** 2)
         self.latent_variances_ = to_array(variances)
         self.active_units_ = int((variances > ACTIVE_VARIANCE).sum())
 
@@ -298,7 +303,7 @@ class BetaVAE(VAE):
     ----------
     active_units_ : int
         Latent coordinates in use: the variance of their posterior mean over the
-        training rows is above 0.01.
+        (last given) training rows is above 0.01.
     latent_variances_ : ndarray of shape (n_components,)
         Those variances.
     {network attributes}
@@ -401,7 +406,7 @@ class IWAE(VAE):
     ----------
     active_units_ : int
         Latent coordinates in use: the variance of their posterior mean over the
-        training rows is above 0.01.
+        (last given) training rows is above 0.01.
     latent_variances_ : ndarray of shape (n_components,)
         Those variances.
     {network attributes}

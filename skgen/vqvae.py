@@ -76,7 +76,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
         K, c = self.codebook.shape
         picks = torch.randperm(len(z)).repeat(-(-K // len(z)))[:K].to(z.device)
         # Codes that start from one vector must be able to part.
-        jitter = 1e-3 * z.std() * torch.randn(K, c).to(z)
+        jitter = 1e-3 * z.std(correction=0) * torch.randn(K, c).to(z)
         self.codebook.data = z[picks] + jitter
 
     def latents(self, x: Tensor) -> Tensor:
@@ -136,10 +136,9 @@ class VectorQuantizedAutoencoder(BoundedModel):
         return self.codebook[self.prior.draw(n, generator)].flatten(1)
 
     @property
-    def score_elements(self) -> int:
-        """Numbers that scoring one row holds: the prior's conditionals, mostly."""
-        conditionals = self.noise.shape[1] * self.prior.counts.numel()
-        return max(super().score_elements, conditionals)
+    def row_elements(self) -> int:
+        """Numbers that one pass of a row holds: a distance to every code, or more."""
+        return max(super().row_elements, self.prior.counts.numel())
 
 
 @with_shared_docs
@@ -229,6 +228,12 @@ class VQVAE(NeuralModel):
         "commitment_cost": real(0),
         "encode": options("embedding", "ordinal", "onehot"),
     }
+    _architecture: ClassVar[tuple[str, ...]] = (
+        *NeuralModel._architecture,
+        "codebook_size",
+        "code_size",
+        "n_tokens",
+    )
     _always_holds_out = True
     # The codes have to keep up with the encoder.
     _rates: ClassVar[dict[str, float]] = {"codebook": 10.0}
@@ -349,7 +354,7 @@ class VQVAE(NeuralModel):
         incremental: bool,
     ) -> None:
         model = self.module_
-        curve = learn_prior(
+        history = learn_prior(
             model,
             train,
             held_out,
@@ -361,13 +366,15 @@ class VQVAE(NeuralModel):
             keep_counts=incremental,
         )
         before = getattr(self, "prior_curve_", []) if incremental else []
-        self.prior_curve_ = [*before, *curve]
+        self.prior_curve_ = [*before, *history.curves["loss"]]
+        if history.status == "diverged":
+            self._warn(history)
         self.codebook_ = to_array(model.codebook).copy()
         self.temperature_ = float(model.temperature)
         self.prior_mixing_ = float(model.prior.mixing)
         usage = code_usage(model, train)
         self.codebook_usage_ = to_array(usage)
-        self.perplexity_ = float(torch.special.entr(usage).sum().exp())
+        self.perplexity_ = float(torch.special.entr(usage.cpu()).sum().exp())
 
     def _tensor_dtype(self, dtype: np.dtype[Any]) -> torch.dtype:
         """Wide, so that no token depends on how a sum over a chunk was rounded."""

@@ -331,3 +331,20 @@ def test_a_failed_fit_leaves_an_unfitted_model_unfitted(estimator):
         model.fit(_with(np.nan)(rows_for(estimator)))
     with pytest.raises(NotFittedError):
         model.score(rows_for(estimator))
+
+
+@one_of_each
+def test_values_whose_squares_overflow_are_named(estimator):
+    X = rows_for(estimator) * 1e160
+    words = r"magnitude .*overflow|in the range \[0, 1\]"
+    with pytest.raises(ValueError, match=words):
+        clone(estimator).fit(X)
+
+
+@one_of_each
+def test_a_failed_first_fit_leaves_nothing_fitted(estimator):
+    model = clone(estimator).set_params(device="gpu")
+    with pytest.raises(ValueError, match="gpu"):
+        model.fit(rows_for(estimator))
+    with pytest.raises(NotFittedError):
+        model.score(rows_for(estimator))

@@ -144,7 +144,13 @@ def test_the_estimate_survives_weights_beyond_the_range_of_exp():
     a, b = 1.0, math.exp(-1)
     assert log_prob.item() == pytest.approx(-5_000 + math.log((a + b) / 2))
     variation = 2 * (a**2 + b**2) / (a + b) ** 2 - 1
-    assert error.item() == pytest.approx(math.sqrt(variation / 2))
+    assert error.item() == pytest.approx(math.sqrt(variation / (2 - 1)))
+
+
+def test_one_draw_says_nothing_about_its_error():
+    log_prob, error = estimate_log_likelihood(lambda n: torch.zeros(n, 3), 1, 1)
+    assert log_prob.tolist() == [0, 0, 0]
+    assert error.isnan().all()
 
 
 def test_the_error_of_a_mean_adds_up_squares():

@@ -194,7 +194,8 @@ def test_errors_are_worded_as_scikit_learns():
             GaussianMixtureEM(**params).fit(X)
         with pytest.raises(ValueError) as theirs:
             GaussianMixture(**params).fit(X)
-        assert str(ours.value) == str(theirs.value)
+        # Ours may add a remedy.
+        assert str(ours.value).startswith(str(theirs.value))
 
 
 def test_no_convergence_is_said_in_scikit_learns_words():

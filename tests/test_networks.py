@@ -279,3 +279,26 @@ def test_a_large_offset_does_not_blur_a_fit():
         shifted.elbo(X + 2.0**30).kl, plain.elbo(X).kl, rtol=1e-4
     )
     assert math.isclose(shifted.score(X + 2.0**30), plain.score(X), abs_tol=0.5)
+
+
+class Centring(nn.Module):
+    """Rows less their mean: each sees the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.linear(x - x.mean(0))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        (Centring(), "rows that do not see each other"),
+        (nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 4)), "in place"),
+    ],
+)
+def test_networks_that_mix_rows_or_overwrite_them_are_refused(encoder, words):
+    with pytest.raises(ValueError, match=words):
+        VAE(2, encoder=encoder, random_state=0).fit(normal(20, 3).numpy())

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
@@ -168,10 +169,10 @@ def test_the_curve_is_the_bound_in_nats_and_in_the_units_of_the_rows(weighted):
 
 def test_the_validation_curve_is_minus_the_elbo_of_the_rows_held_out():
     # Half the rows are held out; all are alike but for noise.
-    rows = np.repeat(X[:2], 80, axis=0)
+    rows = np.repeat(X[:3], 80, axis=0)
     model = VAE(2, **FROZEN, validation_fraction=0.5, standardize=False)
     model.fit(rows)
-    reconstruction, kl = model.elbo(X[:2])
+    reconstruction, kl = model.elbo(X[:3])
     each = kl - reconstruction
     assert len(model.validation_curve_) == model.n_iter_ == 30
     assert min(each) - 1 < model.validation_curve_[0] < max(each) + 1
@@ -409,3 +410,67 @@ def test_draws_have_the_moments_of_the_density(cls):
     z = (drawn.mean(0) - X.mean(0)) / X.std(0)
     assert np.abs(z).max() < 0.3
     assert_allclose(drawn.std(0), X.std(0), rtol=0.2)
+
+
+# Constants that later rows contradict.
+
+
+def test_a_column_that_was_constant_at_first_is_freed_when_it_varies():
+    model = small(learning_rate_init=1e-2)
+    first = X.copy()
+    first[:, 0] = 0
+    model.partial_fit(first)
+    for _ in range(30):
+        model.partial_fit(X)
+    assert model.reconstruct(X)[:, 0].std() > 0.1
+    assert model.score(X) > -50
+
+
+def test_a_warm_start_frees_constants_too():
+    first = X.copy()
+    first[:, 0] = 0
+    model = small(warm_start=True, max_iter=30).fit(first)
+    assert model.fit(X).score(X) > -50
+
+
+def test_a_warm_start_refuses_another_architecture():
+    model = small(warm_start=True, max_iter=2).fit(X)
+    with pytest.raises(ValueError, match=r"n_components=5 differs from the 2"):
+        model.set_params(n_components=5).fit(X)
+
+
+# Measures that do not compare.
+
+
+def test_a_gaussian_on_binary_columns_warns_that_its_score_has_no_ceiling():
+    rows = (X.mean(0) < X).astype(float)
+    with pytest.warns(UserWarning, match="no ceiling"):
+        small(max_iter=2).fit(rows)
+
+
+# Threads.
+
+
+def test_fits_in_threads_are_those_of_one_thread():
+    def fit(seed):
+        return small(random_state=seed, max_iter=5).fit(X).score(X)
+
+    alone = [fit(seed) for seed in range(8)]
+    together = Parallel(n_jobs=4, backend="threading")(
+        delayed(fit)(seed) for seed in range(8)
+    )
+    assert together == alone
+
+
+# A failed fit.
+
+
+def test_a_failed_refit_leaves_the_model_as_it_was():
+    model = small(max_iter=5).fit(X)
+    before = model.score_samples(X)
+    with pytest.raises(ValueError, match="beta"):
+        BetaVAE(beta=-1).fit(X).score(X)
+    with pytest.raises(ValueError, match="warm_start"):
+        model.set_params(warm_start=True, n_components=3).fit(X[:, :4])
+    assert model.n_features_in_ == X.shape[1]
+    assert_array_equal(model.score_samples(X), before)
