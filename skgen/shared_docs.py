@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T", bound=type)
 
 NETWORK_PARAMETERS = """\
-    hidden_layer_sizes : sequence of int, default=(256,)
+    hidden_layer_sizes : sequence of int or int, default=(256,)
         Widths of the hidden layers of the encoder; the decoder has them in reverse.
         ``()`` makes both linear maps.
     activation : {"relu", "tanh", "logistic", "identity", "gelu", "silu", \
@@ -43,7 +43,8 @@ NETWORK_PARAMETERS = """\
     n_iter_no_change : int, default=10
         Epochs without improvement after which training stops.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights.
+        Whether ``fit`` goes on from the present weights, with the standardisation and
+        the architecture that they were built with.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, held-out rows, shuffles and noise.
     device : str, default="cpu"

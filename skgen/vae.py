@@ -417,7 +417,8 @@ class IWAE(VAE):
 
     Notes
     -----
-    The loss that is reported is the bound itself, never a surrogate.
+    The loss that is reported is the bound itself, never a surrogate, and its gradient
+    is the plain one, whose signal for the encoder fades as ``n_draws`` grows.
 
     References
     ----------

@@ -196,8 +196,9 @@ class VQVAE(NeuralModel):
     -----
     A part ``validation_fraction`` of the rows trains neither the codebook nor the
     prior, whatever ``early_stopping`` is: it decides when the prior stops, how it is
-    mixed with independent tokens, and tau. The gradient from the decoder is copied to
-    the encoder's output as in the paper.
+    mixed with independent tokens, and tau. The prior trains in batches of "auto"
+    size. The gradient from the decoder is copied to the encoder's output as in the
+    paper.
 
     The gap between the score and log p(x) grows with the codebook: on digits, with 64
     importance samples against 5000, it is about 1 nat with 16 codes and 2 with 64.

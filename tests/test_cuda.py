@@ -1,0 +1,57 @@
+"""Every estimator on a CUDA device: the laws that only a device can break."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from estimators import ONE_OF_EACH, class_name, dense, rows_for
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    # Few iterations, on purpose.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+one_of_each = pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
+
+
+def on_cuda(estimator):
+    return clone(estimator).set_params(device="cuda")
+
+
+@one_of_each
+def test_a_fit_on_cuda_repeats_and_answers_on_the_host(estimator):
+    X = rows_for(estimator)
+    model, again = on_cuda(estimator).fit(X), on_cuda(estimator).fit(X)
+    assert model.device_.startswith("cuda")
+    assert_allclose(model.score_samples(X), again.score_samples(X), rtol=1e-4)
+    code = model.transform(X)
+    assert dense(model.inverse_transform(code)).shape == X.shape
+    drawn = model.sample(5, random_state=0)
+    assert isinstance(drawn, np.ndarray)
+    assert_array_equal(drawn, model.sample(5, random_state=0))
+    assert model.sample(5, noise=False).shape == (5, X.shape[1])
+
+
+@one_of_each
+def test_a_model_of_cuda_scores_the_same_on_the_cpu(estimator):
+    X = rows_for(estimator)
+    model = on_cuda(estimator).fit(X)
+    state = pickle.loads(pickle.dumps(model))
+    assert_allclose(state.score_samples(X), model.score_samples(X), rtol=1e-6)
+    state.__setstate__({**state.__getstate__(), "device_": "cpu"})
+    assert_allclose(state.score_samples(X), model.score_samples(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "estimator", [e for e in ONE_OF_EACH if hasattr(e, "partial_fit")], ids=class_name
+)
+def test_partial_fits_go_on_from_one_device_to_another(estimator):
+    X = rows_for(estimator)
+    model = clone(estimator).partial_fit(X)
+    model.set_params(device="cuda").partial_fit(X)
+    assert np.isfinite(model.score_samples(X)).all()
