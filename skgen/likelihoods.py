@@ -22,10 +22,6 @@ __all__ = ["Bernoulli", "Gaussian", "Likelihood", "as_likelihood"]
 
 LOG_2PI = math.log(2 * math.pi)
 
-# Where a learned sigma starts, as a part of the spread of the rows. From all of it, a
-# decoder that ignores its code is hard to leave: on two moons one latent coordinate
-# of two stays unused. From a quarter, images of digits are over-fitted.
-SIGMA_START = 0.5
 # Rows from which on it is no accident that every column has two values.
 BINARY_ROWS = 20
 
@@ -110,7 +106,7 @@ class Gaussian(Likelihood):
         self.register_buffer("constants", torch.tensor(0.0))
 
     def set_rows(self, x: Tensor) -> None:
-        """Start a learned sigma from half the spread of the rows; find constants.
+        """Start a learned sigma from the spread of the rows; find constants.
 
         A constant column has its constant for mean, whatever the decoder says. Under
         a sigma at the floor, learning it would cost more than all the other columns:
@@ -124,15 +120,14 @@ class Gaussian(Likelihood):
 
     def _start(self, spread: Tensor) -> None:
         smallest = max(1e-2 * self.min_sigma, torch.finfo(spread.dtype).tiny)
-        self.log_sigma.data = (SIGMA_START * spread).clamp(min=smallest).log()
+        self.log_sigma.data = spread.clamp(min=smallest).log()
 
     def see_rows(self, x: Tensor) -> None:
         """Free the constants that further rows contradict; warn of binary rows."""
         freed = self.is_constant & (x != self.constants).any(0)
         self.is_constant = self.is_constant & ~freed
         if self.kind == "feature":
-            start = self.log_sigma.new_tensor(math.log(SIGMA_START))
-            self.log_sigma.data = torch.where(freed, start, self.log_sigma)
+            self.log_sigma.data = torch.where(freed, 0.0, self.log_sigma)
         ends = (x == x.amin(0)) | (x == x.amax(0))
         if len(x) >= BINARY_ROWS and ends.all() and not self.is_constant.all():
             warnings.warn(

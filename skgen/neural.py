@@ -96,8 +96,9 @@ class NeuralModel(GenerativeModel):
         "standardize",
         "n_importance_samples",
     )
-    #: Multiples of the learning rate for parameters of the module, by name.
-    _rates: ClassVar[dict[str, float]] = {}
+    #: Multiples of the learning rate for parameters of the module, by name. At the
+    #: networks' rate sigma stays wide for so long that codes go out of use.
+    _rates: ClassVar[dict[str, float]] = {"likelihood.log_sigma": 3.0}
 
     @abstractmethod
     def _build(

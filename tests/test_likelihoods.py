@@ -75,13 +75,13 @@ def test_a_fixed_sigma_is_what_it_says_and_is_not_learned():
     assert not any(p.requires_grad for p in likelihood.parameters())
 
 
-def test_a_learned_sigma_starts_at_half_the_spread_of_the_rows():
+def test_a_learned_sigma_starts_at_the_spread_of_the_rows():
     feature, shared = Gaussian(min_sigma=0.0), Gaussian("shared", min_sigma=0.0)
     feature.set_rows(ROWS)
     shared.set_rows(ROWS)
     spread = ROWS.std(0, correction=0)
-    torch.testing.assert_close(feature.sigma, spread / 2)
-    torch.testing.assert_close(shared.sigma**2, (spread**2).mean() / 4)
+    torch.testing.assert_close(feature.sigma, spread)
+    torch.testing.assert_close(shared.sigma**2, (spread**2).mean())
 
 
 @pytest.mark.parametrize("sigma", ["feature", "shared", 0.5])

@@ -88,7 +88,7 @@ def test_a_fit_recovers_the_model_that_drew_its_rows():
     model = VAE(
         2,
         hidden_layer_sizes=(),
-        learning_rate_init=1e-2,
+        learning_rate_init=3e-3,
         max_iter=300,
         random_state=0,
     ).fit(train)
