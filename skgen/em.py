@@ -8,7 +8,6 @@ the others.
 
 from __future__ import annotations
 
-import math
 from functools import reduce
 from typing import NamedTuple, Self
 
@@ -19,9 +18,7 @@ from torch import Tensor
 from skgen.covariance import Covariance
 from skgen.engine import Iterate
 from skgen.rows import CentredRows, chunk_rows
-from skgen.tensors import wide_dtype
-
-LOG_2PI = math.log(2 * math.pi)
+from skgen.tensors import LOG_2PI, wide_dtype
 
 
 class Mixture(NamedTuple):

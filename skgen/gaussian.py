@@ -7,7 +7,6 @@ the covariance and ``s2 = 0``; with fewer it is probabilistic PCA.
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -19,9 +18,7 @@ from torch import Tensor
 from skgen.base import FitCallbacks, GenerativeModel
 from skgen.parameters import Rules, integer, none, options, real
 from skgen.rows import CentredRows, chunk_rows
-from skgen.tensors import to_array
-
-LOG_2PI = math.log(2 * math.pi)
+from skgen.tensors import LOG_2PI, to_array
 
 ILL_DEFINED = (
     "Fitting the model failed because the data have an ill-defined empirical "

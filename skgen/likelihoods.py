@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen.parameters import real
+from skgen.tensors import LOG_2PI
 
 __all__ = ["Bernoulli", "Gaussian", "Likelihood", "as_likelihood"]
 
-LOG_2PI = math.log(2 * math.pi)
 
 # Rows from which on it is no accident that every column has two values.
 BINARY_ROWS = 20

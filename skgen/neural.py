@@ -138,15 +138,15 @@ class NeuralModel(GenerativeModel):
         callbacks: FitCallbacks,
     ) -> None:
         rows = _relative(_positive_rows(x, weight))
-        train, held_out = self._split(rows, rng)
+        parts = self._split(len(rows.x), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
         if self.warm_start and self._has_module_for(x):
             self.module_ = _move(self.module_, x.device)
         else:
-            self.module_ = self._new_module(train, seed)
-        standardize = self.module_.standardizer.rows
-        self.module_.likelihood.see_rows(standardize(rows).x)
-        train, held_out = standardize(train), held_out and standardize(held_out)
+            self.module_ = self._new_module(rows.take(parts[0]), seed)
+        rows = self.module_.standardizer.rows(rows)
+        self.module_.likelihood.see_rows(rows.x)
+        train, held_out = _parts(rows, *parts)
         with self._own_draws(seed + 1, x.device):
             history = self._new_descent(len(train.x), generator).run(
                 train,
@@ -193,14 +193,13 @@ class NeuralModel(GenerativeModel):
             self.module_ = self._new_module(rows, seed)
             self._record(History())
         self.module_ = _move(self.module_, x.device)
-        standardize = self.module_.standardizer.rows
-        self.module_.likelihood.see_rows(standardize(rows).x)
+        rows = self.module_.standardizer.rows(rows)
+        self.module_.likelihood.see_rows(rows.x)
         step_seed = seed + 1 + self.n_iter_
         generator = make_generator(step_seed, x.device)
         train, held_out = rows, None
         if self._always_holds_out:
-            train, held_out = self._split(rows, rng)
-        train, held_out = standardize(train), held_out and standardize(held_out)
+            train, held_out = _parts(rows, *self._split(len(rows.x), rng))
         descent = self._new_descent(len(train.x), generator)
         if self._optimizer_state is not None:
             descent.load_state(self._optimizer_state)
@@ -219,15 +218,14 @@ class NeuralModel(GenerativeModel):
         return self
 
     def _split(
-        self, rows: Rows, rng: np.random.RandomState
-    ) -> tuple[Rows, Rows | None]:
-        """Hold out a fraction of the rows, at least one, where there are two."""
-        n = len(rows.x)
+        self, n: int, rng: np.random.RandomState
+    ) -> tuple[Tensor | slice, Tensor | None]:
+        """Hold out a fraction of n rows, at least one, where there are two: indices."""
         if n < 2 or not (self.early_stopping or self._always_holds_out):
-            return rows, None
+            return slice(None), None
         n_held_out = min(max(1, round(self.validation_fraction * n)), n - 1)
-        order = torch.from_numpy(rng.permutation(n)).to(rows.x.device)
-        return rows.take(order[n_held_out:]), rows.take(order[:n_held_out])
+        order = torch.from_numpy(rng.permutation(n))
+        return order[n_held_out:], order[:n_held_out]
 
     def _has_module_for(self, x: Tensor) -> bool:
         """Whether there is a module to go on with; a ValueError where it won't fit."""
@@ -433,6 +431,13 @@ def _positive_rows(x: Tensor, weight: Tensor | None) -> Rows:
     if weight is None:
         return Rows(x, None)
     return Rows(x, weight).take(weight > 0)
+
+
+def _parts(
+    rows: Rows, train: Tensor | slice, held_out: Tensor | None
+) -> tuple[Rows, Rows | None]:
+    """Take both parts of the rows."""
+    return rows.take(train), None if held_out is None else rows.take(held_out)
 
 
 def _relative(rows: Rows) -> Rows:

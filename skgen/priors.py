@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-LOG_2PI = math.log(2 * math.pi)
+from skgen.tensors import LOG_2PI
 
 
 class Normal(NamedTuple):
