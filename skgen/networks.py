@@ -119,17 +119,19 @@ class Standardizer(nn.Module):
     """Shift and scale of the training rows, inside the model.
 
     Rows become ``(x - shift) / scale`` on the way in; a density of standardised rows
-    less ``log_scale`` is the density of the rows. The buffers are kept wide, whatever
-    the networks are trained in.
+    less ``log_scale`` is the density of the rows. A log-mass does not depend on units:
+    with ``is_mass``, ``log_scale`` is zero. The buffers are kept wide, whatever the
+    networks are trained in.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, shift: Tensor, scale: Tensor) -> None:
+    def __init__(self, shift: Tensor, scale: Tensor, is_mass: bool = False) -> None:
         super().__init__()
         self.register_buffer("shift", shift)
         self.register_buffer("scale", scale)
+        self.is_mass = is_mass
 
     @classmethod
     def identity(cls, n_features: int) -> Standardizer:
@@ -147,8 +149,9 @@ class Standardizer(nn.Module):
 
     @property
     def log_scale(self) -> Tensor:
-        """Log-determinant of the scaling: the sum of log scales."""
-        return self.scale.log().sum()
+        """Log-determinant of the scaling: the sum of log scales; 0 for a mass."""
+        total = self.scale.log().sum()
+        return torch.zeros_like(total) if self.is_mass else total
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise rows."""
