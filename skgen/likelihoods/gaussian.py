@@ -1,63 +1,19 @@
-"""Decoders' densities p(x|z): log-density, mean, draw.
-
-A likelihood turns the outputs of a decoder network into a density of a row. The
-leading dimensions of ``outputs`` (draws, rows) are free; sums run over features.
-"""
+"""Normal rows."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from skgen.likelihoods.base import Likelihood
 from skgen.parameters import real
 from skgen.tensors import LOG_2PI
 
-__all__ = ["Bernoulli", "Gaussian", "Likelihood", "as_likelihood"]
-
-
 # Rows from which on it is no accident that every column has two values.
 BINARY_ROWS = 20
-
-
-class Likelihood(nn.Module, ABC):
-    """Base of the decoders' densities.
-
-    Subclass it for a density of your own, and pass an instance as ``likelihood``:
-    it is copied at each fit.
-    """
-
-    #: Whether rows are standardised before they reach the model.
-    standardizes: bool = True
-    #: Number of decoder outputs for each feature.
-    n_outputs: int = 1
-
-    def set_rows(self, x: Tensor) -> None:
-        """Adapt to training rows (n, d), standardised, before training."""
-
-    def see_rows(self, x: Tensor) -> None:
-        """Take notice of further rows (n, d), before training goes on."""
-
-    def check_rows(self, X: NDArray[Any], owner: str) -> None:
-        """Raise a ValueError where rows are outside the support."""
-
-    @abstractmethod
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """(..., n, d * n_outputs) outputs and (n, d) rows -> (..., n) nats."""
-
-    @abstractmethod
-    def mean(self, outputs: Tensor) -> Tensor:
-        """(..., n, d * n_outputs) outputs -> (..., n, d) mean of x."""
-
-    @abstractmethod
-    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """(..., n, d * n_outputs) outputs -> (..., n, d) draw of x."""
 
 
 class Gaussian(Likelihood):
@@ -158,62 +114,3 @@ class Gaussian(Likelihood):
         """Add normal noise."""
         noise = torch.empty_like(outputs).normal_(generator=generator)
         return self.mean(outputs) + self.sigma * noise
-
-
-class Bernoulli(Likelihood):
-    """Binary rows: the decoder gives logits. The score is a log-mass.
-
-    Values strictly between 0 and 1 are taken with a warning: they have no
-    probability under this density, so that such scores compare with nothing else.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skgen.likelihoods import Bernoulli
-    >>> Bernoulli().log_prob(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))
-    tensor([-1.3863])
-    """
-
-    standardizes = False
-
-    def set_rows(self, x: Tensor) -> None:
-        """Warn where training rows are not binary."""
-        if ((x > 0) & (x < 1)).any():
-            warnings.warn(
-                "X has values strictly between 0 and 1, which have no probability "
-                "under likelihood='bernoulli'. Binarise X, or use "
-                "likelihood='gaussian'.",
-                UserWarning,
-                stacklevel=2,
-            )
-
-    def check_rows(self, X: NDArray[Any], owner: str) -> None:
-        """Raise a ValueError for values outside [0, 1]."""
-        low, high = X.min(), X.max()
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"{owner} with likelihood='bernoulli' needs X in the range [0, 1], "
-                f"but got min value {low:.5g}, max value {high:.5g}. Binarise or "
-                "rescale X, or use likelihood='gaussian'."
-            )
-
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """Sum of x log p + (1 - x) log(1 - p), from the logits."""
-        return (x * outputs - F.softplus(outputs)).sum(-1)
-
-    def mean(self, outputs: Tensor) -> Tensor:
-        """Return the probabilities of ones."""
-        return outputs.sigmoid()
-
-    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw zeros and ones."""
-        uniform = torch.empty_like(outputs).uniform_(generator=generator)
-        return (uniform < outputs.sigmoid()).to(outputs)
-
-
-_BY_NAME: dict[str, type[Likelihood]] = {"gaussian": Gaussian, "bernoulli": Bernoulli}
-
-
-def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
-    """Return the likelihood of a name; an object as it is."""
-    return _BY_NAME[likelihood]() if isinstance(likelihood, str) else likelihood

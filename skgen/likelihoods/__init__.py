@@ -1,0 +1,20 @@
+"""Decoders' densities p(x|z): log-density, mean, draw.
+
+A likelihood turns the outputs of a decoder network into a density of a row. The
+leading dimensions of ``outputs`` (draws, rows) are free; sums run over features.
+"""
+
+from skgen.likelihoods.base import Likelihood
+from skgen.likelihoods.bernoulli import Bernoulli
+from skgen.likelihoods.gaussian import Gaussian
+
+__all__ = ["NAMES", "Bernoulli", "Gaussian", "Likelihood", "as_likelihood"]
+
+_BY_NAME: dict[str, type[Likelihood]] = {"gaussian": Gaussian, "bernoulli": Bernoulli}
+#: Names that an estimator's ``likelihood`` may have.
+NAMES = tuple(_BY_NAME)
+
+
+def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
+    """Return the likelihood of a name; an object as it is."""
+    return _BY_NAME[likelihood]() if isinstance(likelihood, str) else likelihood

@@ -1,0 +1,91 @@
+"""What every density p(x|z) of a decoder has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skgen.engine import Rows
+from skgen.gaussian import Moments
+from skgen.networks import Standardizer
+
+
+class Likelihood(nn.Module, ABC):
+    """Base of the decoders' densities.
+
+    Subclass it for a density of your own, and pass an instance as ``likelihood``:
+    it is copied at each fit. ``log_prob``, ``mean`` and ``draw`` are all it must have.
+
+    A decoder gives ``n_outputs`` numbers for each of d features, those of one feature
+    side by side: ``outputs.unflatten(-1, (d, n_outputs))`` is (..., n, d, n_outputs).
+    The leading dimensions (draws, rows) are free. Rows are those that the networks
+    see, after the ``standardizer``; only ``check_rows`` and ``observe`` get them as
+    the user gives them.
+    """
+
+    #: Whether rows are standardised before they reach the model.
+    standardizes: bool = True
+    #: Number of decoder outputs for each feature.
+    n_outputs: int = 1
+    #: Whether what is observed of a row is drawn: whether ``observe`` needs its noise.
+    draws_rows: bool = False
+
+    # Rows before they are standardised.
+
+    def check_rows(self, X: NDArray[Any], owner: str) -> None:
+        """Raise a ValueError where rows are outside the support."""
+
+    def observe(self, x: Tensor, uniform: Tensor) -> Tensor:
+        """Return what is observed of rows (n, d), given uniform noise (n, d)."""
+        return x
+
+    def standardizer(self, rows: Rows, standardize: bool) -> Standardizer:
+        """Return the scale in which the networks and this density see rows.
+
+        Parameters
+        ----------
+        rows : Rows
+            Training rows (n, d) and their weights.
+        standardize : bool
+            The estimator's parameter.
+
+        Returns
+        -------
+        standardizer : Standardizer
+            Here, for densities on the real line: no mean and unit variance.
+        """
+        if not standardize:
+            return Standardizer.identity(rows.x.shape[1])
+        moments = Moments.of(*rows, full=False)
+        return Standardizer.of(moments.mean, moments.covariance)
+
+    # Rows as the networks see them.
+
+    def set_rows(self, x: Tensor) -> None:
+        """Adapt to training rows (n, d), before training."""
+
+    def see_rows(self, x: Tensor) -> None:
+        """Take notice of further rows (n, d), before training goes on."""
+
+    def initial_outputs(self, x: Tensor) -> Tensor | None:
+        """Return outputs (d * n_outputs,) of the best constant decoder of rows (n, d).
+
+        The bias of a decoder's last layer starts there. None where zero will do.
+        """
+        return None
+
+    @abstractmethod
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """(..., n, d * n_outputs) outputs and (n, d) rows -> (..., n) nats."""
+
+    @abstractmethod
+    def mean(self, outputs: Tensor) -> Tensor:
+        """(..., n, d * n_outputs) outputs -> (..., n, d) mean of x."""
+
+    @abstractmethod
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """(..., n, d * n_outputs) outputs -> (..., n, d) draw of x."""
