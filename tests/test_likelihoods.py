@@ -8,16 +8,38 @@ import pytest
 import torch
 from torch import distributions, nn
 from torch.nn import functional as F
-from toys import generator, normal
+from toys import generator, normal, uniform
 
 from skgen import VAE
-from skgen.likelihoods import Bernoulli, Gaussian, Likelihood, as_likelihood
+from skgen.engine import Rows
+from skgen.likelihoods import (
+    NAMES,
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+    as_likelihood,
+)
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
 ROWS = normal(5, 3, seed=1)
 OUTPUTS = normal(4, 5, 3, seed=2)  # four draws a row
 BINARY = (ROWS > 0).double()
+GREY = uniform(5, 3, seed=1)
+
+
+def spread_over(n, outputs):
+    """Repeat outputs (p,) for n rows."""
+    return outputs.expand(n, len(outputs))
+
+
+def levels_of(likelihood, dtype=torch.float64):
+    """Every level of one feature, as the networks see it, (n_levels, 1)."""
+    levels = torch.arange(likelihood.n_levels, dtype=dtype)[:, None]
+    return likelihood.standardizer(Rows(levels, None), True)(levels)
 
 
 def with_log_sigma(kind, log_sigma):
@@ -105,6 +127,39 @@ def test_a_constant_column_weighs_as_the_square_of_the_floor():
     assert likelihood.sigma.item() == pytest.approx(1e-3, rel=1e-3)
 
 
+# Sigma from the decoder.
+
+PAIRS = normal(4, 5, 6, seed=2)  # mean and log sigma of three features
+
+
+def test_gaussian_with_decoded_sigma_is_the_normal_density():
+    mean, log_sigma = PAIRS[..., ::2], PAIRS[..., 1::2]
+    expected = distributions.Normal(mean, log_sigma.exp()).log_prob(ROWS).sum(-1)
+    likelihood = Gaussian("row", min_sigma=0.0)
+    torch.testing.assert_close(likelihood.log_prob(PAIRS, ROWS), expected)
+    assert likelihood.mean(PAIRS).equal(mean)
+    assert not list(likelihood.parameters())
+
+
+def test_a_decoded_sigma_has_a_floor():
+    outputs = torch.tensor([[0.0, -200.0]]).double()
+    peak = Gaussian("row", min_sigma=0.01).log_prob(outputs, torch.zeros(1, 1))
+    assert peak.item() == pytest.approx(-math.log(0.01) - 0.5 * math.log(2 * math.pi))
+
+
+def test_draws_with_decoded_sigma_have_its_mean_and_spread():
+    outputs = PAIRS[0, 0]
+    drawn = Gaussian("row", min_sigma=0.0).draw(
+        spread_over(40_000, outputs), generator()
+    )
+    mean, sigma = outputs[::2], outputs[1::2].exp()
+    assert ((drawn.mean(0) - mean).abs() < 5 * sigma / 200).all()
+    assert ((drawn.std(0) / sigma - 1).abs() < 5 / 200 / math.sqrt(2)).all()
+
+
+# Rows in [0, 1].
+
+
 def test_bernoulli_is_the_bernoulli_mass():
     expected = distributions.Bernoulli(logits=OUTPUTS).log_prob(BINARY).sum(-1)
     torch.testing.assert_close(Bernoulli().log_prob(OUTPUTS, BINARY), expected)
@@ -130,14 +185,340 @@ def test_bernoulli_draws_have_its_mean():
     assert ((drawn.mean(0) - p).abs() < 5 * (p * (1 - p)).sqrt() / 200).all()
 
 
-@pytest.mark.parametrize("likelihood", [Gaussian(0.5), Bernoulli()])
-def test_a_seed_repeats_a_draw(likelihood):
-    first, second, other = (likelihood.draw(OUTPUTS, generator(s)) for s in (1, 1, 2))
+def test_dynamic_rows_are_ones_with_the_probability_that_they_say():
+    likelihood, grey = Bernoulli(binarize="dynamic"), GREY[0]
+    drawn = likelihood.observe(spread_over(40_000, grey), uniform(40_000, 3))
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert ((drawn.mean(0) - grey).abs() < 5 * (grey * (1 - grey)).sqrt() / 200).all()
+
+
+def test_binary_rows_are_observed_as_they_are():
+    likelihood, noise = Bernoulli(binarize="dynamic"), torch.zeros(5, 3)
+    noise[:, 0] = 1 - 2**-24  # the largest uniform number in float32
+    assert likelihood.observe(BINARY, noise).equal(BINARY)
+    assert likelihood.draws_rows
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(), Categorical()])
+def test_other_rows_are_observed_as_they_are(likelihood):
+    assert likelihood.observe(GREY, uniform(5, 3, seed=2)).equal(GREY)
+    assert not likelihood.draws_rows
+
+
+def test_dynamic_rows_do_not_warn():
+    Bernoulli(binarize="dynamic").set_rows(GREY)
+
+
+# Logits on both sides of the series, and far out.
+LOGITS = torch.tensor([0.0, 1e-9, 1e-3, 0.4999, 0.5001, 3.0, 30.0, 300.0]).double()
+LOGITS = torch.cat([-LOGITS.flip(0), LOGITS])
+
+
+def quadrature(n=400):
+    """Nodes (n, 1) and weights (n,) on [0, 1], dense at both ends."""
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    u, w = torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
+    return (u * u * (3 - 2 * u))[:, None], w * 6 * u * (1 - u)
+
+
+def test_continuous_bernoulli_is_the_density_of_torch():
+    # torch clamps probabilities, and so far logits.
+    logits = LOGITS[LOGITS.abs() < 10, None]
+    x = torch.full_like(logits, 0.3)
+    expected = distributions.ContinuousBernoulli(logits=logits).log_prob(x).sum(-1)
+    torch.testing.assert_close(
+        ContinuousBernoulli().log_prob(logits, x), expected, rtol=1e-8, atol=1e-8
+    )
+
+
+def test_continuous_bernoulli_integrates_to_one_and_to_its_mean():
+    x, weights = quadrature()
+    likelihood = ContinuousBernoulli()
+    p = likelihood.log_prob(LOGITS[:, None, None].expand(-1, len(x), 1), x).exp()
+    torch.testing.assert_close(p @ weights, torch.ones_like(LOGITS))
+    torch.testing.assert_close(p @ (weights * x[:, 0]), likelihood.mean(LOGITS))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_mean_of_continuous_bernoulli_is_the_slope_of_its_normaliser(dtype):
+    logits = LOGITS.to(dtype).requires_grad_()
+    zeros = torch.zeros(len(logits), 1, dtype=dtype)
+    total = ContinuousBernoulli().log_prob(logits[:, None], zeros).sum()
+    slope = -torch.autograd.grad(total, logits)[0]
+    torch.testing.assert_close(
+        ContinuousBernoulli().mean(logits),
+        slope,
+        rtol=0,
+        atol=torch.finfo(dtype).eps * 8,
+    )
+
+
+def test_continuous_bernoulli_draws_have_its_distribution():
+    drawn = ContinuousBernoulli().draw(spread_over(40_000, LOGITS), generator())
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    # The distribution function makes draws uniform; five standard errors.
+    t = LOGITS.abs().clamp(min=1e-12)
+    mirrored = torch.where(LOGITS > 0, 1 - drawn, drawn)
+    u = torch.expm1(-t * mirrored) / torch.expm1(-t)
+    assert ((u.mean(0) - 1 / 2).abs() < 5 / 200 / math.sqrt(12)).all()
+    assert (((u**2).mean(0) - 1 / 3).abs() < 5 / 200 * math.sqrt(4 / 45)).all()
+
+
+def test_continuous_bernoulli_warns_of_binary_rows():
+    with pytest.warns(UserWarning, match="no ceiling"):
+        ContinuousBernoulli().see_rows((normal(30, 3) > 0).double())
+    ContinuousBernoulli().see_rows(uniform(30, 3))
+
+
+# Rows of levels.
+
+LEVELLED = {
+    "logistic": DiscretizedLogistic,
+    "categorical": Categorical,
+}
+both_levelled = pytest.mark.parametrize("kind", LEVELLED)
+every_count = pytest.mark.parametrize("n_levels", [2, 3, 17, 256])
+
+
+def outputs_for(likelihood, seed, spread=3.0):
+    """Outputs (50, n_outputs) for one feature."""
+    return spread * normal(50, likelihood.n_outputs, seed=seed)
+
+
+@both_levelled
+@every_count
+@pytest.mark.parametrize(
+    ("dtype", "error"), [(torch.float64, 1e-13), (torch.float32, 2e-6)]
+)
+def test_the_masses_of_all_levels_sum_to_one(kind, n_levels, dtype, error):
+    likelihood = LEVELLED[kind](n_levels)
+    outputs = outputs_for(likelihood, seed=5).to(dtype)[:, None]
+    x = levels_of(likelihood, dtype)
+    log_mass = likelihood.log_prob(outputs.expand(-1, n_levels, -1), x)
+    assert log_mass.dtype == dtype
+    assert (log_mass.exp().sum(1) - 1).abs().max() < error
+    assert log_mass.max() <= error
+
+
+@both_levelled
+@every_count
+def test_the_mean_of_levels_is_their_expectation(kind, n_levels):
+    likelihood = LEVELLED[kind](n_levels)
+    outputs, x = outputs_for(likelihood, seed=6)[:, None], levels_of(likelihood)
+    mass = likelihood.log_prob(outputs.expand(-1, n_levels, -1), x).exp()
+    torch.testing.assert_close(likelihood.mean(outputs)[:, 0], mass @ x)
+
+
+@both_levelled
+def test_draws_of_levels_have_their_masses(kind):
+    likelihood = LEVELLED[kind](4)
+    outputs, x = outputs_for(likelihood, seed=8)[0], levels_of(likelihood)
+    drawn = likelihood.draw(spread_over(40_000, outputs), generator())
+    frequencies = (drawn == x.T).double().mean(0)
+    mass = likelihood.log_prob(spread_over(4, outputs), x).exp()
+    assert frequencies.sum() == 1
+    assert ((frequencies - mass).abs() <= 5 * (mass * (1 - mass)).sqrt() / 200).all()
+
+
+def test_the_discretised_logistic_is_a_difference_of_the_distribution_function():
+    likelihood = DiscretizedLogistic(5)  # levels are 1/2 apart
+    outputs = torch.tensor([[0.1, -1.0]]).double()
+
+    def up_to(edge):
+        return torch.sigmoid((torch.tensor(edge).double() - 0.1) / math.exp(-1))
+
+    between = [up_to(edge) for edge in (-0.75, -0.25, 0.25, 0.75)]
+    expected = torch.stack([*between, torch.tensor(1.0)]).diff(prepend=torch.zeros(1))
+    mass = likelihood.log_prob(outputs.expand(5, 2), levels_of(likelihood)).exp()
+    torch.testing.assert_close(mass, expected)
+
+
+def test_the_categorical_is_that_of_torch():
+    outputs, levels = normal(4, 5, 3 * 7, seed=2), torch.arange(15).view(5, 3) % 7
+    x = levels_of(Categorical(7))[levels, 0]
+    logits = outputs.unflatten(-1, (3, 7))
+    expected = distributions.Categorical(logits=logits).log_prob(levels).sum(-1)
+    torch.testing.assert_close(Categorical(7).log_prob(outputs, x), expected)
+
+
+@both_levelled
+@pytest.mark.parametrize("n_levels", [2, 3, 17, 100, 256, 65536])
+def test_levels_come_back_exactly_and_are_seen_within_minus_one_and_one(kind, n_levels):
+    likelihood = LEVELLED[kind](n_levels)
+    levels = torch.arange(n_levels, dtype=torch.float32)[:, None]
+    standardizer = likelihood.standardizer(Rows(levels, None), False)
+    seen = standardizer(levels)
+    assert standardizer.inverse(seen).equal(levels)
+    assert seen.abs().max() <= 1
+    assert standardizer.log_scale == 0
+
+
+@both_levelled
+def test_draws_of_levels_are_levels_in_float32(kind):
+    likelihood = LEVELLED[kind](100)
+    outputs = outputs_for(likelihood, seed=9).float()
+    drawn = likelihood.draw(outputs, generator())
+    rows = likelihood.standardizer(Rows(drawn, None), True).inverse(drawn)
+    assert rows.frac().abs().max() == 0
+    assert rows.min() >= 0
+    assert rows.max() <= 99
+
+
+# All of them.
+
+EVERY = {
+    **GAUSSIANS,
+    "row": lambda: Gaussian("row"),
+    "bernoulli": Bernoulli,
+    "continuous": ContinuousBernoulli,
+    "logistic": DiscretizedLogistic,
+    "categorical": Categorical,
+}
+every_likelihood = pytest.mark.parametrize("kind", EVERY)
+
+
+def rows_for(likelihood, n=5):
+    """Rows (n, 3) in the support, as the networks see them."""
+    if isinstance(likelihood, Gaussian):
+        return normal(n, 3, seed=1)
+    if isinstance(likelihood, (DiscretizedLogistic, Categorical)):
+        levels = likelihood.n_levels * uniform(n, 3, seed=1)
+        return levels_of(likelihood)[levels.long(), 0]
+    x = uniform(n, 3, seed=1)
+    return x if isinstance(likelihood, ContinuousBernoulli) else x.round()
+
+
+@every_likelihood
+def test_a_seed_repeats_a_draw(kind):
+    likelihood = EVERY[kind]()
+    outputs = normal(5, 3 * likelihood.n_outputs, seed=2)
+    first, second, other = (likelihood.draw(outputs, generator(s)) for s in (1, 1, 2))
+    assert first.shape == (5, 3)
     assert first.equal(second)
     assert not first.equal(other)
 
 
-@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf, "row", None, True])
+@every_likelihood
+def test_narrow_numbers_agree_with_wide_ones(kind):
+    likelihood = EVERY[kind]()
+    outputs, x = normal(4, 5, 3 * likelihood.n_outputs, seed=2), rows_for(likelihood)
+    wide, mean = likelihood.log_prob(outputs, x), likelihood.mean(outputs)
+    likelihood.float()
+    narrow = likelihood.log_prob(outputs.float(), x.float())
+    assert narrow.dtype == torch.float32
+    assert wide.shape == narrow.shape == (4, 5)
+    torch.testing.assert_close(narrow.double(), wide, rtol=2e-6, atol=2e-6)
+    narrow_mean = likelihood.mean(outputs.float()).double()
+    torch.testing.assert_close(narrow_mean, mean, rtol=2e-6, atol=2e-6)
+
+
+@every_likelihood
+@pytest.mark.parametrize("size", [100.0, 1e6])
+def test_extreme_outputs_have_finite_gradients(kind, size):
+    likelihood = EVERY[kind]().float()
+    x = rows_for(likelihood).float()
+    signs = normal(4, 5, 3 * likelihood.n_outputs, seed=2).sign().float()
+    outputs = (size * signs).requires_grad_()
+    log_prob = likelihood.log_prob(outputs, x)
+    gradient = torch.autograd.grad(log_prob.sum(), outputs)[0]
+    assert log_prob.isfinite().all()
+    assert gradient.isfinite().all()
+    assert likelihood.mean(outputs).isfinite().all()
+    assert likelihood.draw(outputs, generator()).isfinite().all()
+
+
+def exactly_at_the_start(likelihood, x):
+    """Gradient of the mean log p(x) at the outputs that a decoder starts from."""
+    likelihood.set_rows(x)
+    outputs = likelihood.initial_outputs(x).requires_grad_()
+    log_prob = likelihood.log_prob(spread_over(len(x), outputs), x).mean()
+    return torch.autograd.grad(log_prob, outputs)[0]
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        Gaussian(0.5),
+        Gaussian("shared"),
+        Gaussian("feature"),
+        Gaussian("row", min_sigma=0.0),
+        ContinuousBernoulli(),
+    ],
+)
+def test_a_decoder_starts_from_the_best_constant(likelihood):
+    gradient = exactly_at_the_start(likelihood, rows_for(likelihood, 40))
+    assert gradient.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Categorical(3)])
+def test_a_decoder_starts_from_the_best_constant_with_one_more_row(likelihood):
+    x = rows_for(likelihood, 40)
+    outputs = likelihood.initial_outputs(x).requires_grad_()
+    support = torch.tensor([0.0, 1.0]).double()[:, None]
+    support = levels_of(likelihood) if isinstance(likelihood, Categorical) else support
+    more = likelihood.log_prob(
+        spread_over(len(support), outputs), support.expand(-1, 3)
+    )
+    total = likelihood.log_prob(spread_over(40, outputs), x).sum() + more.mean()
+    assert torch.autograd.grad(total, outputs)[0].abs().max() < 1e-12
+
+
+def test_a_discretised_logistic_starts_from_the_moments():
+    likelihood, true = DiscretizedLogistic(), torch.tensor([0.1, -2.5]).double()
+    x = likelihood.draw(spread_over(20_000, true), generator())
+    start = likelihood.initial_outputs(x)
+    torch.testing.assert_close(start, true, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        Gaussian("row"),
+        Bernoulli(),
+        ContinuousBernoulli(),
+        DiscretizedLogistic(3),
+        Categorical(3),
+    ],
+)
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_a_constant_column_starts_from_finite_outputs(likelihood, value):
+    if isinstance(likelihood, (Bernoulli, ContinuousBernoulli)):
+        value = max(value, 0.0)
+    x = torch.full((30, 1), value)
+    likelihood.set_rows(x)
+    outputs = likelihood.initial_outputs(x)
+    assert outputs.shape == (likelihood.n_outputs,)
+    assert outputs.isfinite().all()
+
+
+# The scale of rows.
+
+
+@pytest.mark.parametrize("weight", [None, torch.arange(1.0, 6.0)])
+def test_a_density_on_the_line_is_standardised_by_the_weighted_moments(weight):
+    standardizer = Gaussian().standardizer(Rows(3 * ROWS + 7, weight), True)
+    z = standardizer(3 * ROWS + 7)
+    w = torch.ones(5).double() if weight is None else weight.double()
+    w = w / w.sum()
+    torch.testing.assert_close(w @ z, torch.zeros(3).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(w @ z**2, torch.ones(3).double())
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "standardize"),
+    [(Gaussian(), False), (Bernoulli(), True), (ContinuousBernoulli(), True)],
+)
+def test_other_rows_are_seen_as_they_are(likelihood, standardize):
+    standardizer = likelihood.standardizer(Rows(GREY, None), standardize)
+    assert standardizer(GREY).equal(GREY)
+    assert standardizer.log_scale == 0
+
+
+# Errors.
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf, "rows", None, True])
 def test_sigma_must_be_a_name_or_positive(sigma):
     with pytest.raises(ValueError, match="'sigma' parameter of Gaussian must be"):
         Gaussian(sigma)
@@ -149,12 +530,52 @@ def test_min_sigma_must_not_be_negative(min_sigma):
         Gaussian(min_sigma=min_sigma)
 
 
+@pytest.mark.parametrize("binarize", ["static", True, 0])
+def test_binarize_must_be_dynamic_or_none(binarize):
+    with pytest.raises(ValueError, match="'binarize' parameter of Bernoulli must be"):
+        Bernoulli(binarize)
+
+
+@both_levelled
+@pytest.mark.parametrize("n_levels", [1, 0, 2.0, "256", None, True, 2**16 + 1])
+def test_there_must_be_two_levels(kind, n_levels):
+    with pytest.raises(ValueError, match=r"'n_levels' parameter of .* must be an int"):
+        LEVELLED[kind](n_levels)
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.1])
-def test_bernoulli_refuses_rows_outside_its_support(value):
+@pytest.mark.parametrize(
+    ("likelihood", "name"),
+    [
+        (Bernoulli(), "bernoulli"),
+        (Bernoulli("dynamic"), "bernoulli"),
+        (ContinuousBernoulli(), "continuous_bernoulli"),
+    ],
+)
+def test_rows_outside_the_unit_interval_are_refused(likelihood, name, value):
     X = BINARY.numpy().copy()
+    likelihood.check_rows(X, "VAE")
     X[0, 0] = value
-    with pytest.raises(ValueError, match=r"needs X in the range \[0, 1\]"):
-        VAE(likelihood="bernoulli").fit(X)
+    words = rf"VAE with likelihood='{name}' needs X in the range \[0, 1\]"
+    with pytest.raises(ValueError, match=words):
+        likelihood.check_rows(X, "VAE")
+
+
+@both_levelled
+@pytest.mark.parametrize("value", [-1, 9, 0.5])
+def test_rows_that_are_no_levels_are_refused_by_column(kind, value):
+    X = np.arange(9.0).reshape(3, 3)
+    likelihood = LEVELLED[kind](9)
+    likelihood.check_rows(X, "VAE")
+    X[1, 2] = value
+    words = rf"integers in the range \[0, 8\], but column 2 has the value {value}"
+    with pytest.raises(ValueError, match=words):
+        likelihood.check_rows(X, "VAE")
+
+
+def test_an_estimator_checks_its_rows():
+    with pytest.raises(ValueError, match="VAE with likelihood='bernoulli' needs X"):
+        VAE(likelihood="bernoulli").fit(BINARY.numpy() + 1)
 
 
 def test_bernoulli_warns_of_rows_without_probability():
@@ -166,8 +587,14 @@ def test_bernoulli_warns_of_rows_without_probability():
 def test_names_and_objects_are_likelihoods():
     mine = Gaussian(0.3)
     assert as_likelihood(mine) is mine
-    assert isinstance(as_likelihood("gaussian"), Gaussian)
-    assert isinstance(as_likelihood("bernoulli"), Bernoulli)
+    kinds = [type(as_likelihood(name)) for name in NAMES]
+    assert kinds == [
+        Gaussian,
+        Bernoulli,
+        ContinuousBernoulli,
+        DiscretizedLogistic,
+        Categorical,
+    ]
 
 
 class NormalOfEachRow(Likelihood):

@@ -5,13 +5,29 @@ leading dimensions of ``outputs`` (draws, rows) are free; sums run over features
 """
 
 from skgen.likelihoods.base import Likelihood
-from skgen.likelihoods.bernoulli import Bernoulli
+from skgen.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
 from skgen.likelihoods.gaussian import Gaussian
+from skgen.likelihoods.levels import Categorical, DiscretizedLogistic
 
-__all__ = ["NAMES", "Bernoulli", "Gaussian", "Likelihood", "as_likelihood"]
+__all__ = [
+    "NAMES",
+    "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretizedLogistic",
+    "Gaussian",
+    "Likelihood",
+    "as_likelihood",
+]
 
-_BY_NAME: dict[str, type[Likelihood]] = {"gaussian": Gaussian, "bernoulli": Bernoulli}
-#: Names that an estimator's ``likelihood`` may have.
+_BY_NAME: dict[str, type[Likelihood]] = {
+    "gaussian": Gaussian,
+    "bernoulli": Bernoulli,
+    "continuous_bernoulli": ContinuousBernoulli,
+    "discretized_logistic": DiscretizedLogistic,
+    "categorical": Categorical,
+}
+#: What an estimator's ``likelihood`` may be called.
 NAMES = tuple(_BY_NAME)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from skgen.engine import Rows
 from skgen.gaussian import Moments
 from skgen.networks import Standardizer
+
+# Rows from which on it is no accident that every column has two values.
+BINARY_ROWS = 20
 
 
 class Likelihood(nn.Module, ABC):
@@ -89,3 +93,17 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """(..., n, d * n_outputs) outputs -> (..., n, d) draw of x."""
+
+
+def warn_of_binary_rows(x: Tensor) -> None:
+    """Warn where every column of rows (n, d) has two values, under a log-density."""
+    low, high = x.amin(0), x.amax(0)
+    binary = ((x == low) | (x == high)).all() and (low < high).any()
+    if binary and len(x) >= BINARY_ROWS:
+        warnings.warn(
+            "Every column of X has two values at most. A density of such columns has "
+            "no ceiling, and its score compares with no log-mass. Use "
+            "likelihood='bernoulli' on values 0 and 1.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import torch
 from torch import Tensor, nn
 
-from skgen.likelihoods.base import Likelihood
+from skgen.likelihoods.base import Likelihood, warn_of_binary_rows
 from skgen.parameters import real
 from skgen.tensors import LOG_2PI
 
-# Rows from which on it is no accident that every column has two values.
-BINARY_ROWS = 20
+# Bounds on a log sigma that a decoder gives: squares beyond them leave float32.
+LOG_SIGMA_MIN, LOG_SIGMA_MAX = -20.0, 40.0
 
 
 class Gaussian(Likelihood):
-    """Normal rows: the decoder gives the mean, sigma is learned or fixed.
+    """Normal rows: the decoder gives the mean; sigma is learned, decoded or fixed.
 
     Parameters
     ----------
-    sigma : {"feature", "shared"} or float, default="feature"
-        Noise: learned for each feature, learned for all features together, or
-        fixed at a number; in standardised units where the model standardises.
+    sigma : {"feature", "shared", "row"} or float, default="feature"
+        Noise: learned for each feature, learned for all features together, given by
+        the decoder for each row and feature, or fixed at a number; in standardised
+        units where the model standardises.
     min_sigma : float, default=1e-3
-        Floor under a learned sigma, without which the likelihood has no bound
-        (Mattei & Frellsen 2018). Its square weighs a constant column as
+        Floor under a sigma that is not fixed, without which the likelihood has no
+        bound (Mattei & Frellsen 2018). Its square weighs a constant column as
         ``reg_covar`` does in ``GaussianDensity``.
+
+    Notes
+    -----
+    With ``sigma="row"`` the decoder has two outputs a feature, mean and log sigma. A
+    row that is reconstructed well then counts up to the floor: raise ``min_sigma`` to
+    the precision of the data.
 
     Examples
     --------
@@ -43,21 +49,24 @@ class Gaussian(Likelihood):
 
     def __init__(self, sigma: str | float = "feature", min_sigma: float = 1e-3) -> None:
         super().__init__()
-        learned = sigma in ("feature", "shared")
-        if not (learned or real(0, closed="neither").accepts(sigma)):
+        free = sigma in ("feature", "shared", "row")
+        if not (free or real(0, closed="neither").accepts(sigma)):
             raise ValueError(
-                "The 'sigma' parameter of Gaussian must be 'feature', 'shared' or a "
-                f"positive float. Got {sigma!r} instead."
+                "The 'sigma' parameter of Gaussian must be 'feature', 'shared', 'row' "
+                f"or a positive float. Got {sigma!r} instead."
             )
         if not real(0).accepts(min_sigma):
             raise ValueError(
                 "The 'min_sigma' parameter of Gaussian must be a float in the range "
                 f"[0.0, inf). Got {min_sigma!r} instead."
             )
-        self.kind = sigma if learned else "fixed"
-        self.min_sigma = min_sigma if learned else 0.0
-        log_sigma = torch.tensor(0.0 if learned else math.log(float(sigma)))
-        self.log_sigma = nn.Parameter(log_sigma, requires_grad=learned)
+        self.kind = sigma if free else "fixed"
+        self.min_sigma = min_sigma if free else 0.0
+        if self.kind == "row":
+            self.n_outputs = 2
+        else:
+            log_sigma = torch.tensor(0.0 if free else math.log(float(sigma)))
+            self.log_sigma = nn.Parameter(log_sigma, requires_grad=free)
         self.register_buffer("is_constant", torch.tensor(False))
         self.register_buffer("constants", torch.tensor(0.0))
 
@@ -70,13 +79,17 @@ class Gaussian(Likelihood):
         """
         self.constants, self.is_constant = x[0].clone(), (x == x[0]).all(0)
         if self.kind == "feature":
-            self._start(x.std(0, correction=0))
+            self.log_sigma.data = self._log_spread(x)
         elif self.kind == "shared":
-            self._start(x.var(0, correction=0).mean().sqrt())
+            spread = x.var(0, correction=0).mean().sqrt()
+            self.log_sigma.data = self._log_at_least(spread)
 
-    def _start(self, spread: Tensor) -> None:
+    def _log_spread(self, x: Tensor) -> Tensor:
+        return self._log_at_least(x.std(0, correction=0))
+
+    def _log_at_least(self, spread: Tensor) -> Tensor:
         smallest = max(1e-2 * self.min_sigma, torch.finfo(spread.dtype).tiny)
-        self.log_sigma.data = spread.clamp(min=smallest).log()
+        return spread.clamp(min=smallest).log()
 
     def see_rows(self, x: Tensor) -> None:
         """Free the constants that further rows contradict; warn of binary rows."""
@@ -84,33 +97,44 @@ class Gaussian(Likelihood):
         self.is_constant = self.is_constant & ~freed
         if self.kind == "feature":
             self.log_sigma.data = torch.where(freed, 0.0, self.log_sigma)
-        ends = (x == x.amin(0)) | (x == x.amax(0))
-        if len(x) >= BINARY_ROWS and ends.all() and not self.is_constant.all():
-            warnings.warn(
-                "Every column of X has two values at most. A Gaussian density of such "
-                "columns has no ceiling, and its score compares with no log-mass. Use "
-                "likelihood='bernoulli' on values 0 and 1.",
-                UserWarning,
-                stacklevel=2,
-            )
+        warn_of_binary_rows(x)
+
+    def initial_outputs(self, x: Tensor) -> Tensor:
+        """Return the mean of the rows, and beside it the log spread for "row"."""
+        mean = x.mean(0)
+        if self.kind == "row":
+            return torch.stack([mean, self._log_spread(x)], dim=1).flatten()
+        return mean
 
     @property
     def sigma(self) -> Tensor:
-        """Standard deviation of the noise, (d,) or ()."""
-        return (self.log_sigma.exp() ** 2 + self.min_sigma**2).sqrt()
+        """Standard deviation of the noise, (d,) or (), where no decoder gives it."""
+        return self._floored(self.log_sigma)
+
+    def _floored(self, log_sigma: Tensor) -> Tensor:
+        return (log_sigma.exp() ** 2 + self.min_sigma**2).sqrt()
+
+    def _parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (..., n, d) and sigma, which may lack leading dimensions."""
+        if self.kind == "row":
+            mean, log_sigma = outputs.unflatten(-1, (-1, 2)).unbind(-1)
+            sigma = self._floored(log_sigma.clamp(LOG_SIGMA_MIN, LOG_SIGMA_MAX))
+        else:
+            mean, sigma = outputs, self.sigma
+        return torch.where(self.is_constant, self.constants.to(mean), mean), sigma
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """Sum of log N(x; outputs, sigma^2)."""
-        d, sigma = x.shape[-1], self.sigma
-        log_det = sigma.log().expand(d).sum()
-        squared = (((x - self.mean(outputs)) / sigma) ** 2).sum(-1)
+        """Sum of log N(x; mean, sigma^2)."""
+        d, (mean, sigma) = x.shape[-1], self._parts(outputs)
+        log_det = sigma.log().expand(*sigma.shape[:-1], d).sum(-1)
+        squared = (((x - mean) / sigma) ** 2).sum(-1)
         return -0.5 * squared - log_det - 0.5 * d * LOG_2PI
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """Return the outputs: they are the mean, but where a column is constant."""
-        return torch.where(self.is_constant, self.constants.to(outputs), outputs)
+        """Return the decoder's means; of a constant column, the constant."""
+        return self._parts(outputs)[0]
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Add normal noise."""
-        noise = torch.empty_like(outputs).normal_(generator=generator)
-        return self.mean(outputs) + self.sigma * noise
+        mean, sigma = self._parts(outputs)
+        return mean + sigma * torch.empty_like(mean).normal_(generator=generator)
