@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.tensors import wide_dtype
 
@@ -60,6 +63,26 @@ def auto_batch_size(n_rows: int) -> int:
     return min(max(n_rows // 10, 16), 128)
 
 
+# Multiple of the learning rate at a part of the descent, 0 (its start) to 1.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda part: 1.0,
+    "cosine": lambda part: 0.5 * (1 + math.cos(math.pi * part)),
+    # Eight stages, each three times as long as the one before, down to a tenth
+    # (Burda et al. 2016): 3^0 + ... + 3^7 = 3280 parts.
+    "stages": lambda part: 10 ** (-math.floor(math.log(6560 * part + 1.5, 3)) / 7),
+}
+
+
+class StepRule(NamedTuple):
+    """How Adam steps."""
+
+    learning_rate: float
+    schedule: str = "constant"  # of SCHEDULES
+    weight_decay: float = 0.0  # decoupled, of weight matrices
+    max_grad_norm: float | None = None
+    averaging: float = 0.0  # decay of the average over steps that is judged and kept
+
+
 @dataclass
 class History:
     """What a descent did: means a row of every term, one value an epoch."""
@@ -89,42 +112,43 @@ class Descent:
     module : Module
         What is trained, in place.
     loss : callable
-        ``loss(x, noise)`` gives the terms of each row.
-    noise : callable
-        ``noise(n)`` draws what ``loss`` needs for n rows, (K, n, ...), or None.
+        ``loss(x, noise, warmth)`` gives the terms of each row.
+    observe : callable
+        ``observe(x)`` gives what the loss takes of rows (n, ...): the rows, or a draw
+        of them, and noise (K, n, ...) or None.
+    rule : StepRule
+        How to step.
     batch_size : int
         Rows of a batch, at most.
-    learning_rate : float
-        Step size of Adam.
     generator : Generator
         Shuffles, on the device of the rows.
     rates : dict of str to float, default=None
         Multiples of the step size for parameters, by name.
+    warm_up : int, default=0
+        Epochs over which ``warmth`` rises from 0 to 1. What is watched on held-out
+        rows is always at 1, and patience waits for the end of the warm-up.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        loss: Callable[[Tensor, Tensor | None], Any],
-        noise: Callable[[int], Tensor | None],
+        loss: Callable[[Tensor, Tensor | None, float], Any],
+        observe: Callable[[Tensor], tuple[Tensor, Tensor | None]],
+        rule: StepRule,
         *,
         batch_size: int,
-        learning_rate: float,
         generator: torch.Generator,
         rates: dict[str, float] | None = None,
+        warm_up: int = 0,
     ) -> None:
-        self.module, self.loss, self.noise = module, loss, noise
-        self.batch_size, self.generator = batch_size, generator
-        by_rate: dict[float, list[Tensor]] = {}
-        for name, p in module.named_parameters():
-            if p.requires_grad:
-                by_rate.setdefault((rates or {}).get(name, 1.0), []).append(p)
-        groups: list[dict[str, Any]] = [
-            {"params": learned, "lr": rate * learning_rate}
-            for rate, learned in by_rate.items()
-        ]
+        self.module, self.loss, self.observe, self.rule = module, loss, observe, rule
+        self.batch_size, self.generator, self.warm_up = batch_size, generator, warm_up
+        groups = _parameter_groups(module, rule, rates or {})
         device = groups[0]["params"][0].device
-        self.optimizer = torch.optim.Adam(groups, fused=device.type in ("cpu", "cuda"))
+        self.optimizer = torch.optim.AdamW(groups, fused=device.type in ("cpu", "cuda"))
+        self.learned = [p for group in groups for p in group["params"]]
+        self.average = [p.detach().clone() for p in self.learned if rule.averaging]
+        self.n_steps = 0
 
     def state(self) -> dict[str, Any]:
         """Copy the moments of the optimiser to the host, where they pickle."""
@@ -138,8 +162,8 @@ class Descent:
         now = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**now, "state": state})
 
-    def epoch(self, rows: Rows) -> tuple[dict[str, float], float]:
-        """One pass over shuffled rows.
+    def epoch(self, rows: Rows, number: int = 0) -> tuple[dict[str, float], float]:
+        """One pass over shuffled rows, the ``number``-th from 0.
 
         Returns
         -------
@@ -154,15 +178,15 @@ class Descent:
         totals = torch.zeros((), device=device, dtype=wide_dtype(device))
         self.module.train()
         # Batches of nearly equal size: no last batch of one row.
-        for index in order.tensor_split(math.ceil(n / self.batch_size)):
+        batches = order.tensor_split(math.ceil(n / self.batch_size))
+        for i, index in enumerate(batches):
             batch = rows.take(index)
-            terms = self.loss(batch.x, self.noise(len(index)))
+            x, noise = self.observe(batch.x)
+            terms = self.loss(x, noise, self._warmth(number + (i + 1) / len(batches)))
             values = torch.stack((*terms, terms.watched))  # (n_terms + 1, n)
             if batch.weight is not None:
                 values = values * batch.weight
-            self.optimizer.zero_grad()
-            values[0].mean().backward()
-            self.optimizer.step()
+            self._step(values[0].mean())
             names, totals = terms._fields, totals + values.detach().sum(1)
         self.module.eval()
         # The only wait for the device in an epoch.
@@ -170,15 +194,42 @@ class Descent:
         *means, watched = (totals / total_weight).tolist()
         return dict(zip(names, means)), watched
 
+    def _warmth(self, epochs: float) -> float:
+        """Part of the warm-up that is over after some epochs."""
+        return min(1.0, epochs / self.warm_up) if self.warm_up else 1.0
+
+    def _step(self, loss: Tensor) -> None:
+        """Descend the loss by one step."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.rule.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.learned, self.rule.max_grad_norm)
+        self.optimizer.step()
+        if self.average:
+            # Early on, an average over fewer steps: the start weighs nothing.
+            self.n_steps += 1
+            decay = min(self.rule.averaging, (1 + self.n_steps) / (10 + self.n_steps))
+            get_ema_multi_avg_fn(decay)(self.average, self.learned, None)
+
+    @contextmanager
+    def _judged_weights(self) -> Iterator[None]:
+        """Put the average in place of the weights, inside the block."""
+        own = [p.detach().clone() for p in self.learned if self.average]
+        _copy(self.average, self.learned)
+        try:
+            yield
+        finally:
+            _copy(own, self.learned)
+
     def evaluate(self, rows: Rows, noise: Tensor | None) -> float:
-        """Weighted mean, over rows under given noise, of what is watched."""
+        """Weighted mean, over observed rows under given noise, of what is watched."""
         values = []
         size = HELD_OUT_CHUNK // (1 if noise is None else len(noise)) + 1
         with torch.no_grad():
             for start in range(0, len(rows.x), size):
                 part = slice(start, start + size)
                 eps = None if noise is None else noise[:, part]
-                values.append(self.loss(rows.x[part], eps).watched)
+                values.append(self.loss(rows.x[part], eps, 1.0).watched)
         return float(rows.mean(torch.cat(values)))
 
     def run(
@@ -196,53 +247,85 @@ class Descent:
         """Descend until nothing improves; the best weights come back.
 
         The held-out rows decide, under noise that is drawn once; the training rows
-        do where there are none. ``patience`` epochs without an improvement above
-        ``tol`` end the descent, as does true from ``on_end``. When the loss or a
-        weight is no longer finite, the last good weights come back and the status
-        is "diverged".
+        do where there are none, from the end of the warm-up on. ``patience`` epochs
+        without an improvement above ``tol`` end the descent, as does true from
+        ``on_end``. When the loss or a weight is no longer finite, the last good
+        weights come back and the status is "diverged".
         """
         history, best = History(), _snapshot(self.module)
         noise = None
         if held_out is not None:
-            noise = self.noise(len(held_out.x))
+            seen, noise = self.observe(held_out.x)
+            held_out = Rows(seen, held_out.weight)
             start_loss = self.evaluate(held_out, noise)
             history.best_loss = start_loss if math.isfinite(start_loss) else math.inf
+        rate = SCHEDULES[self.rule.schedule]
+        schedule = LambdaLR(self.optimizer, lambda epoch: rate(epoch / max_iter))
         for epoch in range(max_iter):
             on_begin()
             start = time.perf_counter()
-            means, current = self.epoch(rows)
+            means, current = self.epoch(rows, epoch)
+            schedule.step()
             history.append(means)
-            if held_out is not None:
-                current = self.evaluate(held_out, noise)
-                history.held_out.append(current)
-            if not (math.isfinite(current) and _is_finite(self.module)):
-                history.status = "diverged"
-                on_end()
-                break
-            if verbose:
-                _report(history, time.perf_counter() - start)
-            if current < history.best_loss - tol:
-                history.best_loss, history.best_epoch = current, epoch
-                best = _snapshot(self.module)
-            if on_end():
-                history.status = "stopped"
-                break
-            if epoch - history.best_epoch >= patience:
+            with self._judged_weights():
+                if held_out is not None:
+                    current = self.evaluate(held_out, noise)
+                    history.held_out.append(current)
+                if not (math.isfinite(current) and _is_finite(self.module)):
+                    history.status = "diverged"
+                    on_end()
+                    break
+                if verbose:
+                    _report(history, time.perf_counter() - start)
+                # Training losses of the warm-up compare with none that follows.
+                compares = held_out is not None or epoch + 1 >= self.warm_up
+                if not compares or current < history.best_loss - tol:
+                    history.best_loss = current if compares else math.inf
+                    history.best_epoch, best = epoch, _snapshot(self.module)
+                if on_end():
+                    history.status = "stopped"
+                    break
+            if epoch - max(history.best_epoch, self.warm_up - 1) >= patience:
                 history.status = "converged"
                 break
         _restore(self.module, best)
         return history
 
 
+def _parameter_groups(
+    module: nn.Module, rule: StepRule, rates: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Group what is learned by its learning rate and weight decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, p in module.named_parameters():
+        if p.requires_grad:
+            # Biases, scales and what has a rate of its own do not decay.
+            decay = rule.weight_decay if p.ndim > 1 and name not in rates else 0.0
+            rate = rates.get(name, 1.0) * rule.learning_rate
+            groups.setdefault((rate, decay), []).append(p)
+    return [
+        {"params": learned, "lr": rate, "weight_decay": decay}
+        for (rate, decay), learned in groups.items()
+    ]
+
+
 def _snapshot(module: nn.Module) -> list[Tensor]:
-    return [p.detach().clone() for p in module.parameters() if p.requires_grad]
+    """Copy what training changes: parameters, and buffers such as running averages."""
+    return [value.detach().clone() for value in _state(module)]
 
 
 def _restore(module: nn.Module, values: list[Tensor]) -> None:
+    _copy(values, _state(module))
+
+
+def _state(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _copy(values: list[Tensor], into: Sequence[Tensor]) -> None:
     with torch.no_grad():
-        learned = (p for p in module.parameters() if p.requires_grad)
-        for parameter, value in zip(learned, values):
-            parameter.copy_(value)
+        for tensor, value in zip(into, values):
+            tensor.copy_(value)
 
 
 def _is_finite(module: nn.Module) -> bool:

@@ -108,6 +108,7 @@ class BoundedModel(nn.Module):
     posterior: Callable[[Tensor], Any]
     draw_codes: Callable[..., Tensor]
     noise: Tensor  # (256, S, ...): a block of S draws for each hash of a row
+    thresholds: Tensor  # (256, d): uniforms, where the likelihood draws what it sees
 
     def __init__(self, likelihood: Likelihood, standardizer: Standardizer) -> None:
         super().__init__()
@@ -117,10 +118,32 @@ class BoundedModel(nn.Module):
         """Draw the pool of noise that scores are computed with."""
         noise = self.standard_noise((N_BLOCKS, n_importance_samples))
         self.register_buffer("noise", noise)
+        d = len(self.standardizer.shift) if self.likelihood.draws_rows else 0
+        self.register_buffer("thresholds", torch.rand(N_BLOCKS, d))
 
     def set_rows(self, x: Tensor) -> None:
         """Adapt to training rows, standardised."""
         self.likelihood.set_rows(x)
+        outputs = self.likelihood.initial_outputs(x)
+        start_from = getattr(self.decoder, "start_from", None)
+        if outputs is not None and start_from is not None:
+            start_from(outputs)
+
+    def observe(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw afresh what is observed of training rows (n, d), where it is drawn."""
+        if not self.likelihood.draws_rows:
+            return x
+        uniform = torch.empty_like(x).uniform_(generator=generator)
+        return self.likelihood.observe(x, uniform)
+
+    def view(self, x: Tensor) -> Tensor:
+        """Rows (n, d) of the user as the networks see them.
+
+        What a likelihood draws is, as all noise of a score, a function of the row.
+        """
+        if self.likelihood.draws_rows:
+            x = self.likelihood.observe(x, self.thresholds[row_blocks(x)])
+        return self.standardizer(x)
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
@@ -145,7 +168,7 @@ class BoundedModel(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Importance-weighted bound on log p(x), (n,)."""
-        log_w = log_weights(self, self.standardizer(x), self.noise_of(x))
+        log_w = log_weights(self, self.view(x), self.noise_of(x))
         return importance_weighted_bound(log_w) - self.standardizer.log_scale
 
     @property
@@ -166,7 +189,7 @@ class BoundedModel(nn.Module):
 
         Rows are encoded once; draws come in passes as large as those of ``log_prob``.
         """
-        scaled = self.standardizer(x)
+        scaled = self.view(x)
         q = self.posterior(scaled)
 
         def draw_log_weights(n_draws: int) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +26,35 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 Factory = Callable[[int, int], nn.Module]
 
 
+class Layers(nn.Sequential):
+    """Layers of which the last is linear."""
+
+    def start_from(self, outputs: Tensor) -> None:
+        """Start the bias of the last layer from outputs (p,)."""
+        last: Any = self[-1]
+        last.bias.data.copy_(outputs)
+
+
 def mlp(
     n_inputs: int, n_outputs: int, hidden_layer_sizes: Sequence[int], activation: str
-) -> nn.Sequential:
+) -> Layers:
     """Fully connected layers; with no hidden layer, a linear map."""
     sizes = [n_inputs, *(int(size) for size in hidden_layer_sizes)]
     layers: list[nn.Module] = []
     for width, following in itertools.pairwise(sizes):
         layers += [nn.Linear(width, following), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], n_outputs))
+    return Layers(*layers, nn.Linear(sizes[-1], n_outputs))
+
+
+def mlp_pair(
+    hidden_layer_sizes: Sequence[int], activation: str
+) -> tuple[Factory, Factory]:
+    """Return factories of an encoder, and of a decoder with the widths in reverse."""
+
+    def layers(sizes: Sequence[int]) -> Factory:
+        return partial(mlp, hidden_layer_sizes=sizes, activation=activation)
+
+    return layers(hidden_layer_sizes), layers(hidden_layer_sizes[::-1])
 
 
 def build_network(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -23,33 +23,19 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skgen.base import FitCallbacks, GenerativeModel
-from skgen.engine import Descent, History, Rows, auto_batch_size
+from skgen.engine import Descent, History, Rows, StepRule, auto_batch_size
 from skgen.evaluation import BoundedModel, LogLikelihood
-from skgen.gaussian import Moments
 from skgen.likelihoods import Likelihood, as_likelihood
-from skgen.networks import ACTIVATIONS, Factory, Standardizer, build_network, mlp
-from skgen.parameters import (
-    Rules,
-    boolean,
-    factory,
-    instance,
-    integer,
-    none,
-    options,
-    random_state,
-    real,
-    sizes,
-    verbosity,
-)
+from skgen.networks import Factory, Standardizer, build_network, mlp_pair
+from skgen.parameters import Rules, integer
+from skgen.settings import NETWORK_RULES, NetworkSettings
 from skgen.tensors import draw_seed, forked_rng, fresh_random_state, make_generator
 
 # Largest size of a number that the start of a fit is computed from.
 START_LIMIT = 1e15
 
-network = instance(nn.Module, "a torch Module")
 
-
-class NeuralModel(GenerativeModel):
+class NeuralModel(NetworkSettings, GenerativeModel):
     """Base of the models with an encoder and a decoder network.
 
     A model gives ``_build`` (its module, with ``standardizer``, ``likelihood``,
@@ -57,29 +43,7 @@ class NeuralModel(GenerativeModel):
     """
 
     _task_name = "epoch"
-    _parameters: ClassVar[Rules] = {
-        **GenerativeModel._parameters,
-        "hidden_layer_sizes": (sizes(), integer(1)),
-        "activation": options(*ACTIVATIONS),
-        "likelihood": (
-            options("gaussian", "bernoulli"),
-            instance(Likelihood, "an instance of 'skgen.likelihoods.Likelihood'"),
-        ),
-        "encoder": (network, factory, none),
-        "decoder": (network, factory, none),
-        "standardize": boolean,
-        "n_importance_samples": integer(1),
-        "batch_size": (options("auto"), integer(1)),
-        "learning_rate_init": real(0, closed="neither"),
-        "max_iter": integer(1),
-        "tol": real(0),
-        "early_stopping": boolean,
-        "validation_fraction": real(0, 1, closed="neither"),
-        "n_iter_no_change": integer(1),
-        "warm_start": boolean,
-        "random_state": random_state,
-        "verbose": verbosity,
-    }
+    _parameters: ClassVar[Rules] = NETWORK_RULES
 
     module_: Any
     _optimizer_state: dict[str, Any] | None
@@ -93,6 +57,9 @@ class NeuralModel(GenerativeModel):
     _architecture: ClassVar[tuple[str, ...]] = (
         "hidden_layer_sizes",
         "activation",
+        "architecture",
+        "image_shape",
+        "channels",
         "standardize",
         "n_importance_samples",
     )
@@ -107,8 +74,11 @@ class NeuralModel(GenerativeModel):
         """Make the module, on the CPU."""
 
     @abstractmethod
-    def _loss(self, module: Any, x: Tensor, noise: Any) -> Any:
-        """Terms of each row for the descent, in standardised units."""
+    def _loss(self, module: Any, x: Tensor, noise: Any, warmth: float) -> Any:
+        """Terms of each row for the descent, in standardised units.
+
+        ``warmth`` is the part of the warm-up that is over, 1 when it is.
+        """
 
     @abstractmethod
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor | None:
@@ -127,6 +97,11 @@ class NeuralModel(GenerativeModel):
 
         ``incremental`` says that this ends a ``partial_fit``.
         """
+
+    @property
+    def _warm_up(self) -> int:
+        """Epochs of the warm-up."""
+        return 0
 
     # Training.
 
@@ -159,7 +134,7 @@ class NeuralModel(GenerativeModel):
                 on_end=lambda: callbacks.end(self._snapshot),
             )
         self._record(history)
-        self._finish(train, held_out, generator, incremental=False)
+        self._finish_on(train, held_out, generator, incremental=False)
         self._warn(history)
 
     def partial_fit(
@@ -210,7 +185,7 @@ class NeuralModel(GenerativeModel):
             self.loss_terms_.setdefault(name, []).append(value)
         self.loss_curve_ = self.loss_terms_["loss"]
         self.n_iter_ += 1
-        self._finish(train, held_out, generator, incremental=True)
+        self._finish_on(train, held_out, generator, incremental=True)
         if history.status == "diverged":  # and so may the state of the optimiser be
             self._warn(history)
         else:
@@ -257,11 +232,7 @@ class NeuralModel(GenerativeModel):
     def _new_module(self, train: Rows, seed: int) -> BoundedModel:
         """Build the module, and adapt it to the training rows."""
         likelihood = copy.deepcopy(as_likelihood(self.likelihood))
-        if self.standardize and likelihood.standardizes:
-            moments = Moments.of(*train, full=False)
-            standardizer = Standardizer.of(moments.mean, moments.covariance)
-        else:
-            standardizer = Standardizer.identity(train.x.shape[1])
+        standardizer = likelihood.standardizer(train, self.standardize)
         with forked_rng(seed), torch.no_grad():
             module = self._build(train.x.shape[1], likelihood, standardizer.cpu())
             module = _move(module, train.x.device)
@@ -275,33 +246,72 @@ class NeuralModel(GenerativeModel):
         self, n_features: int, n_encoded: int, n_code: int, likelihood: Likelihood
     ) -> tuple[nn.Module, nn.Module]:
         """Make the encoder (d -> n_encoded) and the decoder (n_code -> outputs)."""
-        sizes = self.hidden_layer_sizes
-        hidden = tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)
+        encoder, decoder = self._default_networks(n_features, likelihood)
         n_outputs = n_features * likelihood.n_outputs
-
-        def layers(sizes: Sequence[int]) -> Factory:
-            return partial(mlp, hidden_layer_sizes=sizes, activation=self.activation)
-
-        encoder = build_network(
-            self.encoder, layers(hidden), n_features, n_encoded, "encoder"
+        return (
+            build_network(self.encoder, encoder, n_features, n_encoded, "encoder"),
+            build_network(self.decoder, decoder, n_code, n_outputs, "decoder"),
         )
-        decoder = build_network(
-            self.decoder, layers(hidden[::-1]), n_code, n_outputs, "decoder"
-        )
-        return encoder, decoder
+
+    def _default_networks(
+        self, n_features: int, likelihood: Likelihood
+    ) -> tuple[Factory, Factory]:
+        """Return factories of the encoder and the decoder, of widths in and out."""
+        if self.architecture == "conv":
+            return self._image_networks(likelihood)
+        return mlp_pair(self._layer_sizes[0], self.activation)
+
+    def _image_networks(self, likelihood: Likelihood) -> tuple[Factory, Factory]:
+        """Return factories of convolutional networks."""
+        raise NotImplementedError
+
+    @property
+    def _layer_sizes(self) -> list[tuple[int, ...]]:
+        """Hidden widths of each stochastic layer."""
+        sizes = self.hidden_layer_sizes
+        if isinstance(sizes, Iterable):
+            return [tuple(sizes)]
+        return [(sizes,)]
 
     def _new_descent(self, n_rows: int, generator: torch.Generator) -> Descent:
         module = self.module_
-        auto = self.batch_size == "auto"
+        size = self.batch_size
+        rule = StepRule(
+            self.learning_rate_init,
+            self.learning_rate,
+            self.weight_decay,
+            self.max_grad_norm,
+            self.weight_averaging,
+        )
         return Descent(
             module,
             partial(self._loss, module),
-            lambda n: self._noise(module, n, generator),
-            batch_size=auto_batch_size(n_rows) if auto else self.batch_size,
-            learning_rate=self.learning_rate_init,
+            lambda x: (
+                module.observe(x, generator),
+                self._noise(module, len(x), generator),
+            ),
+            rule,
+            batch_size=auto_batch_size(n_rows) if isinstance(size, str) else size,
             generator=generator,
             rates=self._rates,
+            warm_up=self._warm_up,
         )
+
+    def _finish_on(
+        self,
+        train: Rows,
+        held_out: Rows | None,
+        generator: torch.Generator,
+        *,
+        incremental: bool,
+    ) -> None:
+        """Finish on rows as the likelihood observes them."""
+
+        def observed(rows: Rows) -> Rows:
+            return rows._replace(x=self.module_.observe(rows.x, generator))
+
+        held_out = None if held_out is None else observed(held_out)
+        self._finish(observed(train), held_out, generator, incremental=incremental)
 
     def _record(self, history: History) -> None:
         """Set the curves, in nats a row and in the units of the rows."""

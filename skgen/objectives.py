@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -40,11 +41,42 @@ class TokenTerms(NamedTuple):
         return -self.reconstruction
 
 
+class KLWeight(NamedTuple):
+    """What the KL of each coordinate costs: beta |sum_j max(lambda, KL_j) - C|.
+
+    ``KL_j`` is the mean over the rows, (k,). With ``free_bits`` (lambda) a coordinate
+    pays nothing for its first nats (Kingma et al. 2016); a ``capacity`` C keeps the
+    KL near C nats (Burgess et al. 2018, whose gamma is beta).
+    """
+
+    beta: float = 1.0
+    free_bits: float = 0.0
+    capacity: float = 0.0
+
+    def warmed(self, warmth: float) -> KLWeight:
+        """Part of the way from nothing: the capacity rises, or else the weight."""
+        if self.capacity:
+            return self._replace(capacity=warmth * self.capacity)
+        return self._replace(beta=warmth * self.beta)
+
+    def __call__(self, kl: Tensor) -> Tensor:
+        """Cost (n,) of a KL (n, k), whose mean over the rows is the above."""
+        if self.free_bits:
+            kl = torch.where(kl.mean(0) < self.free_bits, self.free_bits, kl)
+        excess = kl.sum(-1) - self.capacity
+        if self.capacity:
+            excess = torch.where(excess.mean() < 0, -excess, excess)
+        return self.beta * excess
+
+
 def elbo(model: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """E_q[log p(x|z)] and KL(q(z|x) || p(z)); their difference is the ELBO."""
+    """E_q[log p(x|z)], (n,), and KL(q(z|x) || p(z)) of each coordinate, (n, k).
+
+    The ELBO is the first less the sum of the second.
+    """
     q = model.posterior(x)
     z = q.draw(noise)
-    return model.log_likelihood(x, z).mean(0), model.prior.kl(q)
+    return model.log_likelihood(x, z).mean(0), model.prior.kl(q, z)
 
 
 def log_weights(model: Any, x: Tensor, noise: Tensor, q: Any = None) -> Tensor:
@@ -59,20 +91,38 @@ def importance_weighted_bound(log_w: Tensor) -> Tensor:
     return log_w.logsumexp(0) - math.log(len(log_w))
 
 
-def beta_loss(model: Any, x: Tensor, noise: Tensor, beta: float) -> LatentTerms:
-    """-(E_q[log p(x|z)] - beta KL); at beta = 1 the negative ELBO."""
+def beta_loss(model: Any, x: Tensor, noise: Tensor, weight: KLWeight) -> LatentTerms:
+    """-(E_q[log p(x|z)] - beta KL); with ``KLWeight()`` the negative ELBO."""
     reconstruction, kl = elbo(model, x, noise)
-    return LatentTerms(beta * kl - reconstruction, reconstruction, kl)
+    return LatentTerms(weight(kl) - reconstruction, reconstruction, kl.sum(-1))
 
 
-def importance_weighted_loss(model: Any, x: Tensor, noise: Tensor) -> LatentTerms:
-    """-L_S(x), the bound itself, differentiated as it stands."""
+def importance_weighted_loss(
+    model: Any, x: Tensor, noise: Tensor, beta: float = 1.0, gradient: str = "standard"
+) -> LatentTerms:
+    """-L_S(x), the bound itself, whatever estimates its gradient.
+
+    With ``beta`` below one (a warm-up) the bound of ``p(x|z) (p(z) / q(z|x))^beta``.
+    The gradient is "standard": of the bound as it stands; "stl": without the score of
+    q, whose mean over draws would be zero at the exact posterior (Roeder et al.
+    2017); or "dreg": without it and doubly reparameterised, unbiased, and with a
+    signal that grows with S (Tucker et al. 2019).
+    """
     q = model.posterior(x)
-    z = q.draw(noise)
+    z = q.draw(noise)  # (S, n, k)
+    with torch.no_grad():  # reported only
+        kl = model.prior.kl(q, z).sum(-1)
+    if gradient != "standard":
+        q, z = q.frozen(), z.view_as(z)  # a node of its own: below, z serves log w only
     log_likelihood = model.log_likelihood(x, z)
-    log_w = log_likelihood + model.prior.log_prob(z) - q.log_prob(z)
+    log_w = log_likelihood + beta * (model.prior.log_prob(z) - q.log_prob(z))
+    if gradient == "dreg" and z.requires_grad:
+        # dL/dz_s is w_s dlog w_s/dz_s, w normalised; the encoder gets w_s^2 of it.
+        # At beta < 1 only that part of the score is there to be reparameterised.
+        scale = 1 - beta + beta * log_w.detach().softmax(0)
+        z.register_hook(lambda slope: slope * scale[..., None])
     loss = -importance_weighted_bound(log_w)
-    return LatentTerms(loss, log_likelihood.mean(0), model.prior.kl(q))
+    return LatentTerms(loss, log_likelihood.mean(0), kl)
 
 
 def vq_loss(model: Any, x: Tensor, commitment_cost: float) -> TokenTerms:

@@ -62,18 +62,19 @@ def options(*names: str) -> Rule:
     )
 
 
-def sizes() -> Rule:
-    """Accept a sequence of positive ints, possibly empty."""
-    positive = integer(1)
+def sequence(item: Rule, low: int = 0, high: int | None = None) -> Rule:
+    """Accept a sequence of ``low`` to ``high`` items, each of which is good."""
 
     def accepts(value: Any) -> bool:
         return (
             isinstance(value, (Sequence, np.ndarray))
             and not isinstance(value, str)
-            and all(positive.accepts(size) for size in value)
+            and low <= len(value) <= (len(value) if high is None else high)
+            and all(item.accepts(each) for each in value)
         )
 
-    return Rule(accepts, "a sequence of ints in the range [1, inf)")
+    count = f"{low} or more" if high is None else f"{low} to {high}"
+    return Rule(accepts, f"a sequence of {count} items, each {item.words}")
 
 
 def instance(kind: type, words: str) -> Rule:

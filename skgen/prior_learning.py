@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgen.engine import Descent, History, Rows, auto_batch_size
+from skgen.engine import Descent, History, Rows, StepRule, auto_batch_size
 from skgen.objectives import importance_weighted_bound, log_weights
 
 if TYPE_CHECKING:
@@ -153,16 +153,16 @@ def prior_descent(
     The bound scores such tokens, and their noise keeps the prior from over-fitting.
     """
 
-    def loss(z_e: Tensor, noise: Any) -> PriorTerms:
+    def loss(z_e: Tensor, noise: Any, warmth: float) -> PriorTerms:
         tokens = model.assignments(z_e).draw(noise)[0]
         return PriorTerms(-model.prior.token_log_probs(tokens)[0].sum(-1))
 
     return Descent(
         model.prior,
         loss,
-        lambda n: model.standard_noise((1, n), generator),
+        lambda z_e: (z_e, model.standard_noise((1, len(z_e)), generator)),
+        StepRule(learning_rate),
         batch_size=auto_batch_size(n_rows),
-        learning_rate=learning_rate,
         generator=generator,
     )
 

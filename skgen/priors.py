@@ -7,41 +7,182 @@ A posterior turns standard noise into draws, so that its noise can be an argumen
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from skgen.tensors import LOG_2PI
 
+# Bounds on log sigma(x): beyond them exp leaves the range where training is stable.
+LOG_SIGMA_MIN, LOG_SIGMA_MAX = -12.0, 6.0
+
 
 class Normal(NamedTuple):
-    """The posterior q(z|x) = N(mean, diag sigma^2) of rows."""
+    """N(mean, diag sigma^2): a posterior q(z|x) of rows, or a layer p(z|u)."""
 
-    mean: Tensor  # (n, k)
-    sigma: Tensor  # (n, k)
+    mean: Tensor  # (..., n, k)
+    sigma: Tensor  # (..., n, k)
+
+    @classmethod
+    def of(cls, outputs: Tensor) -> Normal:
+        """From the outputs (..., n, 2k) of a network: means and log sigmas."""
+        mean, log_sigma = outputs.chunk(2, dim=-1)
+        return cls(mean, log_sigma.clamp(LOG_SIGMA_MIN, LOG_SIGMA_MAX).exp())
 
     def draw(self, eps: Tensor) -> Tensor:
         """Reparameterised draws z = mean + sigma * eps, (..., n, k)."""
         return self.mean + self.sigma * eps
 
+    def coordinate_log_probs(self, z: Tensor) -> Tensor:
+        """Log-density of each coordinate of draws (..., n, k)."""
+        squared = ((z - self.mean) / self.sigma) ** 2
+        return -(0.5 * (squared + LOG_2PI) + self.sigma.log())
+
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density (..., n) of draws (..., n, k)."""
-        squared = ((z - self.mean) / self.sigma) ** 2
-        return -(0.5 * (squared + LOG_2PI) + self.sigma.log()).sum(-1)
+        return self.coordinate_log_probs(z).sum(-1)
+
+    def frozen(self) -> Normal:
+        """Return the same density, which passes no gradient to its parameters."""
+        return Normal(self.mean.detach(), self.sigma.detach())
 
 
 class StandardNormal(nn.Module):
-    """p(z) = N(0, I)."""
+    """p(z) = N(0, I), z of k coordinates."""
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__()
+        self.layer_sizes: tuple[int, ...] = (n_components,)
+
+    def posterior(self, q: Normal) -> Normal:
+        """q(z|x) of all layers, given that of the first: there is no other."""
+        return q
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density (..., n) of codes (..., n, k)."""
         return -0.5 * (z**2 + LOG_2PI).sum(-1)
 
-    def kl(self, q: Normal) -> Tensor:
-        """KL(q || p) of each row, (n,), in closed form."""
+    def kl(self, q: Normal, z: Tensor) -> Tensor:
+        """KL(q || p) of each coordinate, (n, k), in closed form: draws z are unused."""
         m2, s2 = q.mean**2, q.sigma**2
-        return 0.5 * (m2 + s2 - 1 - s2.log()).sum(-1)
+        return 0.5 * (m2 + s2 - 1 - s2.log())
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """Draw codes of the first layer (n, k) from standard noise (n, k)."""
+        return eps
+
+
+class DeepPosterior(NamedTuple):
+    """q(z|x) q(u|z): the codes of all layers side by side, (..., n, k + k').
+
+    Each layer above the first is encoded from a draw of the one below.
+    """
+
+    first: Normal
+    above: Callable[..., Any]  # z, frozen -> q(u|z), a Normal or a DeepPosterior
+
+    def split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Part codes into those of the first layer and the rest."""
+        k = self.first.mean.shape[-1]
+        return codes[..., :k], codes[..., k:]
+
+    @property
+    def mean(self) -> Tensor:
+        """Means of all layers, each given the mean of the one below."""
+        return torch.cat([self.first.mean, self.above(self.first.mean).mean], -1)
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviations of all layers, likewise."""
+        return torch.cat([self.first.sigma, self.above(self.first.mean).sigma], -1)
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """Reparameterised draws, layer by layer."""
+        eps_z, eps_u = self.split(eps)
+        z = self.first.draw(eps_z)
+        return torch.cat([z, self.above(z).draw(eps_u)], -1)
+
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """Log-density (..., n) of draws."""
+        z, u = self.split(codes)
+        return self.first.log_prob(z) + self.above(z).log_prob(u)
+
+    def frozen(self) -> DeepPosterior:
+        """Return the same density, which passes no gradient to its parameters."""
+        return DeepPosterior(self.first.frozen(), partial(self.above, frozen=True))
+
+
+class DeepPrior(nn.Module):
+    """p(z) = int p(z|u) p(u) du: a further stochastic layer above a code.
+
+    With an encoder q(u|z) of its own, as in the two-layer models of Burda et al.
+    (2016). Codes hold all layers side by side, (..., n, k + k').
+
+    Parameters
+    ----------
+    encoder : Module
+        Maps (..., k) to the outputs of q(u|z), (..., 2k').
+    decoder : Module
+        Maps (..., k') to the outputs of p(z|u), (..., 2k).
+    n_components : int
+        k.
+    prior : StandardNormal or DeepPrior
+        p(u).
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        n_components: int,
+        prior: StandardNormal | DeepPrior,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.layer_sizes: tuple[int, ...] = (n_components, *prior.layer_sizes)
+
+    def _above(self, z: Tensor, frozen: bool = False) -> Any:
+        """q(u|z) of all layers above."""
+        if not frozen:
+            return self.prior.posterior(Normal.of(self.encoder(z)))
+        weights = {name: p.detach() for name, p in self.encoder.named_parameters()}
+        q = self.prior.posterior(Normal.of(functional_call(self.encoder, weights, z)))
+        # Gradients still reach z, of which q is a function.
+        if isinstance(q, DeepPosterior):
+            return q._replace(above=partial(q.above, frozen=True))
+        return q
+
+    def _split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        k = self.layer_sizes[0]
+        return codes[..., :k], codes[..., k:]
+
+    def posterior(self, q: Normal) -> DeepPosterior:
+        """q(z|x) q(u|z) of all layers, given that of the first."""
+        return DeepPosterior(q, self._above)
+
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """Log p(z|u) p(u), (..., n), of codes of all layers."""
+        z, u = self._split(codes)
+        return Normal.of(self.decoder(u[..., : self.layer_sizes[1]])).log_prob(
+            z
+        ) + self.prior.log_prob(u)
+
+    def kl(self, q: DeepPosterior, codes: Tensor) -> Tensor:
+        """KL(q || p) of each coordinate, (n, k + k'), estimated at draws (S, n, .)."""
+        z, u = self._split(codes)
+        p = Normal.of(self.decoder(u[..., : self.layer_sizes[1]]))
+        lower = q.first.coordinate_log_probs(z) - p.coordinate_log_probs(z)
+        upper = self.prior.kl(q.above(z), u)
+        return torch.cat([lower, upper.expand(*lower.shape[:-1], -1)], -1).mean(0)
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """Draw codes of the first layer (n, k) from standard noise of all."""
+        eps_z, eps_u = self._split(eps)
+        return Normal.of(self.decoder(self.prior.draw(eps_u))).draw(eps_z)
 
 
 class Categorical(NamedTuple):

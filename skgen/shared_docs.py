@@ -6,6 +6,27 @@ from typing import TypeVar
 
 T = TypeVar("T", bound=type)
 
+LATENT_PARAMETERS = """\
+    n_components : int or sequence of int, default=10
+        Number of latent coordinates. More than the data need are left unused: their
+        posterior stays at the prior. A sequence stacks stochastic layers, the one
+        next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
+        model of 50 coordinates, and ``transform`` gives the 100. A sequence of
+        sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
+    kl_warmup : int, default=0
+        Epochs over which the KL term rises to its weight, so that coordinates are
+        not given up before they are of use. Early stopping waits for its end.
+"""
+
+LATENT_ATTRIBUTES = """\
+    active_units_ : int or tuple of int
+        Latent coordinates in use: the variance of their posterior mean over the
+        (last given) training rows is above 0.01. With stochastic layers stacked,
+        those of each.
+    latent_variances_ : ndarray of shape (n_components,)
+        Those variances, of all layers.
+"""
+
 NETWORK_PARAMETERS = """\
     hidden_layer_sizes : sequence of int or int, default=(256,)
         Widths of the hidden layers of the encoder; the decoder has them in reverse.
@@ -13,9 +34,21 @@ NETWORK_PARAMETERS = """\
     activation : {"relu", "tanh", "logistic", "identity", "gelu", "silu", \
 "softplus"}, default="relu"
         Activation of the hidden layers.
-    likelihood : {"gaussian", "bernoulli"} or Likelihood, default="gaussian"
-        Density p(x|z) of a row given its code: normal with a learned sigma a feature,
-        Bernoulli for binary rows, or an object of :mod:`skgen.likelihoods`.
+    architecture : {"mlp", "conv"}, default="mlp"
+        Kind of both networks: fully connected layers for tables; convolutional and
+        residual for images, which need ``image_shape``.
+    image_shape : (height, width) or (height, width, channels), default=None
+        Shape of the image that a row holds, channels last; each side from 8 to 128
+        for "conv", with 1 to 4 channels.
+    channels : int, default=32
+        Channels of the first layers of "conv"; each halving of the image doubles
+        them, up to four times.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli", \
+"discretized_logistic", "categorical"} or Likelihood, default="gaussian"
+        Density p(x|z) of a row given its code: normal with a learned sigma a feature;
+        Bernoulli for binary rows; continuous Bernoulli for rows in [0, 1]; for pixels
+        of 8 bits a discretised logistic or a categorical; or an object of
+        :mod:`skgen.likelihoods`, where each has its options.
     encoder, decoder : Module, callable or None, default=None
         A network of your own: a torch module, which is copied at each fit, or a
         factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
@@ -29,8 +62,19 @@ NETWORK_PARAMETERS = """\
         Draws from the encoder for each row in ``score_samples``.
     batch_size : int or "auto", default="auto"
         Rows of a step; "auto" is a tenth of the rows, between 16 and 128.
+    learning_rate : {"constant", "cosine", "stages"}, default="constant"
+        Schedule of the step size over ``max_iter`` epochs: constant; falling to zero
+        as half a cosine; or falling to a tenth in eight stages, each three times as
+        long as the one before (Burda et al. 2016).
     learning_rate_init : float, default=1e-3
-        Step size of Adam.
+        Step size of Adam, at the start.
+    weight_decay : float, default=0.0
+        Decoupled decay of the weight matrices, as in AdamW.
+    max_grad_norm : float or None, default=None
+        Norm that longer gradients are cut to.
+    weight_averaging : float, default=0.0
+        Decay, a step, of the exponential moving average of the weights that is judged
+        and kept; 0 keeps the weights themselves.
     max_iter : int, default=200
         Most epochs.
     tol : float, default=1e-4
@@ -79,5 +123,7 @@ def with_shared_docs(cls: T) -> T:
     """Fill the placeholders in a class's docstring."""
     doc = cls.__doc__ or ""
     doc = doc.replace("    {network parameters}\n", NETWORK_PARAMETERS)
+    doc = doc.replace("    {latent parameters}\n", LATENT_PARAMETERS)
+    doc = doc.replace("    {latent attributes}\n", LATENT_ATTRIBUTES)
     cls.__doc__ = doc.replace("    {network attributes}\n", NETWORK_ATTRIBUTES)
     return cls

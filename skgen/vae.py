@@ -6,7 +6,8 @@ the decoder's outputs. The three differ in what they descend, and in nothing els
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -16,17 +17,20 @@ from torch import Tensor, nn
 from skgen.engine import Rows
 from skgen.evaluation import BoundedModel
 from skgen.likelihoods import Likelihood
-from skgen.networks import Factory, Standardizer
+from skgen.networks import Standardizer, mlp_pair
 from skgen.neural import NeuralModel
-from skgen.objectives import LatentTerms, beta_loss, elbo, importance_weighted_loss
-from skgen.parameters import Rules, integer, real
-from skgen.priors import Normal, StandardNormal
+from skgen.objectives import (
+    KLWeight,
+    LatentTerms,
+    beta_loss,
+    elbo,
+    importance_weighted_loss,
+)
+from skgen.parameters import Rules, integer, options, real, sequence
+from skgen.priors import DeepPrior, Normal, StandardNormal
+from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import to_array
-
-# Bounds on log sigma(x): beyond them exp leaves the range where training is stable.
-LOG_SIGMA_MIN, LOG_SIGMA_MAX = -12.0, 6.0
-
 
 # A latent coordinate is active when its posterior mean varies more than this.
 ACTIVE_VARIANCE = 0.01
@@ -50,7 +54,9 @@ class VariationalAutoencoder(BoundedModel):
     """Encoder, decoder, likelihood and prior.
 
     ``posterior`` and ``log_likelihood`` see standardised rows; ``encode``,
-    ``decode``, ``elbo``, ``log_prob`` and ``draw`` see the rows of the user.
+    ``decode``, ``elbo``, ``log_prob`` and ``draw`` see the rows of the user. Where
+    the prior has layers of its own, ``posterior`` speaks of the codes of all layers
+    side by side, and a code of the user is that of the first.
     """
 
     def __init__(
@@ -59,46 +65,53 @@ class VariationalAutoencoder(BoundedModel):
         decoder: nn.Module,
         likelihood: Likelihood,
         standardizer: Standardizer,
-        n_components: int,
+        prior: StandardNormal | DeepPrior,
         n_importance_samples: int,
     ) -> None:
         super().__init__(likelihood, standardizer)
-        self.encoder, self.decoder = encoder, decoder
-        self.prior, self.n_components = StandardNormal(), n_components
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.n_components = prior.layer_sizes[0]
         self.register_noise(n_importance_samples)
 
     def standard_noise(
         self, shape: Sequence[int], generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw standard normal noise (..., k)."""
+        """Draw standard normal noise (..., k) for the codes of all layers."""
         like = next(self.parameters())
-        noise = like.new_empty(*shape, self.n_components)
+        noise = like.new_empty(*shape, sum(self.prior.layer_sizes))
         return noise.normal_(generator=generator)
 
-    def posterior(self, x: Tensor) -> Normal:
-        """q(z|x) of rows (n, d)."""
-        mean, log_sigma = self.encoder(x).chunk(2, dim=-1)
-        return Normal(mean, log_sigma.clamp(LOG_SIGMA_MIN, LOG_SIGMA_MAX).exp())
+    def first_posterior(self, x: Tensor) -> Normal:
+        """q(z|x) of rows (n, d), of the first layer."""
+        return Normal.of(self.encoder(x))
+
+    def posterior(self, x: Tensor) -> Any:
+        """q(z|x) of rows (n, d), of all layers."""
+        return self.prior.posterior(self.first_posterior(x))
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x|z), (S, n), of rows (n, d) and codes (S, n, k)."""
-        return self.likelihood.log_prob(self.decoder_outputs(z), x)
+        outputs = self.decoder_outputs(z[..., : self.n_components])
+        return self.likelihood.log_prob(outputs, x)
 
     def encode(self, x: Tensor) -> Tensor:
         """Posterior mean (n, k)."""
-        return self.posterior(self.standardizer(x)).mean
+        return self.first_posterior(self.view(x)).mean
 
     def elbo(self, x: Tensor) -> Tensor:
         """Reconstruction and KL of each row, (n, 2)."""
-        reconstruction, kl = elbo(self, self.standardizer(x), self.noise_of(x))
-        return torch.stack([reconstruction - self.standardizer.log_scale, kl], dim=1)
+        reconstruction, kl = elbo(self, self.view(x), self.noise_of(x))
+        return torch.stack(
+            [reconstruction - self.standardizer.log_scale, kl.sum(-1)], dim=1
+        )
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw codes (n, k) from p(z)."""
-        return self.standard_noise((n,), generator)
+        return self.prior.draw(self.standard_noise((n,), generator))
 
 
 @with_shared_docs
+@estimator
 class VAE(NeuralModel):
     """Variational autoencoder: a density with a continuous latent code.
 
@@ -109,18 +122,12 @@ class VAE(NeuralModel):
 
     Parameters
     ----------
-    n_components : int, default=10
-        Number of latent coordinates. More than the data need are left unused: their
-        posterior stays at the prior.
+    {latent parameters}
     {network parameters}
 
     Attributes
     ----------
-    active_units_ : int
-        Latent coordinates in use: the variance of their posterior mean over the
-        (last given) training rows is above 0.01.
-    latent_variances_ : ndarray of shape (n_components,)
-        Those variances.
+    {latent attributes}
     {network attributes}
 
     See Also
@@ -155,55 +162,22 @@ class VAE(NeuralModel):
 
     _parameters: ClassVar[Rules] = {
         **NeuralModel._parameters,
-        "n_components": integer(1),
+        "n_components": (integer(1), sequence(integer(1), 1)),
+        "hidden_layer_sizes": (
+            integer(1),
+            sequence(integer(1)),
+            sequence(sequence(integer(1))),
+        ),
+        "kl_warmup": integer(0),
     }
     _architecture: ClassVar[tuple[str, ...]] = (
         *NeuralModel._architecture,
         "n_components",
     )
 
-    def __init__(
-        self,
-        n_components: int = 10,
-        *,
-        hidden_layer_sizes: Sequence[int] = (256,),
-        activation: str = "relu",
-        likelihood: str | Likelihood = "gaussian",
-        encoder: nn.Module | Factory | None = None,
-        decoder: nn.Module | Factory | None = None,
-        standardize: bool = True,
-        n_importance_samples: int = 64,
-        batch_size: int | str = "auto",
-        learning_rate_init: float = 1e-3,
-        max_iter: int = 200,
-        tol: float = 1e-4,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        warm_start: bool = False,
-        random_state: Any = None,
-        device: str = "cpu",
-        verbose: bool | int = False,
-    ) -> None:
-        self.n_components = n_components
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.likelihood = likelihood
-        self.encoder = encoder
-        self.decoder = decoder
-        self.standardize = standardize
-        self.n_importance_samples = n_importance_samples
-        self.batch_size = batch_size
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    n_components: int | Sequence[int] = 10
+    _: KW_ONLY
+    kl_warmup: int = 0
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Encode rows as normal densities of their codes.
@@ -220,7 +194,7 @@ class VAE(NeuralModel):
         """
 
         def both(model: VariationalAutoencoder, x: Tensor) -> Tensor:
-            return torch.cat(model.posterior(model.standardizer(x)), dim=1)
+            return torch.cat(model.first_posterior(model.view(x)), dim=1)
 
         columns = self._apply(both, X)
         k = self._n_features_out
@@ -242,24 +216,78 @@ class VAE(NeuralModel):
         """
         return Elbo(*self._apply(lambda model, x: model.elbo(x), X, scores=True).T)
 
-    #: Draws from the encoder, for each row and step.
-    _n_training_draws: int = 1
+    @property
+    def _n_training_draws(self) -> int:
+        """Draws from the encoder, for each row and step."""
+        return 1
 
-    def _loss(self, module: Any, x: Tensor, noise: Tensor) -> LatentTerms:
-        return beta_loss(module, x, noise, beta=1.0)
+    @property
+    def _kl_weight(self) -> KLWeight:
+        return KLWeight()
+
+    def _loss(
+        self, module: Any, x: Tensor, noise: Tensor, warmth: float
+    ) -> LatentTerms:
+        return beta_loss(module, x, noise, self._kl_weight.warmed(warmth))
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((self._n_training_draws, n), generator)
         return noise
 
+    @property
+    def _warm_up(self) -> int:
+        return self.kl_warmup
+
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
     ) -> VariationalAutoencoder:
-        k = self.n_components
+        k = self._component_sizes[0]
         encoder, decoder = self._networks(n_features, 2 * k, k, likelihood)
         return VariationalAutoencoder(
-            encoder, decoder, likelihood, standardizer, k, self.n_importance_samples
+            encoder,
+            decoder,
+            likelihood,
+            standardizer,
+            self._prior(self._component_sizes, self._layer_sizes[1:]),
+            self.n_importance_samples,
         )
+
+    def _prior(
+        self, components: Sequence[int], hidden: Sequence[Sequence[int]]
+    ) -> StandardNormal | DeepPrior:
+        """p(z), with a layer for each number of components above the first."""
+        k, *above = components
+        if not above:
+            return StandardNormal(k)
+        encoder, decoder = mlp_pair(hidden[0], self.activation)
+        return DeepPrior(
+            encoder(k, 2 * above[0]),
+            decoder(above[0], 2 * k),
+            k,
+            self._prior(above, hidden[1:]),
+        )
+
+    @property
+    def _component_sizes(self) -> tuple[int, ...]:
+        """Latent coordinates of each stochastic layer."""
+        k = self.n_components
+        return tuple(k) if isinstance(k, Iterable) else (k,)
+
+    @property
+    def _layer_sizes(self) -> list[tuple[int, ...]]:
+        """Hidden widths of each stochastic layer; one sequence serves them all."""
+        sizes, n_layers = self.hidden_layer_sizes, len(self._component_sizes)
+        if not isinstance(sizes, Iterable):
+            return [(sizes,)] * n_layers
+        if not any(isinstance(each, Iterable) for each in sizes):
+            return [tuple(sizes)] * n_layers
+        if len(sizes) != n_layers:
+            raise ValueError(
+                f"hidden_layer_sizes={sizes!r} has widths for {len(sizes)} stochastic "
+                f"layers, but n_components={self.n_components!r} has {n_layers}. Give "
+                "a sequence of widths for each, or one for all."
+            )
+        return [tuple(each) for each in sizes]
 
     def _finish(
         self,
@@ -273,8 +301,10 @@ class VAE(NeuralModel):
             means = [self.module_.posterior(x).mean for x in train.x.split(8192)]
         codes = Rows(torch.cat(means), train.weight)
         variances = codes.mean((codes.x - codes.mean(codes.x)) ** 2)
+        active = (variances > ACTIVE_VARIANCE).split(self._component_sizes)
+        counts = tuple(int(layer.sum()) for layer in active)
         self.latent_variances_ = to_array(variances)
-        self.active_units_ = int((variances > ACTIVE_VARIANCE).sum())
+        self.active_units_ = counts[0] if len(counts) == 1 else counts
 
     @property
     def _n_features_out(self) -> int:
@@ -283,6 +313,7 @@ class VAE(NeuralModel):
 
 
 @with_shared_docs
+@estimator
 class BetaVAE(VAE):
     """Variational autoencoder with another weight on its KL term.
 
@@ -292,20 +323,21 @@ class BetaVAE(VAE):
 
     Parameters
     ----------
-    n_components : int, default=10
-        Number of latent coordinates.
+    {latent parameters}
     beta : float, default=4.0
         Weight of the KL term. Above 1, codes are simpler and less entangled; below,
         reconstructions are sharper. At 1 it is :class:`VAE`, to the bit.
+    capacity : float, default=0.0
+        Nats C that the KL is kept near, through ``beta |KL - C|`` (``beta`` is then
+        the gamma of Burgess et al.); it rises from 0 over ``kl_warmup`` epochs.
+    free_bits : float, default=0.0
+        Nats that each latent coordinate may use for nothing: its KL, a mean over
+        rows, counts from there on. Above 0, coordinates stay in use.
     {network parameters}
 
     Attributes
     ----------
-    active_units_ : int
-        Latent coordinates in use: the variance of their posterior mean over the
-        (last given) training rows is above 0.01.
-    latent_variances_ : ndarray of shape (n_components,)
-        Those variances.
+    {latent attributes}
     {network attributes}
 
     See Also
@@ -323,6 +355,11 @@ class BetaVAE(VAE):
     Higgins et al., "beta-VAE: learning basic visual concepts with a constrained
     variational framework", ICLR 2017.
 
+    Burgess et al., "Understanding disentangling in beta-VAE", 2018 (capacity).
+
+    Kingma et al., "Improved variational inference with inverse autoregressive flow",
+    NeurIPS 2016 (free bits).
+
     Examples
     --------
     >>> from sklearn.datasets import load_wine
@@ -333,60 +370,25 @@ class BetaVAE(VAE):
     (178,)
     """
 
-    _parameters: ClassVar[Rules] = {**VAE._parameters, "beta": real(0)}
+    _parameters: ClassVar[Rules] = {
+        **VAE._parameters,
+        "beta": real(0),
+        "capacity": real(0),
+        "free_bits": real(0),
+    }
 
-    def __init__(
-        self,
-        n_components: int = 10,
-        *,
-        beta: float = 4.0,
-        hidden_layer_sizes: Sequence[int] = (256,),
-        activation: str = "relu",
-        likelihood: str | Likelihood = "gaussian",
-        encoder: nn.Module | Factory | None = None,
-        decoder: nn.Module | Factory | None = None,
-        standardize: bool = True,
-        n_importance_samples: int = 64,
-        batch_size: int | str = "auto",
-        learning_rate_init: float = 1e-3,
-        max_iter: int = 200,
-        tol: float = 1e-4,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        warm_start: bool = False,
-        random_state: Any = None,
-        device: str = "cpu",
-        verbose: bool | int = False,
-    ) -> None:
-        super().__init__(
-            n_components,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            likelihood=likelihood,
-            encoder=encoder,
-            decoder=decoder,
-            standardize=standardize,
-            n_importance_samples=n_importance_samples,
-            batch_size=batch_size,
-            learning_rate_init=learning_rate_init,
-            max_iter=max_iter,
-            tol=tol,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            warm_start=warm_start,
-            random_state=random_state,
-            device=device,
-            verbose=verbose,
-        )
-        self.beta = beta
+    _: KW_ONLY
+    beta: float = 4.0
+    capacity: float = 0.0
+    free_bits: float = 0.0
 
-    def _loss(self, module: Any, x: Tensor, noise: Tensor) -> LatentTerms:
-        return beta_loss(module, x, noise, beta=self.beta)
+    @property
+    def _kl_weight(self) -> KLWeight:
+        return KLWeight(self.beta, self.free_bits, self.capacity)
 
 
 @with_shared_docs
+@estimator
 class IWAE(VAE):
     """Importance-weighted autoencoder: a VAE trained on a tighter bound.
 
@@ -395,20 +397,20 @@ class IWAE(VAE):
 
     Parameters
     ----------
-    n_components : int, default=10
-        Number of latent coordinates.
+    {latent parameters}
     n_draws : int, default=5
         Draws from the encoder for each row and step, the K of the bound. (The score
         takes ``n_importance_samples``.)
+    gradient : {"dreg", "stl", "standard"}, default="dreg"
+        Estimator of the gradient. "standard" differentiates the bound as it stands:
+        the encoder's signal fades as ``n_draws`` grows. "stl" leaves the score of the
+        encoder's density out, which lowers the variance and biases it; "dreg" is
+        doubly reparameterised: unbiased, with a signal that grows.
     {network parameters}
 
     Attributes
     ----------
-    active_units_ : int
-        Latent coordinates in use: the variance of their posterior mean over the
-        (last given) training rows is above 0.01.
-    latent_variances_ : ndarray of shape (n_components,)
-        Those variances.
+    {latent attributes}
     {network attributes}
 
     See Also
@@ -417,12 +419,18 @@ class IWAE(VAE):
 
     Notes
     -----
-    The loss that is reported is the bound itself, never a surrogate, and its gradient
-    is the plain one, whose signal for the encoder fades as ``n_draws`` grows.
+    The loss that is reported is the bound itself, never a surrogate, whatever
+    estimates its gradient.
 
     References
     ----------
     Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
+
+    Tucker, Lawson, Gu & Maddison, "Doubly reparameterized gradient estimators for
+    Monte Carlo objectives", ICLR 2019 ("dreg").
+
+    Roeder, Wu & Duvenaud, "Sticking the landing: simple, lower-variance gradient
+    estimators for variational inference", NeurIPS 2017 ("stl").
 
     Examples
     --------
@@ -434,58 +442,21 @@ class IWAE(VAE):
     (178, 3)
     """
 
-    _parameters: ClassVar[Rules] = {**VAE._parameters, "n_draws": integer(1)}
+    _parameters: ClassVar[Rules] = {
+        **VAE._parameters,
+        "n_draws": integer(1),
+        "gradient": options("dreg", "stl", "standard"),
+    }
 
-    def __init__(
-        self,
-        n_components: int = 10,
-        *,
-        n_draws: int = 5,
-        hidden_layer_sizes: Sequence[int] = (256,),
-        activation: str = "relu",
-        likelihood: str | Likelihood = "gaussian",
-        encoder: nn.Module | Factory | None = None,
-        decoder: nn.Module | Factory | None = None,
-        standardize: bool = True,
-        n_importance_samples: int = 64,
-        batch_size: int | str = "auto",
-        learning_rate_init: float = 1e-3,
-        max_iter: int = 200,
-        tol: float = 1e-4,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        warm_start: bool = False,
-        random_state: Any = None,
-        device: str = "cpu",
-        verbose: bool | int = False,
-    ) -> None:
-        super().__init__(
-            n_components,
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            likelihood=likelihood,
-            encoder=encoder,
-            decoder=decoder,
-            standardize=standardize,
-            n_importance_samples=n_importance_samples,
-            batch_size=batch_size,
-            learning_rate_init=learning_rate_init,
-            max_iter=max_iter,
-            tol=tol,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            warm_start=warm_start,
-            random_state=random_state,
-            device=device,
-            verbose=verbose,
-        )
-        self.n_draws = n_draws
+    _: KW_ONLY
+    n_draws: int = 5
+    gradient: str = "dreg"
 
-    def _loss(self, module: Any, x: Tensor, noise: Tensor) -> LatentTerms:
-        return importance_weighted_loss(module, x, noise)
+    def _loss(
+        self, module: Any, x: Tensor, noise: Tensor, warmth: float
+    ) -> LatentTerms:
+        return importance_weighted_loss(module, x, noise, warmth, self.gradient)
 
     @property
-    def _n_training_draws(self) -> int:  # type: ignore[override]
+    def _n_training_draws(self) -> int:
         return self.n_draws

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,12 +23,13 @@ from skgen.covariance import squared_distances
 from skgen.engine import Rows
 from skgen.evaluation import BoundedModel
 from skgen.likelihoods import Likelihood
-from skgen.networks import Factory, Standardizer
+from skgen.networks import Standardizer
 from skgen.neural import NeuralModel
 from skgen.objectives import TokenTerms, vq_loss
 from skgen.parameters import Rules, integer, options, real
 from skgen.prior_learning import code_usage, learn_prior
 from skgen.priors import AutoregressivePrior, Categorical
+from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import check_tokens, one_hot, to_array, wide_dtype
 
@@ -125,7 +127,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def tokens(self, x: Tensor) -> Tensor:
         """Tokens (n, T) of rows (n, d)."""
-        return self.nearest(self.latents(self.standardizer(x)))
+        return self.nearest(self.latents(self.view(x)))
 
     def encode(self, x: Tensor) -> Tensor:
         """Quantised vectors (n, T * c)."""
@@ -142,6 +144,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
 
 @with_shared_docs
+@estimator
 class VQVAE(NeuralModel):
     """Vector-quantised autoencoder: a density with a code of discrete tokens.
 
@@ -239,56 +242,12 @@ class VQVAE(NeuralModel):
     # The codes have to keep up with the encoder.
     _rates: ClassVar[dict[str, float]] = {"codebook": 10.0}
 
-    def __init__(
-        self,
-        codebook_size: int = 64,
-        *,
-        code_size: int = 4,
-        n_tokens: int = 8,
-        commitment_cost: float = 0.25,
-        encode: str = "embedding",
-        hidden_layer_sizes: Sequence[int] = (256,),
-        activation: str = "relu",
-        likelihood: str | Likelihood = "gaussian",
-        encoder: nn.Module | Factory | None = None,
-        decoder: nn.Module | Factory | None = None,
-        standardize: bool = True,
-        n_importance_samples: int = 64,
-        batch_size: int | str = "auto",
-        learning_rate_init: float = 1e-3,
-        max_iter: int = 200,
-        tol: float = 1e-4,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        warm_start: bool = False,
-        random_state: Any = None,
-        device: str = "cpu",
-        verbose: bool | int = False,
-    ) -> None:
-        self.codebook_size = codebook_size
-        self.code_size = code_size
-        self.n_tokens = n_tokens
-        self.commitment_cost = commitment_cost
-        self.encode = encode
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.likelihood = likelihood
-        self.encoder = encoder
-        self.decoder = decoder
-        self.standardize = standardize
-        self.n_importance_samples = n_importance_samples
-        self.batch_size = batch_size
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    codebook_size: int = 64
+    _: KW_ONLY
+    code_size: int = 4
+    n_tokens: int = 8
+    commitment_cost: float = 0.25
+    encode: str = "embedding"
 
     def transform(self, X: ArrayLike) -> Any:
         """Encode rows.
@@ -325,7 +284,7 @@ class VQVAE(NeuralModel):
         vectors = self.codebook_[code.astype(np.intp)]
         return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
 
-    def _loss(self, module: Any, x: Tensor, noise: None) -> TokenTerms:
+    def _loss(self, module: Any, x: Tensor, noise: None, warmth: float) -> TokenTerms:
         return vq_loss(module, x, self.commitment_cost)
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> None:

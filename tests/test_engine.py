@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from toys import generator, normal
 
 from skgen import VAE, VQVAE, BetaVAE
-from skgen.engine import ENOUGH_ROWS, Descent, Rows, auto_batch_size
+from skgen.engine import ENOUGH_ROWS, Descent, Rows, StepRule, auto_batch_size
 from skgen.likelihoods import Gaussian
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
@@ -41,23 +41,31 @@ class Point(torch.nn.Module):
 
 def distance(module):
     """Squared distance of the rows to the point."""
-    return lambda x, noise: Terms(((x - module.at) ** 2).sum(-1), x[:, 0])
+    return lambda x, noise, warmth=1.0: Terms(((x - module.at) ** 2).sum(-1), x[:, 0])
 
 
-def descent(module, loss=None, noise=lambda n: None, batch_size=4, seed=0, rate=0.1):
+def as_they_are(x):
+    return x, None
+
+
+def descent(
+    module, loss=None, observe=as_they_are, batch_size=4, seed=0, rate=0.1, **rule
+):
+    warm_up = rule.pop("warm_up", 0)
     return Descent(
         module,
         loss or distance(module),
-        noise,
+        observe,
+        StepRule(rate, **rule),
         batch_size=batch_size,
-        learning_rate=rate,
         generator=generator(seed),
+        warm_up=warm_up,
     )
 
 
-def run(module, rows, held_out=None, loss=None, noise=lambda n: None, **settings):
+def run(module, rows, held_out=None, loss=None, observe=as_they_are, **settings):
     settings = {"max_iter": 10, "tol": 1e-4, "patience": 3, **settings}
-    return descent(module, loss, noise).run(rows, held_out, **settings)
+    return descent(module, loss, observe).run(rows, held_out, **settings)
 
 
 X = normal(10, 2, seed=1)
@@ -71,7 +79,7 @@ def watching(script):
     """Held-out losses of a script, the start's first, and the weights that had them."""
     module, seen, script = Point(), [], iter(script)
 
-    def loss(x, noise):
+    def loss(x, noise, warmth):
         terms = distance(module)(x, noise)
         if torch.is_grad_enabled():
             return terms
@@ -157,7 +165,7 @@ def test_the_last_good_weights_come_back_from_a_divergence(bad):
 def test_weights_that_are_not_finite_are_a_divergence():
     module = Point()
 
-    def loss(x, noise):  # its gradient at 0 is infinite, its value is not
+    def loss(x, noise, warmth):  # its gradient at 0 is infinite, its value is not
         return Terms(module.at.abs().sqrt().sum().expand(len(x)), x[:, 0])
 
     history = run(module, ROWS, None, loss)
@@ -172,19 +180,19 @@ def test_weights_that_are_not_finite_are_a_divergence():
 def test_held_out_noise_is_the_same_each_epoch():
     seen, drawn = [], []
 
-    def noise(n):
-        drawn.append(normal(1, n, seed=len(drawn)))
-        return drawn[-1]
+    def observe(x):
+        drawn.append(normal(1, len(x), seed=len(drawn)))
+        return x, drawn[-1]
 
     module = Point()
 
-    def loss(x, eps):
+    def loss(x, eps, warmth):
         if not torch.is_grad_enabled():
             seen.append(eps)
         return distance(module)(x, eps)
 
     held_out = Rows(normal(7, 2, seed=2), None)
-    run(module, ROWS, held_out, loss, noise, max_iter=4, patience=9)
+    run(module, ROWS, held_out, loss, observe, max_iter=4, patience=9)
     assert len(seen) == 1 + 4
     assert all(eps.equal(drawn[0]) for eps in seen)
     # Training noise is fresh at each step: three batches an epoch.
@@ -195,7 +203,7 @@ def test_large_held_out_sets_come_in_chunks(monkeypatch):
     monkeypatch.setattr("skgen.engine.HELD_OUT_CHUNK", 3)
     module = Point()
 
-    def loss(x, eps):
+    def loss(x, eps, warmth):
         return Terms((x * eps[0]).sum(-1), x[:, 0])
 
     noise = normal(1, 10, 2, seed=3)
@@ -219,7 +227,7 @@ def test_batches_cover_the_rows_once_and_are_nearly_equal(n, size):
     batches = []
     module = Point()
 
-    def loss(x, noise):
+    def loss(x, noise, warmth):
         batches.append(x[:, 0].tolist())
         return distance(module)(x, noise)
 
@@ -236,7 +244,7 @@ def test_every_epoch_is_shuffled_anew():
     orders = []
     module = Point()
 
-    def loss(x, noise):
+    def loss(x, noise, warmth):
         orders.append(x[:, 0].tolist())
         return distance(module)(x, noise)
 
@@ -254,16 +262,16 @@ def test_a_parameter_may_have_a_rate_of_its_own():
     module = Point()
     module.other = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
 
-    def loss(x, noise):
+    def loss(x, noise, warmth):
         both = ((x - module.at - module.other) ** 2).sum(-1)
         return Terms(both, both)
 
     Descent(
         module,
         loss,
-        lambda n: None,
+        as_they_are,
+        StepRule(0.01),
         batch_size=10,
-        learning_rate=0.01,
         generator=generator(),
         rates={"other": 10.0},
     ).epoch(ROWS)

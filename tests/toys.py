@@ -8,7 +8,7 @@ from torch import nn
 
 from skgen.likelihoods import Gaussian
 from skgen.networks import Standardizer
-from skgen.priors import AutoregressivePrior
+from skgen.priors import AutoregressivePrior, StandardNormal
 from skgen.tensors import forked_rng
 from skgen.vae import VariationalAutoencoder
 from skgen.vqvae import VectorQuantizedAutoencoder
@@ -85,7 +85,7 @@ def linear_gaussian(shift=0.0, widen=0.0, n_importance_samples=8, seed=0):
         linear(W, b),
         gaussian(sigma),
         Standardizer.identity(D),
-        K,
+        StandardNormal(K),
         n_importance_samples,
     )
     model.noise = normal(256, n_importance_samples, K, seed=seed + 2)
