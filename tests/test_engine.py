@@ -12,7 +12,14 @@ from sklearn.exceptions import ConvergenceWarning
 from toys import generator, normal
 
 from skgen import VAE, VQVAE, BetaVAE
-from skgen.engine import ENOUGH_ROWS, Descent, Rows, StepRule, auto_batch_size
+from skgen.engine import (
+    ENOUGH_ROWS,
+    SCHEDULES,
+    Descent,
+    Rows,
+    StepRule,
+    auto_batch_size,
+)
 from skgen.likelihoods import Gaussian
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
@@ -424,3 +431,136 @@ def test_weights_of_zero_and_one_are_the_rows_of_weight_one(model):
     np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-5)
     curves = [fit.loss_curve_ for fit in fits]
     np.testing.assert_allclose(*curves, rtol=1e-5)
+
+
+# How it steps.
+
+
+def rates_of(schedule, max_iter, rate=0.1):
+    """Learning rate of each epoch."""
+    module, seen = Point(), []
+    made = descent(module, rate=rate, schedule=schedule)
+    made.run(
+        ROWS,
+        None,
+        max_iter=max_iter,
+        tol=0.0,
+        patience=max_iter + 1,
+        on_begin=lambda: seen.append(made.optimizer.param_groups[0]["lr"]),
+    )
+    return np.array(seen)
+
+
+def test_a_constant_schedule_is_constant():
+    assert set(rates_of("constant", 5)) == {0.1}
+
+
+def test_a_cosine_schedule_falls_from_the_rate_towards_zero():
+    expected = 0.05 * (1 + np.cos(np.pi * np.arange(8) / 8))
+    np.testing.assert_allclose(rates_of("cosine", 8), expected)
+
+
+def test_stages_are_those_of_the_paper():
+    stages = [3**i for i in range(8)]
+    expected = np.repeat(10 ** (-np.arange(8) / 7), stages)
+    rates = [SCHEDULES["stages"](epoch / 3280) for epoch in range(3280)]
+    np.testing.assert_allclose(rates, expected)
+    np.testing.assert_allclose(
+        rates_of("stages", 10)[[0, -1]], [0.1 * 10 ** (-0 / 7), 0.01]
+    )
+
+
+def test_weight_decay_shrinks_matrices_alone():
+    module = Point()
+    module.matrix = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    module.bias = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+    def loss(x, noise, warmth):  # no gradient but zero
+        still = 0 * (module.matrix.sum() + module.bias.sum() + module.at.sum())
+        return Terms(still.expand(len(x)), x[:, 0])
+
+    descent(module, loss, batch_size=10, weight_decay=0.5).epoch(ROWS)
+    torch.testing.assert_close(
+        module.matrix.detach(), torch.full((2, 2), 0.95).double()
+    )
+    assert module.bias.tolist() == [1, 1]
+
+
+def test_long_gradients_are_cut_to_a_norm():
+    module = Point()
+    made = descent(module, batch_size=10, max_grad_norm=1e-3)
+    made.epoch(Rows(X + 100, None))
+    assert module.at.grad.norm().item() == pytest.approx(1e-3, rel=1e-4)
+
+
+def test_the_average_of_the_weights_is_judged_and_kept():
+    module, seen, steps = Point(), [], []
+
+    def loss(x, noise, warmth):
+        if not torch.is_grad_enabled():
+            seen.append(module.at.detach().clone())
+        return distance(module)(x, noise)
+
+    made = descent(module, loss, batch_size=10, averaging=0.75)
+    made.optimizer.register_step_post_hook(
+        lambda *_: steps.append(module.at.detach().clone())
+    )
+    settings = {"max_iter": 6, "tol": 0.0, "patience": 9}
+    history = made.run(ROWS, Rows(X + 5, None), **settings)
+    average, averages = torch.zeros(2).double(), []
+    for i, at in enumerate(steps, start=1):
+        decay = min(0.75, (1 + i) / (10 + i))
+        average = decay * average + (1 - decay) * at
+        averages.append(average)
+    torch.testing.assert_close(torch.stack(seen[1:]), torch.stack(averages))
+    torch.testing.assert_close(module.at.detach(), averages[history.best_epoch])
+
+
+# A warm-up.
+
+
+def warm_run(warm_up, held_out, script, **settings):
+    """Warmths of the steps of a run, and its history, held-out losses of a script."""
+    warmths, script = [], iter(script)
+    module = Point()
+
+    def loss(x, noise, warmth):
+        terms = distance(module)(x, noise)
+        if torch.is_grad_enabled():
+            warmths.append(warmth)
+            return terms
+        assert warmth == 1
+        return Terms(torch.full((len(x),), next(script)), x[:, 0])
+
+    made = descent(module, loss, batch_size=5, warm_up=warm_up)
+    settings = {"max_iter": 10, "tol": 1e-4, "patience": 2, **settings}
+    return warmths, made.run(ROWS, held_out, **settings)
+
+
+def test_warmth_rises_evenly_to_one():
+    warmths, _ = warm_run(2, None, [], max_iter=3)
+    assert warmths == [0.25, 0.5, 0.75, 1, 1, 1]
+    warmths, _ = warm_run(0, None, [], max_iter=1)
+    assert warmths == [1, 1]
+
+
+def test_patience_waits_for_the_end_of_the_warm_up():
+    script = [9.0, 1.0, *[2.0] * 9]
+    _, history = warm_run(0, ROWS, script)
+    assert (history.n_iter, history.best_epoch) == (3, 0)
+    _, history = warm_run(5, ROWS, script)
+    assert (history.n_iter, history.best_epoch) == (4 + 1 + 2, 0)
+
+
+def test_training_losses_of_a_warm_up_do_not_compete():
+    module, losses = Point(), iter([*[0.0] * 8, *[5.0, 4.0, 4.5, 4.2] * 2])
+
+    def loss(x, noise, warmth):
+        value = distance(module)(x, noise).loss
+        return Terms(value - value.detach() + next(losses), x[:, 0])
+
+    made = descent(module, loss, batch_size=5, warm_up=4)
+    history = made.run(ROWS, None, max_iter=8, tol=0.0, patience=9)
+    # Two batches an epoch; the warm-up's last epoch, the fourth, has the full loss.
+    assert history.curves["loss"] == [0, 0, 0, 0, 4.5, 4.35, 4.5, 4.35]
+    assert history.best_epoch == 3

@@ -397,3 +397,106 @@ def test_more_draws_train_on_a_tighter_bound():
         np.mean(IWAE(2, n_draws=n, **frozen).fit(X).loss_curve_) for n in (1, 4, 32)
     ]
     assert losses == sorted(losses, reverse=True)
+
+
+# Gradient estimators of the importance-weighted bound.
+
+
+def row_gradients(gradient, draws, beta=1.0, n=20_000):
+    """Gradients (n, 2K) of the loss by the outputs of an encoder, a row each."""
+    model, marginal = linear_gaussian(shift=0.3, widen=0.3)
+    x = draws_of(marginal, 1)
+    outputs = model.encoder(x).detach()
+    model.encoder = Free(outputs.repeat(n, 1))
+    noise = normal(draws, n, K, seed=draws)
+    loss = importance_weighted_loss(model, x.expand(n, -1), noise, beta, gradient).loss
+    (slopes,) = torch.autograd.grad(loss.sum(), model.encoder.value)
+    return slopes
+
+
+def signal_to_noise(slopes):
+    return (slopes.mean(0).abs() / slopes.std(0)).mean().item()
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.4])
+@pytest.mark.parametrize("draws", [1, 8])
+def test_doubly_reparameterised_gradients_are_unbiased(draws, beta):
+    plain = row_gradients("standard", draws, beta)
+    doubly = row_gradients("dreg", draws, beta)
+    error = ((plain.var(0) + doubly.var(0)) / len(plain)).sqrt()
+    assert ((plain.mean(0) - doubly.mean(0)).abs() < 4 * error).all()
+    assert (doubly.mean(0).abs() > 4 * error).any()
+
+
+def test_signal_to_noise_falls_with_the_draws_and_grows_when_reparameterised_twice():
+    # As 1 / sqrt(K) (Rainforth et al. 2018), as sqrt(K) (Tucker et al. 2019).
+    plain, doubly = (
+        [signal_to_noise(row_gradients(gradient, draws)) for draws in (4, 16, 64)]
+        for gradient in ("standard", "dreg")
+    )
+    assert plain == sorted(plain, reverse=True)
+    assert doubly == sorted(doubly)
+    assert doubly[-1] / doubly[0] == pytest.approx(4, rel=0.25)
+    assert plain[0] / plain[-1] == pytest.approx(4, rel=0.25)
+
+
+@pytest.mark.parametrize("gradient", ["stl", "dreg"])
+def test_gradients_without_the_score_vanish_at_the_exact_posterior(gradient):
+    model, x, _ = model_and_rows()
+    noise = normal(5, N, K)
+    importance_weighted_loss(model, x, noise, 1.0, gradient).loss.mean().backward()
+    for p in model.encoder.parameters():
+        torch.testing.assert_close(p.grad, torch.zeros_like(p), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("gradient", ["stl", "dreg"])
+def test_no_estimator_changes_the_bound_or_the_gradient_of_the_decoder(gradient):
+    model, x, _ = model_and_rows(shift=0.3, widen=0.3)
+    noise, seen = normal(5, N, K), []
+    for each in ("standard", gradient):
+        model.zero_grad()
+        terms = importance_weighted_loss(model, x, noise, 1.0, each)
+        terms.loss.mean().backward()
+        seen.append((terms.loss.detach(), [p.grad for p in model.decoder.parameters()]))
+    torch.testing.assert_close(*seen)
+
+
+# Weights of the KL term.
+
+
+def test_free_bits_are_a_floor_under_the_mean_kl_of_a_coordinate():
+    kl = normal(30, 4).exp() * torch.tensor([0.1, 0.3, 1.0, 3.0]).double()
+    kl.requires_grad_()
+    cost = KLWeight(beta=2.0, free_bits=0.5)(kl).mean()
+    torch.testing.assert_close(cost, 2 * kl.mean(0).clamp(min=0.5).sum())
+    (slope,) = torch.autograd.grad(cost, kl)
+    expected = torch.where(kl.mean(0) < 0.5, 0.0, 2 / 30).double()
+    torch.testing.assert_close(slope, expected.expand(30, 4))
+
+
+@pytest.mark.parametrize("capacity", [0.5, 50.0])
+def test_a_capacity_is_where_the_mean_kl_costs_nothing(capacity):
+    kl = normal(30, 4).exp()
+    cost = KLWeight(beta=3.0, capacity=capacity)(kl)
+    torch.testing.assert_close(cost.mean(), 3 * (kl.sum(1).mean() - capacity).abs())
+
+
+def test_a_warm_up_raises_the_weight_or_else_the_capacity():
+    assert KLWeight(4.0, 0.5).warmed(0.25) == KLWeight(1.0, 0.5)
+    assert KLWeight(4.0, 0.5, 8.0).warmed(0.25) == KLWeight(4.0, 0.5, 2.0)
+    assert KLWeight(4.0, 0.5, 8.0).warmed(1.0) == KLWeight(4.0, 0.5, 8.0)
+
+
+def test_a_capacity_holds_the_kl_of_a_fit():
+    settings = {**SMALL, "max_iter": 60, "learning_rate_init": 1e-2, "kl_warmup": 10}
+    for capacity in (0.5, 2.0):
+        model = BetaVAE(2, beta=100.0, capacity=capacity, **settings).fit(X)
+        assert model.elbo(X).kl.mean() == pytest.approx(capacity, abs=0.3)
+
+
+def test_free_bits_keep_coordinates_in_use():
+    settings = {**SMALL, "max_iter": 40, "learning_rate_init": 1e-2}
+    plain = BetaVAE(2, beta=50.0, **settings).fit(X)
+    free = BetaVAE(2, beta=50.0, free_bits=0.5, **settings).fit(X)
+    assert plain.elbo(X).kl.mean() < 0.1
+    assert free.elbo(X).kl.mean() > 0.4
