@@ -1,0 +1,28 @@
+"""Measures of codes, of samples and of scores: arrays in, numbers out."""
+
+from skgen.metrics.codes import active_units, codebook_perplexity
+from skgen.metrics.disentanglement import (
+    factor_vae_score,
+    modularity,
+    mutual_information_gap,
+)
+from skgen.metrics.scores import bits_per_dimension
+from skgen.metrics.two_sample import (
+    TwoSampleTest,
+    energy_distance,
+    kernel_mmd,
+    two_sample_test,
+)
+
+__all__ = [
+    "TwoSampleTest",
+    "active_units",
+    "bits_per_dimension",
+    "codebook_perplexity",
+    "energy_distance",
+    "factor_vae_score",
+    "kernel_mmd",
+    "modularity",
+    "mutual_information_gap",
+    "two_sample_test",
+]
