@@ -31,8 +31,6 @@ class Likelihood(nn.Module, ABC):
     the user gives them.
     """
 
-    #: Whether rows are standardised before they reach the model.
-    standardizes: bool = True
     #: Number of decoder outputs for each feature.
     n_outputs: int = 1
     #: Whether what is observed of a row is drawn: whether ``observe`` needs its noise.

@@ -18,9 +18,10 @@ from skgen.likelihoods.base import Likelihood, warn_of_binary_rows
 from skgen.networks import Standardizer
 from skgen.tensors import wide_dtype
 
-# Largest logit that a continuous Bernoulli starts from. A column that is almost
-# always 0 has a better constant far beyond, from which no network comes back.
-MAX_INITIAL_LOGIT = 20.0
+# Largest logit that a continuous Bernoulli starts from. A column that is almost always
+# 0 has a better constant beyond. But with 1000 the mean of held-out digits gains five
+# nats, and one row loses 200: columns of zeros have no ceiling.
+MAX_INITIAL_LOGIT = 100.0
 # log(sinh(t / 2) / (t / 2)) = c_1 t^2 + c_2 t^4 + ..., c_i = B_2i / (2i (2i)!): up to
 # |t| = 1/2 six terms leave out 1e-16, and the formula itself would lose digits.
 NEAR = 0.5
@@ -34,7 +35,6 @@ class UnitInterval(Likelihood):
 
     name: ClassVar[str]
     remedy: ClassVar[str]
-    standardizes = False
 
     def standardizer(self, rows: Rows, standardize: bool) -> Standardizer:
         """Return the identity: 0 and 1 stay 0 and 1."""
