@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skgen.likelihoods import Likelihood
-from skgen.networks import Standardizer
+from skgen.networks import Standardizer, widest_output
 from skgen.objectives import importance_weighted_bound, log_weights
+from skgen.tensors import make_generator
 
 N_BLOCKS = 256
 
@@ -103,6 +104,7 @@ class BoundedModel(nn.Module):
     ``draw``, ``log_prob`` and ``noise_of`` see the rows of the user.
     """
 
+    encoder: nn.Module
     decoder: nn.Module
     standard_noise: Callable[..., Tensor]
     posterior: Callable[[Tensor], Any]
@@ -113,6 +115,7 @@ class BoundedModel(nn.Module):
     def __init__(self, likelihood: Likelihood, standardizer: Standardizer) -> None:
         super().__init__()
         self.likelihood, self.standardizer = likelihood, standardizer
+        self.widest = 0  # numbers that a layer makes of a row, where they were counted
 
     def register_noise(self, n_importance_samples: int) -> None:
         """Draw the pool of noise that scores are computed with."""
@@ -128,6 +131,10 @@ class BoundedModel(nn.Module):
         start_from = getattr(self.decoder, "start_from", None)
         if outputs is not None and start_from is not None:
             start_from(outputs)
+        z = self.draw_codes(1, make_generator(0, x.device))
+        self.widest = max(
+            widest_output(self.encoder, x[:1]), widest_output(self.decoder, z)
+        )
 
     def observe(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Draw afresh what is observed of training rows (n, d), where it is drawn."""
@@ -175,7 +182,7 @@ class BoundedModel(nn.Module):
     def row_elements(self) -> int:
         """Numbers that one pass of a row through the networks holds at a time."""
         widest = max((p.shape[0] for p in self.parameters() if p.ndim), default=1)
-        return max(widest, len(self.standardizer.shift))
+        return max(widest, self.widest, len(self.standardizer.shift))
 
     @property
     def score_elements(self) -> int:

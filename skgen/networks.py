@@ -137,6 +137,21 @@ def _try_network(
         )
 
 
+def widest_output(network: nn.Module, rows: Tensor) -> int:
+    """Return the most numbers that any part of a network makes of one row (1, p)."""
+    sizes: list[int] = [rows.numel()]
+
+    def see(part: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    hooks = [part.register_forward_hook(see) for part in network.modules()]
+    network(rows)
+    for hook in hooks:
+        hook.remove()
+    return max(sizes)
+
+
 class Standardizer(nn.Module):
     """Shift and scale of the training rows, inside the model.
 

@@ -7,6 +7,7 @@ standardisation, the module and its copies, curves, partial fits.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from skgen.base import FitCallbacks, GenerativeModel
 from skgen.engine import Descent, History, Rows, StepRule, auto_batch_size
 from skgen.evaluation import BoundedModel, LogLikelihood
+from skgen.images import ImageNetworks, check_image_shape
 from skgen.likelihoods import Likelihood, as_likelihood
 from skgen.networks import Factory, Standardizer, build_network, mlp_pair
 from skgen.parameters import Rules, integer
@@ -33,6 +35,8 @@ from skgen.tensors import draw_seed, forked_rng, fresh_random_state, make_genera
 
 # Largest size of a number that the start of a fit is computed from.
 START_LIMIT = 1e15
+# Patience where none is given: an epoch over few rows has too few steps to tell.
+PATIENCE_EPOCHS, PATIENCE_STEPS = 10, 300
 
 
 class NeuralModel(NetworkSettings, GenerativeModel):
@@ -98,8 +102,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         ``incremental`` says that this ends a ``partial_fit``.
         """
 
-    @property
-    def _warm_up(self) -> int:
+    def _warm_up(self, n_rows: int) -> int:
         """Epochs of the warm-up."""
         return 0
 
@@ -128,7 +131,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
                 held_out.repeated() if held_out and self.early_stopping else None,
                 max_iter=self.max_iter,
                 tol=self.tol,
-                patience=self.n_iter_no_change,
+                patience=self._patience(len(train.x)),
                 verbose=self.verbose,
                 on_begin=callbacks.begin,
                 on_end=lambda: callbacks.end(self._snapshot),
@@ -246,24 +249,33 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self, n_features: int, n_encoded: int, n_code: int, likelihood: Likelihood
     ) -> tuple[nn.Module, nn.Module]:
         """Make the encoder (d -> n_encoded) and the decoder (n_code -> outputs)."""
-        encoder, decoder = self._default_networks(n_features, likelihood)
+        encoder, decoder = self._default_networks(n_features)
         n_outputs = n_features * likelihood.n_outputs
         return (
             build_network(self.encoder, encoder, n_features, n_encoded, "encoder"),
             build_network(self.decoder, decoder, n_code, n_outputs, "decoder"),
         )
 
-    def _default_networks(
-        self, n_features: int, likelihood: Likelihood
-    ) -> tuple[Factory, Factory]:
+    def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
         """Return factories of the encoder and the decoder, of widths in and out."""
         if self.architecture == "conv":
-            return self._image_networks(likelihood)
+            images = self._image_networks(n_features)
+            return images.encoder, images.decoder
         return mlp_pair(self._layer_sizes[0], self.activation)
 
-    def _image_networks(self, likelihood: Likelihood) -> tuple[Factory, Factory]:
-        """Return factories of convolutional networks."""
-        raise NotImplementedError
+    def _image_networks(self, n_features: int) -> ImageNetworks:
+        """Return factories of networks of the images that rows hold."""
+        name = type(self).__name__
+        if self.image_shape is None:
+            raise ValueError(
+                f"{name} with architecture='conv' needs the shape of the image that a "
+                f"row of {n_features} features holds. Got image_shape=None; give "
+                "image_shape=(height, width) or (height, width, channels)."
+            )
+        height, width, _ = check_image_shape(self.image_shape, n_features, name)
+        return ImageNetworks(
+            height, width, channels=self.channels, activation=self.activation
+        )
 
     @property
     def _layer_sizes(self) -> list[tuple[int, ...]]:
@@ -275,7 +287,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     def _new_descent(self, n_rows: int, generator: torch.Generator) -> Descent:
         module = self.module_
-        size = self.batch_size
         rule = StepRule(
             self.learning_rate_init,
             self.learning_rate,
@@ -291,11 +302,26 @@ class NeuralModel(NetworkSettings, GenerativeModel):
                 self._noise(module, len(x), generator),
             ),
             rule,
-            batch_size=auto_batch_size(n_rows) if isinstance(size, str) else size,
+            batch_size=self._batch_rows(n_rows),
             generator=generator,
             rates=self._rates,
-            warm_up=self._warm_up,
+            warm_up=self._warm_up(n_rows),
         )
+
+    def _batch_rows(self, n_rows: int) -> int:
+        """Rows of a batch."""
+        size = self.batch_size
+        return auto_batch_size(n_rows) if isinstance(size, str) else size
+
+    def _epochs(self, n_steps: int, n_rows: int) -> int:
+        """Epochs over n rows that make up a number of steps."""
+        return math.ceil(n_steps / math.ceil(n_rows / self._batch_rows(n_rows)))
+
+    def _patience(self, n_rows: int) -> int:
+        """Epochs without improvement that end a fit."""
+        if isinstance(self.n_iter_no_change, str):
+            return max(PATIENCE_EPOCHS, self._epochs(PATIENCE_STEPS, n_rows))
+        return self.n_iter_no_change
 
     def _finish_on(
         self,

@@ -61,7 +61,7 @@ class NetworkSettings:
     tol: float = 1e-4
     early_stopping: bool = True
     validation_fraction: float = 0.1
-    n_iter_no_change: int = 10
+    n_iter_no_change: int | str = "auto"
     warm_start: bool = False
     random_state: Any = None
     device: str = "cpu"
@@ -94,7 +94,7 @@ NETWORK_RULES: Rules = {
     "tol": real(0),
     "early_stopping": boolean,
     "validation_fraction": real(0, 1, closed="neither"),
-    "n_iter_no_change": integer(1),
+    "n_iter_no_change": (options("auto"), integer(1)),
     "warm_start": boolean,
     "random_state": random_state,
     "device": string,

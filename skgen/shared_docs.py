@@ -13,9 +13,10 @@ LATENT_PARAMETERS = """\
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
-    kl_warmup : int, default=0
+    kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
-        not given up before they are of use. Early stopping waits for its end.
+        not given up before they are of use. Early stopping waits for its end. "auto"
+        is as many as make up 200 steps; 0 is none.
 """
 
 LATENT_ATTRIBUTES = """\
@@ -84,8 +85,9 @@ NETWORK_PARAMETERS = """\
         training loss does. Either way the weights of the best epoch come back.
     validation_fraction : float, default=0.1
         Part of the rows that is held out.
-    n_iter_no_change : int, default=10
-        Epochs without improvement after which training stops.
+    n_iter_no_change : int or "auto", default="auto"
+        Epochs without improvement after which training stops; "auto" is as many as
+        make up 300 steps, and at least 10.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the present weights, with the standardisation and
         the architecture that they were built with.

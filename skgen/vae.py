@@ -32,6 +32,9 @@ from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import to_array
 
+# Steps of the warm-up where none is given. With none at all, a default VAE of two
+# moons gives a coordinate up in one fit of two.
+WARM_UP_STEPS = 200
 # A latent coordinate is active when its posterior mean varies more than this.
 ACTIVE_VARIANCE = 0.01
 
@@ -168,7 +171,7 @@ class VAE(NeuralModel):
             sequence(integer(1)),
             sequence(sequence(integer(1))),
         ),
-        "kl_warmup": integer(0),
+        "kl_warmup": (options("auto"), integer(0)),
     }
     _architecture: ClassVar[tuple[str, ...]] = (
         *NeuralModel._architecture,
@@ -177,7 +180,7 @@ class VAE(NeuralModel):
 
     n_components: int | Sequence[int] = 10
     _: KW_ONLY
-    kl_warmup: int = 0
+    kl_warmup: int | str = "auto"
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Encode rows as normal densities of their codes.
@@ -234,8 +237,9 @@ class VAE(NeuralModel):
         noise: Tensor = module.standard_noise((self._n_training_draws, n), generator)
         return noise
 
-    @property
-    def _warm_up(self) -> int:
+    def _warm_up(self, n_rows: int) -> int:
+        if isinstance(self.kl_warmup, str):
+            return self._epochs(WARM_UP_STEPS, n_rows)
         return self.kl_warmup
 
     def _build(

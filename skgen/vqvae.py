@@ -322,7 +322,7 @@ class VQVAE(NeuralModel):
             learning_rate=self.learning_rate_init,
             max_iter=1 if incremental else self.max_iter,
             tol=self.tol,
-            patience=self.n_iter_no_change,
+            patience=self._patience(len(train.x)),
             keep_counts=incremental,
         )
         before = getattr(self, "prior_curve_", []) if incremental else []
