@@ -16,7 +16,7 @@ LATENT_PARAMETERS = """\
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
-        is as many as make up 200 steps; 0 is none.
+        is as many as make up 200 steps, a quarter of ``max_iter`` at most; 0 is none.
 """
 
 LATENT_ATTRIBUTES = """\

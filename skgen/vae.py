@@ -239,7 +239,7 @@ class VAE(NeuralModel):
 
     def _warm_up(self, n_rows: int) -> int:
         if isinstance(self.kl_warmup, str):
-            return self._epochs(WARM_UP_STEPS, n_rows)
+            return min(self._epochs(WARM_UP_STEPS, n_rows), self.max_iter // 4)
         return self.kl_warmup
 
     def _build(

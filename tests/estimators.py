@@ -9,12 +9,17 @@ import inspect
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 
 import skgen
+from skgen.likelihoods import Bernoulli
 
 _NETWORK = {"hidden_layer_sizes": (16,), "max_iter": 5, "n_importance_samples": 8}
 _VAE = {**_NETWORK, "n_components": 2}
+_IMAGES = {"architecture": "conv", "image_shape": (8, 8), "channels": 4}
 _VQVAE = {**_NETWORK, "codebook_size": 8, "code_size": 2, "n_tokens": 2}
+
+DYNAMIC = Bernoulli(binarize="dynamic")
 
 # Class -> parameters of each variant; the first stands for the class.
 VARIANTS = {
@@ -42,9 +47,20 @@ VARIANTS = {
         {**_VAE, "hidden_layer_sizes": (), "standardize": False},
         {**_VAE, "early_stopping": False},
         {**_VAE, "likelihood": "bernoulli"},
+        {**_VAE, "likelihood": DYNAMIC},
+        {**_VAE, "n_components": (3, 2)},
+        {**_VAE, **_IMAGES},
     ],
-    "BetaVAE": [{**_VAE, "beta": 4.0}, {**_VAE, "likelihood": "bernoulli"}],
-    "IWAE": [{**_VAE, "n_draws": 3}, {**_VAE, "likelihood": "bernoulli"}],
+    "BetaVAE": [
+        {**_VAE, "beta": 4.0},
+        {**_VAE, "beta": 20.0, "capacity": 1.0, "free_bits": 0.1},
+        {**_VAE, "likelihood": "bernoulli"},
+    ],
+    "IWAE": [
+        {**_VAE, "n_draws": 3},
+        {**_VAE, "n_components": (3, 2), "weight_averaging": 0.9},
+        {**_VAE, "likelihood": "bernoulli", "learning_rate_init": 1e-2},
+    ],
     "VQVAE": [
         _VQVAE,
         {**_VQVAE, "encode": "ordinal"},
@@ -76,8 +92,17 @@ def class_name(estimator):
     return type(estimator).__name__
 
 
+def is_dynamic(estimator):
+    """Whether grey rows are binarised by a draw."""
+    return isinstance(getattr(estimator, "likelihood", None), Bernoulli)
+
+
 def is_bernoulli(estimator):
     return getattr(estimator, "likelihood", None) == "bernoulli"
+
+
+def is_image(estimator):
+    return getattr(estimator, "image_shape", None) is not None
 
 
 def is_ordinal(estimator):
@@ -99,7 +124,11 @@ ONE_OF_EACH = [
     _build(name, VARIANTS[name][0]) for name in VARIANTS if name in skgen.__all__
 ]
 # scikit-learn's checks bring data of their own, which no Bernoulli decoder takes.
-CHECKED = [estimator for estimator in ESTIMATORS if not is_bernoulli(estimator)]
+CHECKED = [
+    estimator
+    for estimator in ESTIMATORS
+    if not (is_bernoulli(estimator) or is_dynamic(estimator) or is_image(estimator))
+]
 
 _WEIGHT_CHECKS = (
     "check_sample_weight_equivalence_on_dense_data",
@@ -139,7 +168,13 @@ def features(n=60, dtype=np.float64, seed=0):
 
 
 def rows_for(estimator, n=60, dtype=np.float64, seed=0):
-    """Rows in the support of the model, (n, 5)."""
+    """Rows in the support of the model, (n, 5), or images, (n, 64)."""
+    if is_image(estimator):
+        return load_digits().data[seed * n : seed * n + n].astype(dtype)
+    if is_dynamic(estimator):
+        X = features(n, seed=seed)
+        grey = (X - X.min(0)) / (X.max(0) - X.min(0))
+        return grey.astype(np.float32).astype(dtype)
     X = features(n, dtype, seed)
     return (X.mean(0) < X).astype(dtype) if is_bernoulli(estimator) else X
 

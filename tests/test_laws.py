@@ -16,6 +16,7 @@ from estimators import (
     dense,
     fitted,
     is_bernoulli,
+    is_image,
     is_ordinal,
     name_of,
     rows_for,
@@ -332,7 +333,7 @@ CONTAINERS = {
     "list": lambda X, _: X.tolist(),
     "memmap": _memmap,
     "read_only": lambda X, _: _read_only(X),
-    "frame": lambda X, _: pd.DataFrame(X, columns=list("abcde")),
+    "frame": lambda X, _: pd.DataFrame(X).add_prefix("x"),
     "tensor": lambda X, _: torch.tensor(X),
     "tensor_with_gradient": lambda X, _: torch.tensor(X, requires_grad=True),
     "object": lambda X, _: X.astype(object),
@@ -438,7 +439,7 @@ def test_copies_give_the_same_answers(estimator, round_trip, tmp_path):
 def test_an_unfitted_estimator_travels(estimator):
     X = rows_for(estimator)
     restored = pickle.loads(pickle.dumps(clone(estimator)))
-    assert restored.get_params() == estimator.get_params()
+    assert repr(restored) == repr(estimator)
     assert_array_equal(
         restored.fit(X).score_samples(X), fitted(estimator).score_samples(X)
     )
@@ -472,7 +473,8 @@ def test_auto_takes_a_device_that_is_here(estimator):
 @every_estimator
 def test_a_refit_forgets(estimator):
     X = rows_for(estimator)
-    model = clone(estimator).fit(rows_for(estimator, n=45, seed=1)[:, :4])
+    width = X.shape[1] if is_image(estimator) else 4
+    model = clone(estimator).fit(rows_for(estimator, n=45, seed=1)[:, :width])
     assert model.fit(X).n_features_in_ == X.shape[1]
     assert_array_equal(model.score_samples(X), fitted(estimator).score_samples(X))
 
