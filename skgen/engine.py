@@ -16,8 +16,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.tensors import wide_dtype
 
-# Draws for rows that one evaluation of the held-out loss takes at a time.
-HELD_OUT_CHUNK = 8192
 # Rows over which the mean of a loss with one draw a row is steady enough.
 ENOUGH_ROWS = 1024
 
@@ -127,6 +125,8 @@ class Descent:
     warm_up : int, default=0
         Epochs over which ``warmth`` rises from 0 to 1. What is watched on held-out
         rows is always at 1, and patience waits for the end of the warm-up.
+    held_out_chunk : int, default=8192
+        Draws for rows that one evaluation of the held-out loss takes at a time.
     """
 
     def __init__(
@@ -140,9 +140,11 @@ class Descent:
         generator: torch.Generator,
         rates: dict[str, float] | None = None,
         warm_up: int = 0,
+        held_out_chunk: int = 8192,
     ) -> None:
         self.module, self.loss, self.observe, self.rule = module, loss, observe, rule
         self.batch_size, self.generator, self.warm_up = batch_size, generator, warm_up
+        self.held_out_chunk = held_out_chunk
         groups = _parameter_groups(module, rule, rates or {})
         device = groups[0]["params"][0].device
         self.optimizer = torch.optim.AdamW(groups, fused=device.type in ("cpu", "cuda"))
@@ -224,7 +226,7 @@ class Descent:
     def evaluate(self, rows: Rows, noise: Tensor | None) -> float:
         """Weighted mean, over observed rows under given noise, of what is watched."""
         values = []
-        size = HELD_OUT_CHUNK // (1 if noise is None else len(noise)) + 1
+        size = self.held_out_chunk // (1 if noise is None else len(noise)) + 1
         with torch.no_grad():
             for start in range(0, len(rows.x), size):
                 part = slice(start, start + size)

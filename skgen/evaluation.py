@@ -17,6 +17,8 @@ from skgen.objectives import importance_weighted_bound, log_weights
 from skgen.tensors import make_generator
 
 N_BLOCKS = 256
+# Numbers that one pass of a fit over rows, without gradients, may hold at a time.
+PASS_ELEMENTS = 2**22
 
 # A multiplier with well mixed bits (that of the splitmix64 finaliser), as int64.
 _MIX = -0x40A7B892E31B1A47
@@ -183,6 +185,11 @@ class BoundedModel(nn.Module):
         """Numbers that one pass of a row through the networks holds at a time."""
         widest = max((p.shape[0] for p in self.parameters() if p.ndim), default=1)
         return max(widest, self.widest, len(self.standardizer.shift))
+
+    @property
+    def pass_rows(self) -> int:
+        """Rows that one pass of a fit, without gradients, may take."""
+        return max(1, PASS_ELEMENTS // self.row_elements)
 
     @property
     def score_elements(self) -> int:

@@ -306,6 +306,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             generator=generator,
             rates=self._rates,
             warm_up=self._warm_up(n_rows),
+            held_out_chunk=module.pass_rows,
         )
 
     def _batch_rows(self, n_rows: int) -> int:

@@ -302,7 +302,8 @@ class VAE(NeuralModel):
         incremental: bool,
     ) -> None:
         with torch.no_grad():
-            means = [self.module_.posterior(x).mean for x in train.x.split(8192)]
+            chunks = train.x.split(self.module_.pass_rows)
+            means = [self.module_.posterior(x).mean for x in chunks]
         codes = Rows(torch.cat(means), train.weight)
         variances = codes.mean((codes.x - codes.mean(codes.x)) ** 2)
         active = (variances > ACTIVE_VARIANCE).split(self._component_sizes)

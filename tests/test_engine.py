@@ -206,15 +206,18 @@ def test_held_out_noise_is_the_same_each_epoch():
     assert len(drawn) == 1 + 4 * 3
 
 
-def test_large_held_out_sets_come_in_chunks(monkeypatch):
-    monkeypatch.setattr("skgen.engine.HELD_OUT_CHUNK", 3)
-    module = Point()
+def test_large_held_out_sets_come_in_chunks():
+    module, sizes = Point(), []
 
     def loss(x, eps, warmth):
+        sizes.append(len(x))
         return Terms((x * eps[0]).sum(-1), x[:, 0])
 
     noise = normal(1, 10, 2, seed=3)
-    mean = descent(module, loss).evaluate(ROWS, noise)
+    made = descent(module, loss)
+    made.held_out_chunk = 3
+    mean = made.evaluate(ROWS, noise)
+    assert max(sizes) <= 4
     assert mean == pytest.approx((X * noise[0]).sum(-1).mean().item())
 
 
