@@ -145,6 +145,7 @@ class Descent:
         self.module, self.loss, self.observe, self.rule = module, loss, observe, rule
         self.batch_size, self.generator, self.warm_up = batch_size, generator, warm_up
         self.held_out_chunk = held_out_chunk
+        self.n_epochs = 0  # that went before, of which the warm-up is a part
         groups = _parameter_groups(module, rule, rates or {})
         device = groups[0]["params"][0].device
         self.optimizer = torch.optim.AdamW(groups, fused=device.type in ("cpu", "cuda"))
@@ -164,8 +165,8 @@ class Descent:
         now = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**now, "state": state})
 
-    def epoch(self, rows: Rows, number: int = 0) -> tuple[dict[str, float], float]:
-        """One pass over shuffled rows, the ``number``-th from 0.
+    def epoch(self, rows: Rows) -> tuple[dict[str, float], float]:
+        """One pass over shuffled rows.
 
         Returns
         -------
@@ -184,21 +185,22 @@ class Descent:
         for i, index in enumerate(batches):
             batch = rows.take(index)
             x, noise = self.observe(batch.x)
-            terms = self.loss(x, noise, self._warmth(number + (i + 1) / len(batches)))
+            terms = self.loss(x, noise, self._warmth((i + 1) / len(batches)))
             values = torch.stack((*terms, terms.watched))  # (n_terms + 1, n)
             if batch.weight is not None:
                 values = values * batch.weight
             self._step(values[0].mean())
             names, totals = terms._fields, totals + values.detach().sum(1)
         self.module.eval()
+        self.n_epochs += 1
         # The only wait for the device in an epoch.
         total_weight = n if rows.weight is None else rows.weight.sum()
         *means, watched = (totals / total_weight).tolist()
         return dict(zip(names, means)), watched
 
-    def _warmth(self, epochs: float) -> float:
-        """Part of the warm-up that is over after some epochs."""
-        return min(1.0, epochs / self.warm_up) if self.warm_up else 1.0
+    def _warmth(self, part: float) -> float:
+        """Part of the warm-up that is over after a part of this epoch."""
+        return min(1.0, (self.n_epochs + part) / self.warm_up) if self.warm_up else 1.0
 
     def _step(self, loss: Tensor) -> None:
         """Descend the loss by one step."""
@@ -254,7 +256,7 @@ class Descent:
         ``on_end``. When the loss or a weight is no longer finite, the last good
         weights come back and the status is "diverged".
         """
-        history, best = History(), _snapshot(self.module)
+        history, best, waits_since = History(), _snapshot(self.module), -1
         noise = None
         if held_out is not None:
             seen, noise = self.observe(held_out.x)
@@ -266,7 +268,7 @@ class Descent:
         for epoch in range(max_iter):
             on_begin()
             start = time.perf_counter()
-            means, current = self.epoch(rows, epoch)
+            means, current = self.epoch(rows)
             schedule.step()
             history.append(means)
             with self._judged_weights():
@@ -280,14 +282,16 @@ class Descent:
                 if verbose:
                     _report(history, time.perf_counter() - start)
                 # Training losses of the warm-up compare with none that follows.
-                compares = held_out is not None or epoch + 1 >= self.warm_up
+                compares = held_out is not None or self.n_epochs >= self.warm_up
                 if not compares or current < history.best_loss - tol:
                     history.best_loss = current if compares else math.inf
                     history.best_epoch, best = epoch, _snapshot(self.module)
                 if on_end():
                     history.status = "stopped"
                     break
-            if epoch - max(history.best_epoch, self.warm_up - 1) >= patience:
+            if history.best_epoch == epoch or self.n_epochs <= self.warm_up:
+                waits_since = epoch
+            if epoch - waits_since >= patience:
                 history.status = "converged"
                 break
         _restore(self.module, best)

@@ -118,7 +118,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         rows = _relative(_positive_rows(x, weight))
         parts = self._split(len(rows.x), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
-        if self.warm_start and self._has_module_for(x):
+        goes_on = self.warm_start and self._has_module_for(x)
+        if goes_on:
             self.module_ = _move(self.module_, x.device)
         else:
             self.module_ = self._new_module(rows.take(parts[0]), seed)
@@ -126,7 +127,9 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self.module_.likelihood.see_rows(rows.x)
         train, held_out = _parts(rows, *parts)
         with self._own_draws(seed + 1, x.device):
-            history = self._new_descent(len(train.x), generator).run(
+            descent = self._new_descent(len(train.x), generator)
+            descent.n_epochs = self.n_iter_ if goes_on else 0
+            history = descent.run(
                 train,
                 held_out.repeated() if held_out and self.early_stopping else None,
                 max_iter=self.max_iter,
@@ -179,6 +182,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         if self._always_holds_out:
             train, held_out = _parts(rows, *self._split(len(rows.x), rng))
         descent = self._new_descent(len(train.x), generator)
+        descent.n_epochs = self.n_iter_
         if self._optimizer_state is not None:
             descent.load_state(self._optimizer_state)
         with self._own_draws(step_seed, x.device):

@@ -326,9 +326,21 @@ def test_partial_fits_learn():
         for _ in range(5):
             model.partial_fit(X)
         scores.append(model.score(X))
-    assert scores == sorted(scores)
+    assert scores[:3] == sorted(scores[:3])
     assert scores[-1] > scores[0] + 0.5
     assert model.n_iter_ == len(model.loss_curve_) == len(model.loss_terms_["kl"]) == 30
+
+
+def test_partial_fits_share_one_warm_up():
+    model, kls = small(kl_warmup=4), []
+    for _ in range(5):
+        model.partial_fit(X)
+        terms = {name: curve[-1] for name, curve in model.loss_terms_.items()}
+        kls.append((terms["loss"] + terms["reconstruction"]) / terms["kl"])
+    # The weight of the KL: a mean over the steps of each epoch.
+    assert kls == sorted(kls)
+    assert kls[0] == pytest.approx(0.15, abs=0.05)
+    assert kls[-1] == pytest.approx(1, abs=1e-4)
 
 
 def test_partial_fits_over_parts_are_close_to_a_fit():
