@@ -1,0 +1,119 @@
+"""What ``likelihood.py`` runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from likelihood_table import joined
+
+
+class Run(NamedTuple):
+    """All that a result depends on."""
+
+    data: str  # "static" or "dynamic"
+    model: str  # "VAE" or "IWAE"
+    K: int  # draws in training
+    library: str  # "skgen" or "pythae"
+    seed: int
+    stages: tuple[tuple[int, float], ...]  # epochs and learning rate of each
+    gradient: str = "dreg"  # estimator of the gradient of an IWAE
+    n_components: Any = 50
+    hidden_layer_sizes: tuple[Any, ...] = (200, 200)
+    activation: str = "tanh"
+    batch_size: int = 100
+    long: bool = True  # whether it is saved, and scored on validation rows, on the way
+    select: bool = False  # whether the weights that score best on those count
+    n_rows: int | None = None  # of each set at most, None for all
+    n_test_draws: int = 100
+    n_some: int = 0  # test rows that pythae's estimator sees
+
+    @property
+    def name(self) -> str:
+        """Short, for people and for files."""
+        z = joined(self.n_components)
+        model = f"{self.model}-{self.K}-{self.gradient}" if self.K > 1 else self.model
+        return f"{self.data}-{model}-z{z}-{self.library}-{self.seed}"
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs of all stages."""
+        return sum(n_epochs for n_epochs, _ in self.stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is read back."""
+        return json.loads(json.dumps(self._asdict()))
+
+
+# Stages of 3^i epochs at falling rates (Burda, Grosse & Salakhutdinov 2016).
+BURDA = tuple((3**i, 1e-4 * round(10 ** (1 - i / 7), 1)) for i in range(8))
+# pythae's reproduction of the VAE of Rezende & Mohamed (2015).
+REZENDE = tuple((n, 1e-4 * 10 ** (-i / 5)) for i, n in enumerate((200, 150, 150)))
+
+# One layer of codes above another.
+TWO_LAYERS: dict[str, Any] = {
+    "n_components": (100, 50),
+    "hidden_layer_sizes": ((200, 200), (100, 100)),
+}
+
+
+def side_by_side(n_epochs: int, **settings: Any) -> list[Run]:
+    """Return runs of both libraries, three seeds each."""
+    settings = {**settings, "stages": ((n_epochs, 1e-3),), "long": False}
+    return [
+        Run("static", model, K, library, seed, gradient=gradient, **settings)
+        for seed in range(3)
+        for model, K, library, gradient in (
+            ("VAE", 1, "skgen", "standard"),
+            ("VAE", 1, "pythae", "standard"),
+            ("IWAE", 5, "skgen", "dreg"),
+            ("IWAE", 5, "skgen", "standard"),
+            ("IWAE", 5, "pythae", "standard"),
+        )
+    ]
+
+
+def small_runs() -> list[Run]:
+    return side_by_side(6, n_some=500)
+
+
+def trial_runs() -> list[Run]:
+    few: dict[str, Any] = {"n_rows": 2000, "n_test_draws": 10}
+    deep = {**few, **TWO_LAYERS, "stages": ((1, 1e-3), (3, 5e-4)), "select": True}
+    return [
+        *side_by_side(2, n_some=50, **few),
+        Run("dynamic", "IWAE", 5, "skgen", 0, **deep),
+    ]
+
+
+def paper_runs() -> list[Run]:
+    rezende: dict[str, Any] = {
+        "stages": REZENDE,
+        "n_components": 40,
+        "hidden_layer_sizes": (400,),
+        "activation": "relu",
+        "n_test_draws": 200,
+    }
+    burda: dict[str, Any] = {"stages": BURDA, "batch_size": 20, "n_test_draws": 5000}
+    return [
+        Run("static", "VAE", 1, "skgen", 0, **rezende, select=True),
+        Run("static", "VAE", 1, "skgen", 0, **burda, select=True),
+        Run("static", "IWAE", 50, "skgen", 0, **burda, select=True),
+        *(
+            Run("dynamic", "IWAE", K, "skgen", 0, **burda, **layers)
+            for layers in ({}, TWO_LAYERS)
+            for K in (50, 5, 1)
+        ),
+    ]
+
+
+RUNS = {"trial": trial_runs, "small": small_runs, "paper": paper_runs}
+
+
+def cut(run: Run, n_epochs: int) -> Run:
+    """Cut a run to its first epochs."""
+    stages = []
+    for length, rate in run.stages:
+        stages.append((min(length, n_epochs), rate))
+        n_epochs -= stages[-1][0]
+    return run._replace(stages=tuple(stage for stage in stages if stage[0]))
