@@ -150,9 +150,10 @@ class BoundedModel(nn.Module):
 
         What a likelihood draws is, as all noise of a score, a function of the row.
         """
-        if self.likelihood.draws_rows:
-            x = self.likelihood.observe(x, self.thresholds[row_blocks(x)])
-        return self.standardizer(x)
+        scaled = self.standardizer(x)
+        if not self.likelihood.draws_rows:
+            return scaled
+        return self.likelihood.observe(scaled, self.thresholds[row_blocks(x)])
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""

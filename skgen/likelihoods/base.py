@@ -27,8 +27,8 @@ class Likelihood(nn.Module, ABC):
     A decoder gives ``n_outputs`` numbers for each of d features, those of one feature
     side by side: ``outputs.unflatten(-1, (d, n_outputs))`` is (..., n, d, n_outputs).
     The leading dimensions (draws, rows) are free. Rows are those that the networks
-    see, after the ``standardizer``; only ``check_rows`` and ``observe`` get them as
-    the user gives them.
+    see, after the ``standardizer``; only ``check_rows`` gets them as the user gives
+    them.
     """
 
     #: Number of decoder outputs for each feature.
@@ -40,10 +40,6 @@ class Likelihood(nn.Module, ABC):
 
     def check_rows(self, X: NDArray[Any], owner: str) -> None:
         """Raise a ValueError where rows are outside the support."""
-
-    def observe(self, x: Tensor, uniform: Tensor) -> Tensor:
-        """Return what is observed of rows (n, d), given uniform noise (n, d)."""
-        return x
 
     def standardizer(self, rows: Rows, standardize: bool) -> Standardizer:
         """Return the scale in which the networks and this density see rows.
@@ -66,6 +62,10 @@ class Likelihood(nn.Module, ABC):
         return Standardizer.of(moments.mean, moments.covariance)
 
     # Rows as the networks see them.
+
+    def observe(self, x: Tensor, uniform: Tensor) -> Tensor:
+        """Return what is observed of rows (n, d), given uniform noise (n, d)."""
+        return x
 
     def set_rows(self, x: Tensor) -> None:
         """Adapt to training rows (n, d), before training."""
