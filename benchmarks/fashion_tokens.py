@@ -1,0 +1,146 @@
+"""Compare VQVAE with a VAE on Fashion-MNIST, in bits per dimension at equal compute.
+
+    python benchmarks/fashion_tokens.py --folder FOLDER [--rows 60000] [--epochs 10]
+
+FOLDER has the four files of Fashion-MNIST (``skgen.datasets.load_fashion_mnist``).
+Both models are convolutional, with a discretised logistic over the 8-bit pixels; the
+VAE gets as many epochs as fill the seconds of the VQVAE, its prior included, on one
+thread each. On held-out images: the importance-weighted bound of ``log_likelihood`` in
+bits per dimension, their difference paired by row, and the perplexity of the codebook.
+Results go to ``benchmarks/results/fashion_tokens.txt``, and the picture (images, their
+reconstructions, samples of the learned prior, of independent tokens, and of the VAE)
+to ``docs/images/fashion_tokens.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.exceptions import ConvergenceWarning
+from token_prior import with_independent_tokens
+
+from skgen import VAE, VQVAE
+from skgen.datasets import load_fashion_mnist
+from skgen.metrics import bits_per_dimension, codebook_perplexity
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "fashion_tokens.txt"
+PICTURE = HERE.parent / "docs" / "images" / "fashion_tokens.png"
+IMAGES: dict[str, Any] = {
+    "architecture": "conv",
+    "image_shape": (28, 28),
+    "likelihood": "discretized_logistic",
+    "batch_size": 128,
+    "learning_rate": "cosine",
+    "random_state": 0,
+}
+PILOT_ROWS = 2_000
+
+
+def fit(model: Any, X: np.ndarray) -> tuple[Any, float]:
+    """Fit on one thread; the model, and the seconds of the processor."""
+    import torch
+
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = time.process_time()
+        return model.fit(X), time.process_time() - start
+
+
+def models(epochs: dict[str, int]) -> dict[str, Any]:
+    return {
+        "VQVAE": VQVAE(512, code_size=16, max_iter=epochs["VQVAE"], **IMAGES),
+        "VAE": VAE(32, max_iter=epochs["VAE"], **IMAGES),
+    }
+
+
+def equal_epochs(X: np.ndarray, epochs: int) -> dict[str, int]:
+    """Epochs of the VAE that take the seconds of the VQVAE's."""
+    pilots = models({"VQVAE": 2, "VAE": 2})
+    seconds = {name: fit(model, X[:PILOT_ROWS])[1] for name, model in pilots.items()}
+    ratio = seconds["VQVAE"] / seconds["VAE"]
+    return {"VQVAE": epochs, "VAE": round(epochs * ratio)}
+
+
+def report(fitted: dict[str, Any], seconds: dict[str, float], test: np.ndarray) -> str:
+    d, lines, bits = test.shape[1], [], {}
+    for name, model in fitted.items():
+        estimate = model.log_likelihood(test, n_samples=512)
+        bits[name] = bits_per_dimension(estimate.log_prob, d)
+        lines.append(
+            f"{name:6s} {bits[name].mean():.3f} bits per dimension "
+            f"({-estimate.mean:.1f} nats, score {model.score(test):.1f}; "
+            f"Monte Carlo error {estimate.mean_standard_error:.2f}), "
+            f"{model.n_iter_} epochs, {seconds[name]:.0f} s"
+        )
+    gap = bits["VQVAE"] - bits["VAE"]
+    error = gap.std(ddof=1) / np.sqrt(len(gap))
+    lines.append(f"VQVAE less VAE, paired by row: {gap.mean():+.3f} +- {error:.3f}")
+    vqvae = fitted["VQVAE"]
+    independent = with_independent_tokens(vqvae).score(test)
+    tokens = copy.copy(vqvae).set_params(encode="ordinal").transform(test)
+    prior_loss = " ".join(f"{loss:.1f}" for loss in vqvae.prior_curve_)
+    lines += [
+        f"score with independent tokens {independent:.1f}",
+        f"perplexity on {len(test)} held-out images: {codebook_perplexity(tokens):.0f}",
+        f"weight of the learned prior {vqvae.prior_mixing_:.2f}, its loss {prior_loss}",
+        f"active units of the VAE: {fitted['VAE'].active_units_}",
+    ]
+    return "\n".join(lines)
+
+
+def draw(fitted: dict[str, Any], test: np.ndarray, n: int = 12) -> None:
+    vqvae, vae = fitted["VQVAE"], fitted["VAE"]
+    without = with_independent_tokens(vqvae)
+    rows = {
+        "images": test[:n],
+        "VQVAE: reconstructions": vqvae.reconstruct(test[:n]),
+        "VQVAE: samples": vqvae.sample(n, noise=False, random_state=0),
+        "independent tokens": without.sample(n, noise=False, random_state=0),
+        "VAE: samples": vae.sample(n, noise=False, random_state=0),
+    }
+    figure, axes = plt.subplots(len(rows), 1, figsize=(n, 1.25 * len(rows)))
+    for ax, (name, images) in zip(axes, rows.items()):
+        strip = images.reshape(n, 28, 28).transpose(1, 0, 2).reshape(28, -1)
+        ax.imshow(strip, cmap="gray_r", vmin=0, vmax=255)
+        ax.set_title(name, loc="left", fontsize=9)
+        ax.axis("off")
+    figure.tight_layout()
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=80)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", default=None)
+    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--test-rows", type=int, default=1_000)
+    parser.add_argument("--epochs", type=int, default=10)
+    arguments = parser.parse_args()
+    X = load_fashion_mnist(arguments.folder).data.astype(np.float32)
+    test = load_fashion_mnist(arguments.folder, subset="test").data.astype(np.float32)
+    X, test = X[: arguments.rows], test[: arguments.test_rows]
+    epochs = equal_epochs(X, arguments.epochs)
+    fits = Parallel(n_jobs=2)(delayed(fit)(m, X) for m in models(epochs).values())
+    fitted = {name: model for name, (model, _) in zip(epochs, fits)}
+    seconds = {name: each for name, (_, each) in zip(epochs, fits)}
+    lines = f"{len(X)} training images\n{report(fitted, seconds, test)}"
+    print(lines)
+    RESULTS.write_text(lines + "\n")
+    draw(fitted, test)
+
+
+if __name__ == "__main__":
+    main()
