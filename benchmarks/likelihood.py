@@ -6,10 +6,11 @@
 
 ``small`` trains ours and pythae's (``pip install 'skgen[bench]'``) in about ten minutes
 on two cores, and ``cpu`` ours alone, longer. ``paper`` trains ours under the papers'
-protocols, which wants a GPU; ``--epochs`` cuts it and ``--only`` chooses runs. ``trial`` shows in a minute that all
-of it works. A finished run is a line of ``likelihood-<size>.jsonl``, and long runs are
-saved every ``--every`` epochs: what was stopped goes on where it was, and what was cut
-goes on with more epochs. The table is ``likelihood-<size>.md``.
+protocols, which wants a GPU; ``--epochs`` cuts it and ``--only`` chooses runs.
+``trial`` shows in a minute that all of it works. A finished run is a line of
+``likelihood-<size>.jsonl``, and long runs are saved every ``--every`` epochs: what was
+stopped goes on where it was, and what was cut goes on with more epochs. The table is
+``likelihood-<size>.md``.
 
 The folder has ``binarized_mnist_static.npz`` (train, valid, test: rows of 784 zeros and
 ones; Larochelle & Murray 2011) and ``mnist.npz`` (x_train, x_test: 28 x 28, uint8).
