@@ -1,21 +1,34 @@
-"""The README's code runs as it stands."""
+"""The code of the README and of the docs runs as it stands."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
-
+ROOT = Path(__file__).parents[1]
 
 # Few epochs are what the defaults give on 133 rows.
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_the_code_of_the_readme_runs():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def run(page):
+    """Run the blocks of code of a page, one after the other; their names."""
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     names = {}
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 3
+    assert blocks
+    return names
+
+
+def test_the_code_on_metrics_runs():
+    names = run("docs/metrics.md")
+    assert names["codes"].shape == (2000, 6)
+
+
+def test_the_code_of_the_readme_runs():
+    names = run("README.md")
     assert names["codes"].shape == (45, 3)
     assert names["new"].shape == (100, 13)
     assert names["search"].best_params_["beta"] in (0.5, 1, 2, 4)
