@@ -20,7 +20,7 @@ from skgen.covariance import squared_distances
 from skgen.tensors import to_array, to_tensor
 
 # Weight of the past against a step, in the averages.
-DECAY = 0.99
+DECAY = 0.95
 # A code that has less than this part of an equal share of the vectors is dead.
 DEAD_SHARE = 0.1
 # Averages over fewer steps than give them this weight say nothing of what is dead.
@@ -61,7 +61,7 @@ def follow(
         Weight of the vectors that each code is nearest to.
     sums : Tensor of shape (K, c)
         Their weighted sums.
-    decay : float, default=0.99
+    decay : float, default=0.95
         Weight of the past. With 0, a step is one of Lloyd's algorithm.
 
     Returns
@@ -129,7 +129,7 @@ def k_means_codes(z: Tensor, K: int, generator: torch.Generator) -> Tensor:
     with warnings.catch_warnings():
         # Few passes, and fewer vectors than codes, are meant.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        k_means.fit(to_array(z[picks.to(z.device)]))
+        k_means.fit(to_array(z[picks.to(z.device)].cpu().double()))
     centres = to_tensor(k_means.cluster_centers_, z.device, z.dtype)
     # Codes that start from one vector must be able to part.
     noise = torch.randn(centres.shape, generator=generator).to(z)
@@ -255,8 +255,10 @@ class Codebook(nn.Module):
 
     def set_averages(self, state: CodeAverages) -> None:
         """Take the state that ``follow`` or ``revive`` gave."""
-        self.vectors.data = self.project(state.vectors)
-        self.shares, self.mass = state.shares, state.mass
+        with torch.no_grad():
+            self.vectors.copy_(self.project(state.vectors))
+            self.shares.copy_(state.shares)
+            self.mass.copy_(state.mass)
 
     def start(self, z: Tensor, generator: torch.Generator) -> None:
         """Start from K-means of encoded vectors (m, c), and forget the averages."""

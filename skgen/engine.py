@@ -127,6 +127,9 @@ class Descent:
         rows is always at 1, and patience waits for the end of the warm-up.
     held_out_chunk : int, default=8192
         Draws for rows that one evaluation of the held-out loss takes at a time.
+    after_step : callable, optional
+        ``after_step(x, weight)`` changes what has no gradient, after a step on
+        observed rows and their weights (n,) or None.
     """
 
     def __init__(
@@ -141,7 +144,9 @@ class Descent:
         rates: dict[str, float] | None = None,
         warm_up: int = 0,
         held_out_chunk: int = 8192,
+        after_step: Callable[[Tensor, Tensor | None], Any] = lambda x, weight: None,
     ) -> None:
+        self.after_step = after_step
         self.module, self.loss, self.observe, self.rule = module, loss, observe, rule
         self.batch_size, self.generator, self.warm_up = batch_size, generator, warm_up
         self.held_out_chunk = held_out_chunk
@@ -190,6 +195,7 @@ class Descent:
             if batch.weight is not None:
                 values = values * batch.weight
             self._step(values[0].mean())
+            self.after_step(x, batch.weight)
             names, totals = terms._fields, totals + values.detach().sum(1)
         self.module.eval()
         self.n_epochs += 1

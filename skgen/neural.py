@@ -88,6 +88,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor | None:
         """Draw the noise (S, n, ...) that the loss of n rows needs."""
 
+    def _after_step(
+        self, module: Any, x: Tensor, weight: Tensor | None, generator: torch.Generator
+    ) -> None:
+        """Change what has no gradient, after a step on rows (n, d) and weights (n,)."""
+
     @abstractmethod
     def _finish(
         self,
@@ -311,6 +316,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             rates=self._rates,
             warm_up=self._warm_up(n_rows),
             held_out_chunk=module.pass_rows,
+            after_step=lambda x, weight: self._after_step(module, x, weight, generator),
         )
 
     def _batch_rows(self, n_rows: int) -> int:

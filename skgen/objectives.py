@@ -8,10 +8,13 @@ a row, in nats. Rows ``x`` are (n, d), standardised where the model standardises
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from skgen.codebooks import straight_through
 
 
 class LatentTerms(NamedTuple):
@@ -125,18 +128,24 @@ def importance_weighted_loss(
     return LatentTerms(loss, log_likelihood.mean(0), kl)
 
 
-def vq_loss(model: Any, x: Tensor, commitment_cost: float) -> TokenTerms:
-    """-log p(x|z_q) + ||sg[z_e] - e||^2 + beta ||z_e - sg[e]||^2.
+def vq_loss(
+    model: Any,
+    x: Tensor,
+    commitment_cost: float,
+    codebook_cost: float = 1.0,
+    through: Callable[[Tensor, Tensor], Tensor] = straight_through,
+) -> TokenTerms:
+    """-log p(x|z_q) + alpha ||sg[z_e] - e||^2 + beta ||z_e - sg[e]||^2.
 
     Sums over a row's tokens and features: neither the batch size nor the number of
-    tokens changes the balance (van den Oord et al. 2017, equation 3).
+    tokens changes the balance (van den Oord et al. 2017, equation 3). A codebook
+    that follows its vectors by averages needs no cost, alpha = 0. ``through`` says
+    how the gradient comes from z_q to z_e.
     """
     z_e = model.latents(x)  # (n, T, c)
-    e = model.codebook[model.nearest(z_e)]
-    # Straight through: the value is e, the gradient goes to z_e.
-    z_q = z_e + (e - z_e).detach()
-    reconstruction = model.log_likelihood_at(x, z_q)
+    e = model.codebook(model.codebook.nearest(z_e))
+    reconstruction = model.log_likelihood_at(x, through(z_e, e))
     codebook = ((z_e.detach() - e) ** 2).sum((1, 2))
     commitment = ((z_e - e.detach()) ** 2).sum((1, 2))
-    loss = codebook + commitment_cost * commitment - reconstruction
+    loss = codebook_cost * codebook + commitment_cost * commitment - reconstruction
     return TokenTerms(loss, reconstruction, codebook, commitment)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from skgen.engine import Descent, History, Rows, StepRule, auto_batch_size
@@ -21,16 +22,17 @@ from skgen.objectives import importance_weighted_bound, log_weights
 if TYPE_CHECKING:
     from skgen.vqvae import VectorQuantizedAutoencoder
 
-# Temperatures that are tried, as multiples of the mean squared quantisation error,
-# and the rows and draws that they are tried on.
-TEMPERATURES = 2.0 ** np.arange(-5, 6.5, 0.5)
-TEMPERATURE_ROWS, TEMPERATURE_DRAWS = 256, 32
+# Range of temperatures, as powers of 2 of the mean squared quantisation error, and how
+# well the best power is to be known.
+TEMPERATURE_POWERS, POWER_TOLERANCE = (-5.0, 6.0), 0.25
+# Rows and draws that a temperature is tried on; fewer rows where they have many tokens
+# of many codes.
+TEMPERATURE_ROWS, TEMPERATURE_DRAWS, TEMPERATURE_ELEMENTS = (32, 256), 32, 2**25
 # Weights of the autoregressive network against the unigrams that are tried.
 MIXING_WEIGHTS = np.linspace(0, 1, 41)
-MIXING_ROWS, MIXING_DRAWS = 4096, 8
+MIXING_ROWS, MIXING_DRAWS = 1024, 8
 # What remains of the counts of earlier rows when more come: the codes have moved.
 COUNT_DECAY = 0.9
-CHUNK_ROWS = 4096
 
 
 class PriorTerms(NamedTuple):
@@ -55,7 +57,7 @@ def learn_prior(
     tol: float,
     patience: int,
     keep_counts: bool,
-) -> History:
+) -> tuple[History, Tensor]:
     """Fit the prior of a token model, and the temperature of its posterior.
 
     Parameters
@@ -75,18 +77,21 @@ def learn_prior(
     -------
     history : History
         Its loss is the mean -log p(k) of training rows, in nats.
+    usage : Tensor of shape (K,)
+        Part of the training rows' tokens that each code has.
     """
     prior, judges = model.prior, train if held_out is None else held_out
     with torch.no_grad():
         z_train, z_judges = encoded(model, train), encoded(model, judges)
+        counts = token_counts(model, z_train, model.nearest_one_hot)
         if not (keep_counts and prior.counts.any()):
             # A temperature needs a prior, and soft counts need a temperature.
             prior.mixing.zero_()
-            prior.counts.copy_(token_counts(z_train, model.nearest_one_hot))
+            prior.counts.copy_(counts)
             choose_temperature(model, judges.x, generator)
             prior.counts.zero_()
         prior.counts *= COUNT_DECAY
-        prior.counts += token_counts(z_train, model.expected_one_hot)
+        prior.counts += token_counts(model, z_train, model.expected_one_hot)
     history = prior_descent(model, len(z_train.x), learning_rate, generator).run(
         z_train,
         None if held_out is None else z_judges.repeated(),
@@ -98,48 +103,48 @@ def learn_prior(
         if held_out is not None:
             choose_mixing(model, z_judges, generator)
         choose_temperature(model, judges.x, generator)
-    return history
+    return history, counts.sum(0) / counts.sum()
 
 
 def encoded(model: VectorQuantizedAutoencoder, rows: Rows) -> Rows:
     """Encode rows (n, d) to vectors z_e (n, T, c)."""
-    z_e = [model.latents(x) for x in rows.x.split(CHUNK_ROWS)]
+    z_e = [model.latents(x) for x in rows.x.split(model.pass_rows)]
     return Rows(torch.cat(z_e), rows.weight)
 
 
-def code_usage(model: VectorQuantizedAutoencoder, rows: Rows) -> Tensor:
-    """Part of the rows' tokens that each code has, (K,)."""
-    with torch.no_grad():
-        counts = token_counts(encoded(model, rows), model.nearest_one_hot).sum(0)
-    return counts / counts.sum()
-
-
-def token_counts(z_e: Rows, one_hot: Callable[[Tensor], Tensor]) -> Tensor:
+def token_counts(
+    model: VectorQuantizedAutoencoder, z_e: Rows, one_hot: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Sum the weight of each code at each place, (T, K), over encoded rows."""
     weight = z_e.x.new_ones(len(z_e.x)) if z_e.weight is None else z_e.weight
-    chunks = zip(z_e.x.split(CHUNK_ROWS), weight.split(CHUNK_ROWS))
-    # A row whose squares overflow has no posterior, and counts for nothing.
-    counts = [
-        torch.einsum("n,ntk->tk", w, one_hot(z).nan_to_num(0.0)) for z, w in chunks
-    ]
-    return torch.stack(counts).sum(0)
+    counts, size = torch.zeros_like(model.prior.counts), model.pass_rows
+    for z, w in zip(z_e.x.split(size), weight.split(size)):
+        # A row whose squares overflow has no posterior, and counts for nothing.
+        counts += torch.einsum("n,ntk->tk", w, one_hot(z).nan_to_num(0.0))
+    return counts
 
 
 def choose_temperature(
     model: VectorQuantizedAutoencoder, x: Tensor, generator: torch.Generator
 ) -> None:
     """Set tau to what gives rows (n, d) the best importance-weighted bound."""
-    x = x[:TEMPERATURE_ROWS]
+    fewest, most = TEMPERATURE_ROWS
+    n_rows = TEMPERATURE_ELEMENTS // (TEMPERATURE_DRAWS * model.prior.counts.numel())
+    x = x[: min(max(n_rows, fewest), most)]
     noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
-    error = model.distances(model.latents(x)).amin(-1)
+    error = model.codebook.distances(model.latents(x)).amin(-1)
     # Rows whose squares overflow do not decide.
     scale = error[error.isfinite()].mean().nan_to_num(1.0).clamp(min=1e-12)
-    candidates, bounds = scale * torch.from_numpy(TEMPERATURES).to(scale), []
-    for tau in candidates:
-        model.temperature.copy_(tau)
+
+    def gap(power: float) -> float:
+        model.temperature.copy_(scale * 2.0**power)
         bound = importance_weighted_bound(log_weights(model, x, noise))
-        bounds.append(bound.nanmean().nan_to_num(-math.inf))
-    model.temperature.copy_(candidates[torch.stack(bounds).argmax()])
+        return -float(bound.nanmean().nan_to_num(-math.inf))
+
+    best = minimize_scalar(
+        gap, bounds=TEMPERATURE_POWERS, options={"xatol": POWER_TOLERANCE}
+    )
+    model.temperature.copy_(scale * 2.0**best.x)
 
 
 def prior_descent(
@@ -164,6 +169,7 @@ def prior_descent(
         StepRule(learning_rate),
         batch_size=auto_batch_size(n_rows),
         generator=generator,
+        held_out_chunk=model.pass_rows,
     )
 
 

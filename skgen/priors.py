@@ -6,7 +6,6 @@ A posterior turns standard noise into draws, so that its noise can be an argumen
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -202,82 +201,3 @@ class Categorical(NamedTuple):
         """Log-mass (S, n) of tokens (S, n, T)."""
         chosen = self.log_probs.gather(-1, tokens.permute(1, 2, 0))  # (n, T, S)
         return chosen.sum(1).T
-
-
-class AutoregressivePrior(nn.Module):
-    """p(k_1) p(k_2|k_1) ... over the T tokens of a row.
-
-    The conditionals are a neural autoregressive distribution estimator (Larochelle &
-    Murray 2011): one hidden layer whose input is a running sum over the tokens so
-    far. They start as smoothed unigrams, and in the end are mixed with them, token by
-    token, so that the prior is no worse than independent tokens where rows are few.
-
-    Parameters
-    ----------
-    n_tokens : int
-        T.
-    codebook_size : int
-        K.
-    n_hidden : int, default=64
-        Hidden units, H.
-    """
-
-    counts: Tensor  # (T, K)
-    mixing: Tensor  # (): weight of the network, 1 - mixing of the unigrams
-
-    def __init__(self, n_tokens: int, codebook_size: int, n_hidden: int = 64) -> None:
-        super().__init__()
-        T, K, H = n_tokens, codebook_size, n_hidden
-        self.inputs = nn.Parameter(torch.randn(T, K, H) / math.sqrt(T))
-        self.bias = nn.Parameter(torch.zeros(T, H))
-        self.outputs = nn.Parameter(torch.zeros(T, H, K))
-        self.register_buffer("counts", torch.zeros(T, K))
-        self.register_buffer("mixing", torch.tensor(0.0))
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens of a row."""
-        return len(self.bias)
-
-    @property
-    def log_unigrams(self) -> Tensor:
-        """Log-frequencies of the codes at each place, smoothed by one, (T, K)."""
-        return (self.counts + 1.0).log().log_softmax(-1)
-
-    def network_log_probs(self, before: Tensor, place: slice = slice(None)) -> Tensor:
-        """Conditionals (..., T, K) from sums over the tokens before, (..., T, H)."""
-        hidden = (self.bias[place] + before).tanh()
-        change = torch.einsum("...th,thk->...tk", hidden, self.outputs[place])
-        return (self.log_unigrams[place] + change).log_softmax(-1)
-
-    def mixed(self, log_network: Tensor, log_unigrams: Tensor) -> Tensor:
-        """Mix both conditionals by weight."""
-        return torch.logaddexp(
-            self.mixing.log() + log_network, (1 - self.mixing).log() + log_unigrams
-        )
-
-    def token_log_probs(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Log p(k_t | k_<t) of the network and of the unigrams, (..., T) each."""
-        places = torch.arange(self.n_tokens, device=tokens.device)
-        inputs = self.inputs[places, tokens]  # (..., T, H)
-        before = inputs.cumsum(-2) - inputs
-        log_probs = self.network_log_probs(before)
-        network = log_probs.gather(-1, tokens[..., None]).squeeze(-1)
-        return network, self.log_unigrams[places, tokens]
-
-    def log_prob(self, tokens: Tensor) -> Tensor:
-        """Log-mass (...) of tokens (..., T)."""
-        return self.mixed(*self.token_log_probs(tokens)).sum(-1)
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw tokens (n, T), one place after the other."""
-        before = self.bias.new_zeros(n, 1, self.bias.shape[1])
-        tokens = []
-        for t in range(self.n_tokens):
-            place = slice(t, t + 1)
-            log_network = self.network_log_probs(before, place)
-            probs = self.mixed(log_network, self.log_unigrams[place]).exp()
-            token = torch.multinomial(probs[:, 0], 1, generator=generator)  # (n, 1)
-            before = before + self.inputs[t, token]
-            tokens.append(token)
-        return torch.cat(tokens, dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -57,6 +58,11 @@ class TokenPrior(nn.Module, ABC):
         return len(self.counts)
 
     @property
+    def row_elements(self) -> int:
+        """Numbers that one pass of a row holds at a time."""
+        return self.counts.numel()
+
+    @property
     def log_unigrams(self) -> Tensor:
         """Log-frequencies of the codes at each place, smoothed by one, (T, K)."""
         return (self.counts + 1.0).log().log_softmax(-1)
@@ -87,6 +93,53 @@ class TokenPrior(nn.Module, ABC):
         log_network = (log_unigrams + change).log_softmax(-1)
         probs = self.mixed(log_network, log_unigrams).exp()
         return torch.multinomial(probs, 1, generator=generator)
+
+
+class AutoregressivePrior(TokenPrior):
+    """p(k_1) p(k_2|k_1) ... with weights of its own for each place: few tokens.
+
+    A neural autoregressive distribution estimator: one hidden layer, whose input is a
+    running sum over the tokens so far.
+
+    Parameters
+    ----------
+    n_tokens : int
+        T.
+    codebook_size : int
+        K.
+    n_hidden : int, default=64
+        Hidden units, H.
+
+    References
+    ----------
+    Larochelle & Murray, "The neural autoregressive distribution estimator", AISTATS
+    2011.
+    """
+
+    def __init__(self, n_tokens: int, codebook_size: int, n_hidden: int = 64) -> None:
+        super().__init__(n_tokens, codebook_size)
+        T, K, H = n_tokens, codebook_size, n_hidden
+        self.inputs = nn.Parameter(torch.randn(T, K, H) / math.sqrt(T))
+        self.bias = nn.Parameter(torch.zeros(T, H))
+        self.outputs = nn.Parameter(torch.zeros(T, H, K))
+
+    def changes(self, tokens: Tensor) -> Tensor:
+        """Return the outputs (m, T, K) for tokens (m, T)."""
+        places = torch.arange(self.n_tokens, device=tokens.device)
+        inputs = self.inputs[places, tokens]  # (m, T, H)
+        hidden = (self.bias + inputs.cumsum(-2) - inputs).tanh()
+        return torch.einsum("mth,thk->mtk", hidden, self.outputs)
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw tokens (n, T), one place after the other."""
+        before = self.bias.new_zeros(n, self.bias.shape[1])
+        tokens = []
+        for t in range(self.n_tokens):
+            change = (self.bias[t] + before).tanh() @ self.outputs[t]
+            token = self.draw_token(t, change, generator)
+            before = before + self.inputs[t, token[:, 0]]
+            tokens.append(token)
+        return torch.cat(tokens, dim=1)
 
 
 class Attention(nn.Module):
@@ -182,6 +235,11 @@ class TransformerPrior(TokenPrior):
         self.norm = nn.LayerNorm(width)
         self.outputs = nn.Linear(width, K, bias=False)
         nn.init.zeros_(self.outputs.weight)
+
+    @property
+    def row_elements(self) -> int:
+        """Numbers that one pass of a row holds at a time."""
+        return max(super().row_elements, 4 * self.places.numel())
 
     def changes(self, tokens: Tensor) -> Tensor:
         """Return the outputs (m, T, K) for tokens (m, T)."""

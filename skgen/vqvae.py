@@ -8,7 +8,7 @@ autoregressive ``p(k)``; it is bounded by drawing tokens from a softmax posterio
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
@@ -19,23 +19,44 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skgen.covariance import squared_distances
+from skgen.codebooks import (
+    Codebook,
+    code_sums,
+    follow,
+    pick,
+    revive,
+    rotated,
+    straight_through,
+)
 from skgen.engine import Rows
 from skgen.evaluation import BoundedModel
+from skgen.images import grid_shape
 from skgen.likelihoods import Likelihood
-from skgen.networks import Standardizer
+from skgen.networks import Factory, Standardizer
 from skgen.neural import NeuralModel
 from skgen.objectives import TokenTerms, vq_loss
 from skgen.parameters import Rules, integer, options, real
-from skgen.prior_learning import code_usage, learn_prior
-from skgen.priors import AutoregressivePrior, Categorical
+from skgen.prior_learning import learn_prior
+from skgen.priors import Categorical
 from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
-from skgen.tensors import check_tokens, one_hot, to_array, wide_dtype
+from skgen.tensors import check_tokens, make_generator, one_hot, to_array, wide_dtype
+from skgen.token_priors import AutoregressivePrior, TokenPrior, TransformerPrior
 
 # Part of the draws from q(k|x) that has a token from the unigrams. It bounds the
 # importance weights where the softmax misses a code that explains the row.
 EXPLORATION = 0.1
+# Rows that the codebook starts from, at most.
+START_ROWS = 4096
+# How the gradient comes from a code to the vector that it replaces.
+GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "rotation": rotated,
+    "straight-through": straight_through,
+}
+PRIORS: dict[str, type[TokenPrior]] = {
+    "nade": AutoregressivePrior,
+    "transformer": TransformerPrior,
+}
 
 
 class VectorQuantizedAutoencoder(BoundedModel):
@@ -45,7 +66,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
     ``tokens``, ``decode``, ``log_prob`` and ``draw`` the rows of the user.
     """
 
-    prior: AutoregressivePrior
+    prior: TokenPrior
     temperature: Tensor  # tau, of the posterior q(k|x)
 
     def __init__(
@@ -54,13 +75,13 @@ class VectorQuantizedAutoencoder(BoundedModel):
         decoder: nn.Module,
         likelihood: Likelihood,
         standardizer: Standardizer,
-        prior: AutoregressivePrior,
-        codebook: Tensor,
+        prior: TokenPrior,
+        codebook: Codebook,
         n_importance_samples: int,
     ) -> None:
         super().__init__(likelihood, standardizer)
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
-        self.codebook = nn.Parameter(codebook)  # e, (K, c)
+        self.codebook = codebook
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_noise(n_importance_samples)
 
@@ -68,35 +89,44 @@ class VectorQuantizedAutoencoder(BoundedModel):
         self, shape: Sequence[int], generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw uniform noise (..., T)."""
-        noise = self.codebook.new_empty(*shape, self.prior.n_tokens)
+        noise = self.codebook.vectors.new_empty(*shape, self.prior.n_tokens)
         return noise.uniform_(generator=generator)
 
     def set_rows(self, x: Tensor) -> None:
         """Start the codebook from encoded rows (n, d)."""
         super().set_rows(x)
-        z = self.latents(x).flatten(0, 1)
-        K, c = self.codebook.shape
-        picks = torch.randperm(len(z)).repeat(-(-K // len(z)))[:K].to(z.device)
-        # Codes that start from one vector must be able to part.
-        jitter = 1e-3 * z.std(correction=0) * torch.randn(K, c).to(z)
-        self.codebook.data = z[picks] + jitter
+        picks = torch.randperm(len(x))[:START_ROWS].to(x.device)
+        seed = int(torch.randint(2**31 - 1, ()))
+        z = self.latents(x[picks]).flatten(0, 1)
+        self.codebook.start(z, make_generator(seed, torch.device("cpu")))
 
     def latents(self, x: Tensor) -> Tensor:
         """z_e(x), (n, T, c)."""
-        return self.encoder(x).unflatten(-1, (self.prior.n_tokens, -1))
+        z_e = self.encoder(x).unflatten(-1, (self.prior.n_tokens, -1))
+        return self.codebook.project(z_e)
 
-    def distances(self, z_e: Tensor) -> Tensor:
-        """||z_e - e_k||^2, (n, T, K), of vectors (n, T, c)."""
-        flat = squared_distances(self.codebook, z_e.flatten(0, 1))  # (K, n * T)
-        return flat.T.unflatten(0, z_e.shape[:2])
+    def follow_codes(
+        self, x: Tensor, weight: Tensor | None, uniform: Tensor, *, moves: bool
+    ) -> None:
+        """Bring the averages of the codebook up to a step on rows (n, d).
 
-    def nearest(self, z_e: Tensor) -> Tensor:
-        """Tokens (n, T) of the codes nearest to z_e (n, T, c)."""
-        return self.distances(z_e).argmin(-1)
+        ``moves`` says that code vectors are these averages. Those that are dead go to
+        vectors of the batch that the noise (K,) picks.
+        """
+        z = self.latents(x)
+        tokens = self.codebook.nearest(z).flatten()
+        if weight is not None:
+            weight = weight.repeat_interleave(z.shape[1])
+        z = z.flatten(0, 1)
+        before = self.codebook.averages
+        state = follow(before, *code_sums(z, tokens, weight, len(self.codebook)))
+        if not moves:
+            state = state._replace(vectors=before.vectors)
+        self.codebook.set_averages(revive(state, pick(z, uniform)))
 
     def assignments(self, z_e: Tensor) -> Categorical:
         """Tokens k with probability exp(-||z_e - e_k||^2 / tau), normalised."""
-        logits = -self.distances(z_e) / self.temperature
+        logits = -self.codebook.distances(z_e) / self.temperature
         return Categorical(logits.log_softmax(-1))
 
     def posterior(self, x: Tensor) -> Categorical:
@@ -111,7 +141,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def nearest_one_hot(self, z_e: Tensor) -> Tensor:
         """One-hot rows (n, T, K) of the nearest codes."""
-        return F.one_hot(self.nearest(z_e), len(self.codebook)).to(z_e)
+        return F.one_hot(self.codebook.nearest(z_e), len(self.codebook)).to(z_e)
 
     def expected_one_hot(self, z_e: Tensor) -> Tensor:
         """q(k|x) as probabilities (n, T, K)."""
@@ -123,24 +153,24 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def log_likelihood(self, x: Tensor, tokens: Tensor) -> Tensor:
         """log p(x|e_k), (S, n), of rows (n, d) and tokens (S, n, T)."""
-        return self.log_likelihood_at(x, self.codebook[tokens])
+        return self.log_likelihood_at(x, self.codebook(tokens))
 
     def tokens(self, x: Tensor) -> Tensor:
         """Tokens (n, T) of rows (n, d)."""
-        return self.nearest(self.latents(self.view(x)))
+        return self.codebook.nearest(self.latents(self.view(x)))
 
     def encode(self, x: Tensor) -> Tensor:
         """Quantised vectors (n, T * c)."""
-        return self.codebook[self.tokens(x)].flatten(1)
+        return self.codebook(self.tokens(x)).flatten(1)
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw vectors (n, T * c) of tokens from p(k)."""
-        return self.codebook[self.prior.draw(n, generator)].flatten(1)
+        return self.codebook(self.prior.draw(n, generator)).flatten(1)
 
     @property
     def row_elements(self) -> int:
         """Numbers that one pass of a row holds: a distance to every code, or more."""
-        return max(super().row_elements, self.prior.counts.numel())
+        return max(super().row_elements, self.prior.row_elements)
 
 
 @with_shared_docs
@@ -149,9 +179,9 @@ class VQVAE(NeuralModel):
     """Vector-quantised autoencoder: a density with a code of discrete tokens.
 
     An encoder network gives ``n_tokens`` vectors, each is replaced by the nearest of
-    ``codebook_size`` code vectors, and a decoder network gives p(x|codes). Trained
-    with a straight-through gradient; then an autoregressive prior is learned over
-    the tokens of a row, which are not independent. The score is an
+    ``codebook_size`` code vectors, and a decoder network gives p(x|codes). Then an
+    autoregressive prior is learned over the tokens of a row, which are not
+    independent. With ``architecture="conv"`` they are a grid. The score is an
     importance-weighted bound on ``log p(x) = log sum_k p(x|e_k) p(k)``, over tokens
     that are drawn from ``q(k|x)`` proportional to ``exp(-||z_e - e_k||^2 / tau)``,
     with a few unigrams among them, which keep the importance weights bounded.
@@ -163,9 +193,22 @@ class VQVAE(NeuralModel):
     code_size : int, default=4
         Width of a code vector.
     n_tokens : int, default=8
-        Tokens of a row.
+        Tokens of a row. With ``architecture="conv"`` they are those of a grid instead:
+        an image is halved until neither side is above 8, 28 x 28 to 7 x 7.
+    codebook_update : {"ema", "gradient"}, default="ema"
+        How codes learn: as moving averages of the vectors that they are nearest to,
+        or by the gradient of ``||sg[z_e] - e||^2``. They start from K-means; those that
+        go out of use start afresh from vectors of a batch.
+    distance : {"euclidean", "cosine"}, default="euclidean"
+        What makes a code the nearest; by the cosine, vectors and codes have norm one.
+    gradient : {"rotation", "straight-through"}, default="rotation"
+        How the gradient comes from a code to the vector that it replaces: turned and
+        scaled as the vector is to become the code, or as it is.
     commitment_cost : float, default=0.25
         Weight of the term that keeps the encoder near the codes.
+    prior : {"auto", "nade", "transformer"}, default="auto"
+        The autoregressive network over tokens; "auto" is a transformer for a grid, and
+        otherwise a network of one hidden layer (NADE).
     encode : {"embedding", "ordinal", "onehot"}, default="embedding"
         What ``transform`` gives and ``inverse_transform`` takes: the code vectors,
         (n, n_tokens * code_size); token indices, (n, n_tokens); or a sparse one-hot
@@ -180,6 +223,9 @@ class VQVAE(NeuralModel):
         Part of the training rows' tokens that each code has.
     perplexity_ : float
         Exponential of the entropy of ``codebook_usage_``: codes in effective use.
+    grid_shape_ : tuple of int
+        Shape of the tokens of a row: (n_tokens,), or (height, width) of a grid, which
+        ``transform`` gives row by row.
     temperature_ : float
         tau, chosen on held-out rows.
     prior_curve_ : list of float
@@ -200,8 +246,8 @@ class VQVAE(NeuralModel):
     A part ``validation_fraction`` of the rows trains neither the codebook nor the
     prior, whatever ``early_stopping`` is: it decides when the prior stops, how it is
     mixed with independent tokens, and tau. The prior trains in batches of "auto"
-    size. The gradient from the decoder is copied to the encoder's output as in the
-    paper.
+    size. With ``gradient="straight-through"`` the gradient from the decoder is copied
+    to the encoder's output as in the paper.
 
     The gap between the score and log p(x) grows with the codebook: on digits, with 64
     importance samples against 5000, it is about 1 nat with 16 codes and 2 with 64.
@@ -211,6 +257,9 @@ class VQVAE(NeuralModel):
     ----------
     van den Oord, Vinyals & Kavukcuoglu, "Neural discrete representation learning",
     NeurIPS 2017.
+
+    Fifty et al., "Restructuring vector quantization with the rotation trick", ICLR
+    2025.
 
     Examples
     --------
@@ -229,7 +278,11 @@ class VQVAE(NeuralModel):
         "codebook_size": integer(1),
         "code_size": integer(1),
         "n_tokens": integer(1),
+        "codebook_update": options("ema", "gradient"),
+        "distance": options("euclidean", "cosine"),
+        "gradient": options(*GRADIENTS),
         "commitment_cost": real(0),
+        "prior": options("auto", *PRIORS),
         "encode": options("embedding", "ordinal", "onehot"),
     }
     _architecture: ClassVar[tuple[str, ...]] = (
@@ -237,16 +290,25 @@ class VQVAE(NeuralModel):
         "codebook_size",
         "code_size",
         "n_tokens",
+        "distance",
+        "prior",
     )
     _always_holds_out = True
     # The codes have to keep up with the encoder.
-    _rates: ClassVar[dict[str, float]] = {"codebook": 10.0}
+    _rates: ClassVar[dict[str, float]] = {
+        **NeuralModel._rates,
+        "codebook.vectors": 10.0,
+    }
 
     codebook_size: int = 64
     _: KW_ONLY
     code_size: int = 4
     n_tokens: int = 8
+    codebook_update: str = "ema"
+    distance: str = "euclidean"
+    gradient: str = "rotation"
     commitment_cost: float = 0.25
+    prior: str = "auto"
     encode: str = "embedding"
 
     def transform(self, X: ArrayLike) -> Any:
@@ -285,23 +347,50 @@ class VQVAE(NeuralModel):
         return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
 
     def _loss(self, module: Any, x: Tensor, noise: None, warmth: float) -> TokenTerms:
-        return vq_loss(module, x, self.commitment_cost)
+        codebook_cost = 1.0 if self.codebook_update == "gradient" else 0.0
+        through = GRADIENTS[self.gradient]
+        return vq_loss(module, x, self.commitment_cost, codebook_cost, through)
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> None:
         return None
 
+    def _after_step(
+        self, module: Any, x: Tensor, weight: Tensor | None, generator: torch.Generator
+    ) -> None:
+        uniform = torch.rand(self.codebook_size, generator=generator, device=x.device)
+        with torch.no_grad():
+            moves = self.codebook_update == "ema"
+            module.follow_codes(x, weight, uniform, moves=moves)
+
+    def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
+        if self.architecture == "conv":
+            images = self._image_networks(n_features)
+            return images.grid_encoder, images.grid_decoder
+        return super()._default_networks(n_features)
+
+    def _grid_shape(self, n_features: int) -> tuple[int, ...]:
+        """Shape of the tokens of a row."""
+        if self.architecture == "conv":
+            images = self._image_networks(n_features)
+            return grid_shape(images.height, images.width)
+        return (self.n_tokens,)
+
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
     ) -> VectorQuantizedAutoencoder:
-        K, T, c = self.codebook_size, self.n_tokens, self.code_size
+        K, c = self.codebook_size, self.code_size
+        T = math.prod(self._grid_shape(n_features))
         encoder, decoder = self._networks(n_features, T * c, T * c, likelihood)
+        prior = self.prior
+        if prior == "auto":
+            prior = "transformer" if self.architecture == "conv" else "nade"
         return VectorQuantizedAutoencoder(
             encoder,
             decoder,
             likelihood,
             standardizer,
-            AutoregressivePrior(T, K),
-            torch.randn(K, c),
+            PRIORS[prior](T, K),
+            Codebook(K, c, self.distance),
             self.n_importance_samples,
         )
 
@@ -314,7 +403,7 @@ class VQVAE(NeuralModel):
         incremental: bool,
     ) -> None:
         model = self.module_
-        history = learn_prior(
+        history, usage = learn_prior(
             model,
             train,
             held_out,
@@ -329,10 +418,11 @@ class VQVAE(NeuralModel):
         self.prior_curve_ = [*before, *history.curves["loss"]]
         if history.status == "diverged":
             self._warn(history)
-        self.codebook_ = to_array(model.codebook).copy()
+        codes = torch.arange(len(model.codebook), device=train.x.device)
+        self.codebook_ = to_array(model.codebook(codes)).copy()
+        self.grid_shape_ = self._grid_shape(train.x.shape[1])
         self.temperature_ = float(model.temperature)
         self.prior_mixing_ = float(model.prior.mixing)
-        usage = code_usage(model, train)
         self.codebook_usage_ = to_array(usage)
         self.perplexity_ = float(torch.special.entr(usage.cpu()).sum().exp())
 

@@ -66,6 +66,8 @@ VARIANTS = {
         {**_VQVAE, "encode": "ordinal"},
         {**_VQVAE, "encode": "onehot"},
         {**_VQVAE, "likelihood": "bernoulli"},
+        {**_VQVAE, "codebook_update": "gradient", "distance": "cosine"},
+        {**_VQVAE, **_IMAGES, "gradient": "straight-through"},
     ],
 }
 

@@ -6,12 +6,11 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 from torch.autograd.functional import jacobian
-from toys import generator, normal, uniform
+from toys import codebook, generator, normal, uniform
 
 from skgen.codebooks import (
     DEAD_SHARE,
     CodeAverages,
-    Codebook,
     code_sums,
     follow,
     k_means_codes,
@@ -20,7 +19,6 @@ from skgen.codebooks import (
     rotated,
     straight_through,
 )
-from skgen.tensors import forked_rng
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -33,15 +31,12 @@ def unknown(vectors=CODES):
     return CodeAverages(vectors, vectors.new_zeros(K), vectors.new_zeros(()))
 
 
-def codebook(distance="euclidean", vectors=CODES):
-    with forked_rng(0):
-        book = Codebook(*vectors.shape, distance).double()
-    book.vectors.data = vectors
-    return book
+def codes(distance="euclidean", vectors=CODES):
+    return codebook(vectors.clone(), distance)
 
 
 def batch(z=VECTORS, weight=None):
-    return code_sums(z, codebook().nearest(z), weight, K)
+    return code_sums(z, codes().nearest(z), weight, K)
 
 
 def means_of(counts, sums):
@@ -54,20 +49,20 @@ def means_of(counts, sums):
 def test_distances_are_those_of_torch():
     z = normal(2, 5, C, seed=3)
     expected = torch.cdist(z, CODES) ** 2
-    torch.testing.assert_close(codebook().distances(z), expected)
-    assert codebook().nearest(z).equal(expected.argmin(-1))
+    torch.testing.assert_close(codes().distances(z), expected)
+    assert codes().nearest(z).equal(expected.argmin(-1))
 
 
 def test_cosine_distances_are_twice_one_minus_the_cosine():
     z = normal(2, 5, C, seed=3)
     cosine = torch.cosine_similarity(z[..., None, :], CODES, dim=-1)
-    torch.testing.assert_close(codebook("cosine").distances(z), 2 - 2 * cosine)
+    torch.testing.assert_close(codes("cosine").distances(z), 2 - 2 * cosine)
 
 
 def test_cosine_sees_no_lengths():
     z, lengths = normal(50, C, seed=3), normal(50, 1, seed=4).exp()
-    book = codebook("cosine")
-    longer = codebook("cosine", CODES * normal(K, 1, seed=5).exp())
+    book = codes("cosine")
+    longer = codes("cosine", CODES * normal(K, 1, seed=5).exp())
     tokens = book.nearest(z)
     assert tokens.equal(book.nearest(lengths * z))
     assert tokens.equal(longer.nearest(z))
@@ -77,14 +72,14 @@ def test_cosine_sees_no_lengths():
 
 def test_tokens_look_up_their_vectors():
     tokens = torch.tensor([[0, 3], [2, 2]])
-    assert codebook()(tokens).equal(CODES[tokens])
+    assert codes()(tokens).equal(CODES[tokens])
 
 
 # Averages.
 
 
 def test_counts_and_sums_are_those_of_the_vectors():
-    tokens, weight = codebook().nearest(VECTORS), uniform(200, seed=3)
+    tokens, weight = codes().nearest(VECTORS), uniform(200, seed=3)
     counts, sums = batch(weight=weight)
     for k in range(K):
         mine = tokens == k
@@ -199,7 +194,7 @@ def test_a_short_past_kills_nothing():
 def test_revived_codes_are_nearest_to_the_vectors_they_were_put_on():
     fresh = pick(VECTORS, uniform(K, seed=3))
     revived = revive(used([1.0, 0.0, 0.0, 0.0]), fresh)
-    book = codebook()
+    book = codes()
     book.set_averages(revived)
     assert book.nearest(fresh)[1:].tolist() == [1, 2, 3]
     # And a step later they are means of what is nearest to them, at once in part.
@@ -217,7 +212,7 @@ def test_picks_are_vectors_of_the_batch_and_reach_its_ends():
 def test_unused_codes_come_to_life():
     # Far codes are nearest to nothing; with revival all are used alike before long.
     vectors = CODES + torch.tensor([[0.0], [100.0], [100.0], [100.0]])
-    book, noise = codebook(vectors=vectors), uniform(300, K, seed=4)
+    book, noise = codes(vectors=vectors), uniform(300, K, seed=4)
     for step in range(300):
         z = normal(100, C, seed=step)
         state = follow(book.averages, *code_sums(z, book.nearest(z), None, K), 0.9)
@@ -252,7 +247,7 @@ def test_few_vectors_start_many_codes(z):
 
 
 def test_a_start_forgets_the_averages():
-    book = codebook("cosine")
+    book = codes("cosine")
     book.set_averages(used([0.7, 0.1, 0.1, 0.1]))
     book.start(VECTORS, generator())
     assert book.averages.usage.tolist() == [0, 0, 0, 0]

@@ -17,6 +17,7 @@ from toys import (
 )
 
 from skgen import IWAE, VAE, BetaVAE
+from skgen.codebooks import rotated
 from skgen.networks import Standardizer
 from skgen.objectives import (
     KLWeight,
@@ -248,9 +249,10 @@ def test_the_tokens_loss_is_the_sum_of_its_parts():
 def test_the_tokens_loss_is_a_sum_over_features_and_tokens():
     model, x = token_model(), normal(9, 3, seed=2)
     z_e = model.latents(x)
-    tokens = torch.cdist(z_e, model.codebook.expand(9, -1, -1)).argmin(-1)
-    assert model.nearest(z_e).equal(tokens)
-    e = model.codebook[tokens]
+    codes = model.codebook.vectors
+    tokens = torch.cdist(z_e, codes.expand(9, -1, -1)).argmin(-1)
+    assert model.codebook.nearest(z_e).equal(tokens)
+    e = codes[tokens]
     terms = vq_loss(model, x, 0.25)
     torch.testing.assert_close(terms.commitment, ((z_e - e) ** 2).sum((1, 2)))
     expected = model.log_likelihood(x, tokens[None])[0]
@@ -277,7 +279,11 @@ def test_the_gradient_a_row_does_not_change_with_the_batch(copies):
 
 
 def _trained(model):
-    return [model.codebook, *model.encoder.parameters(), *model.decoder.parameters()]
+    return [
+        *model.codebook.parameters(),
+        *model.encoder.parameters(),
+        *model.decoder.parameters(),
+    ]
 
 
 def test_the_balance_of_the_loss_does_not_change_with_the_number_of_tokens():
@@ -296,7 +302,7 @@ def test_the_balance_of_the_loss_does_not_change_with_the_number_of_tokens():
             gaussian(0.8),
             Standardizer.identity(6),
             token_model(T=4).prior,
-            model.codebook.detach(),
+            model.codebook,
             1,
         )
     torch.testing.assert_close(vq_parts(wide, x.repeat(1, 2)), 2 * vq_parts(model, x))
@@ -306,18 +312,18 @@ def test_gradients_go_straight_through_the_codes():
     model, x = token_model(), normal(9, 3, seed=2)
     model.encoder = Free(model.encoder(x).detach())
     z_e = model.latents(x)
-    tokens = model.nearest(z_e)
-    e = model.codebook.detach()[tokens].requires_grad_()
+    tokens = model.codebook.nearest(z_e)
+    e = model.codebook(tokens).detach().requires_grad_()
     (at_codes,) = torch.autograd.grad(model.log_likelihood_at(x, e).sum(), e)
     vq_loss(model, x, 0.25).loss.sum().backward()
     # The encoder: the decoder's gradient at the codes, and its commitment.
     expected = -at_codes + 0.25 * 2 * (z_e - e).detach()
     torch.testing.assert_close(model.encoder.value.grad, expected.flatten(1))
     # The codebook: its own term, and nothing from the decoder.
-    expected = torch.zeros_like(model.codebook).index_add(
+    expected = torch.zeros_like(model.codebook.vectors).index_add(
         0, tokens.flatten(), 2 * (e - z_e).detach().flatten(0, 1)
     )
-    torch.testing.assert_close(model.codebook.grad, expected)
+    torch.testing.assert_close(model.codebook.vectors.grad, expected)
 
 
 def test_without_commitment_the_encoder_has_the_decoders_gradient_alone():
@@ -328,7 +334,30 @@ def test_without_commitment_the_encoder_has_the_decoders_gradient_alone():
     model.zero_grad()
     (-vq_loss(model, x, 0.0).reconstruction).sum().backward()
     torch.testing.assert_close(without, model.encoder.value.grad)
-    assert model.codebook.grad is None
+    assert model.codebook.vectors.grad is None
+
+
+def test_codes_that_follow_averages_have_no_gradient():
+    model, x = token_model(), normal(9, 3, seed=2)
+    terms = vq_loss(model, x, 0.25, codebook_cost=0.0)
+    expected = -terms.reconstruction + 0.25 * terms.commitment
+    torch.testing.assert_close(terms.loss, expected)
+    terms.loss.sum().backward()
+    assert not model.codebook.vectors.grad.any()
+
+
+def test_gradients_may_be_turned_on_their_way_through_the_codes():
+    model, x = token_model(), normal(9, 3, seed=2)
+    model.encoder = Free(model.encoder(x).detach())
+    z_e = model.latents(x).requires_grad_()
+    e = model.codebook(model.codebook.nearest(z_e)).detach().requires_grad_()
+    (at_codes,) = torch.autograd.grad(model.log_likelihood_at(x, e).sum(), e)
+    (expected,) = torch.autograd.grad(rotated(z_e, e), z_e, -at_codes)
+    terms = vq_loss(model, x, 0.0, through=rotated)
+    terms.loss.sum().backward()
+    torch.testing.assert_close(model.encoder.value.grad, expected.flatten(1))
+    straight = vq_loss(model, x, 0.0)
+    torch.testing.assert_close(terms.loss, straight.loss)
 
 
 # The estimators' objectives.

@@ -6,10 +6,12 @@ import itertools
 import torch
 from torch import nn
 
+from skgen.codebooks import Codebook
 from skgen.likelihoods import Gaussian
 from skgen.networks import Standardizer
-from skgen.priors import AutoregressivePrior, StandardNormal
+from skgen.priors import StandardNormal
 from skgen.tensors import forked_rng
+from skgen.token_priors import AutoregressivePrior
 from skgen.vae import VariationalAutoencoder
 from skgen.vqvae import VectorQuantizedAutoencoder
 
@@ -99,6 +101,13 @@ def draws_of(marginal, n, seed=5):
 
 
 @leaves_generators
+def codebook(vectors, distance="euclidean"):
+    book = Codebook(*vectors.shape, distance).to(vectors.dtype)
+    book.vectors.data = vectors
+    return book
+
+
+@leaves_generators
 def token_model(T=2, K=4, c=2, d=3, n_importance_samples=8, mixing=0.7):
     """A linear VQVAE in float64: the decoder undoes the encoder; tokens depend."""
     prior = AutoregressivePrior(T, K, 5).double()
@@ -113,7 +122,7 @@ def token_model(T=2, K=4, c=2, d=3, n_importance_samples=8, mixing=0.7):
         gaussian(0.8),
         Standardizer.identity(d),
         prior,
-        normal(K, c, seed=15),
+        codebook(normal(K, c, seed=15)),
         n_importance_samples,
     )
     model.noise = uniform(256, n_importance_samples, T, seed=16)
