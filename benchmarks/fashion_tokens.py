@@ -61,7 +61,13 @@ def fit(model: Any, X: np.ndarray) -> tuple[Any, float]:
 
 def models(epochs: dict[str, int]) -> dict[str, Any]:
     return {
-        "VQVAE": VQVAE(512, code_size=16, max_iter=epochs["VQVAE"], **IMAGES),
+        "VQVAE": VQVAE(
+            512,
+            code_size=16,
+            codebook_update="ema",
+            max_iter=epochs["VQVAE"],
+            **IMAGES,
+        ),
         "VAE": VAE(32, max_iter=epochs["VAE"], **IMAGES),
     }
 

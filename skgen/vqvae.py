@@ -178,13 +178,14 @@ class VectorQuantizedAutoencoder(BoundedModel):
 class VQVAE(NeuralModel):
     """Vector-quantised autoencoder: a density with a code of discrete tokens.
 
-    An encoder network gives ``n_tokens`` vectors, each is replaced by the nearest of
-    ``codebook_size`` code vectors, and a decoder network gives p(x|codes). Then an
+    An encoder network gives several vectors, each is replaced by the nearest of
+    ``codebook_size`` code vectors, and a decoder network gives p(x|codes). The codes
+    start from K-means, and dead ones are revived while they are trained; then an
     autoregressive prior is learned over the tokens of a row, which are not
-    independent. With ``architecture="conv"`` they are a grid. The score is an
-    importance-weighted bound on ``log p(x) = log sum_k p(x|e_k) p(k)``, over tokens
-    that are drawn from ``q(k|x)`` proportional to ``exp(-||z_e - e_k||^2 / tau)``,
-    with a few unigrams among them, which keep the importance weights bounded.
+    independent. The score is an importance-weighted bound on
+    ``log p(x) = log sum_k p(x|e_k) p(k)``, over tokens that are drawn from ``q(k|x)``
+    proportional to ``exp(-||z_e - e_k||^2 / tau)``, with a few unigrams among them,
+    which keep the importance weights bounded.
 
     Parameters
     ----------
@@ -193,22 +194,25 @@ class VQVAE(NeuralModel):
     code_size : int, default=4
         Width of a code vector.
     n_tokens : int, default=8
-        Tokens of a row. With ``architecture="conv"`` they are those of a grid instead:
-        an image is halved until neither side is above 8, 28 x 28 to 7 x 7.
-    codebook_update : {"ema", "gradient"}, default="ema"
-        How codes learn: as moving averages of the vectors that they are nearest to,
-        or by the gradient of ``||sg[z_e] - e||^2``. They start from K-means; those that
-        go out of use start afresh from vectors of a batch.
+        Tokens of a row. With ``architecture="conv"`` the image decides: a grid with a
+        token at each place, 7 x 7 for images of 28 x 28.
+    codebook_update : {"gradient", "ema"}, default="gradient"
+        How code vectors learn: by the gradient of their squared distance to the
+        vectors that they replace, at ten times the learning rate; or as exponential
+        moving averages of these vectors, which no learning rate concerns.
     distance : {"euclidean", "cosine"}, default="euclidean"
-        What makes a code the nearest; by the cosine, vectors and codes have norm one.
+        What is nearest. Cosine puts vectors and codes on the unit sphere.
     gradient : {"rotation", "straight-through"}, default="rotation"
-        How the gradient comes from a code to the vector that it replaces: turned and
-        scaled as the vector is to become the code, or as it is.
+        How the decoder's gradient comes from a code to the vector that it replaced:
+        turned back by the rotation, and scaled by the ratio of lengths, that takes
+        the vector to the code (Fifty et al. 2025); or copied (van den Oord et al.
+        2017).
     commitment_cost : float, default=0.25
         Weight of the term that keeps the encoder near the codes.
     prior : {"auto", "nade", "transformer"}, default="auto"
-        The autoregressive network over tokens; "auto" is a transformer for a grid, and
-        otherwise a network of one hidden layer (NADE).
+        Autoregressive network over the tokens: "nade" has weights of its own for each
+        place; "transformer" shares them, for many tokens. "auto" is the transformer
+        with ``architecture="conv"``.
     encode : {"embedding", "ordinal", "onehot"}, default="embedding"
         What ``transform`` gives and ``inverse_transform`` takes: the code vectors,
         (n, n_tokens * code_size); token indices, (n, n_tokens); or a sparse one-hot
@@ -219,13 +223,14 @@ class VQVAE(NeuralModel):
     ----------
     codebook_ : ndarray of shape (codebook_size, code_size)
         The code vectors.
+    grid_shape_ : tuple of int
+        Shape of a row's tokens, in the order of ``transform``: (height, width) with
+        ``architecture="conv"``, otherwise (n_tokens,).
     codebook_usage_ : ndarray of shape (codebook_size,)
         Part of the training rows' tokens that each code has.
     perplexity_ : float
-        Exponential of the entropy of ``codebook_usage_``: codes in effective use.
-    grid_shape_ : tuple of int
-        Shape of the tokens of a row: (n_tokens,), or (height, width) of a grid, which
-        ``transform`` gives row by row.
+        Exponential of the entropy of ``codebook_usage_``: codes in effective use. On
+        other rows, :func:`skgen.metrics.codebook_perplexity` of their tokens.
     temperature_ : float
         tau, chosen on held-out rows.
     prior_curve_ : list of float
@@ -246,8 +251,8 @@ class VQVAE(NeuralModel):
     A part ``validation_fraction`` of the rows trains neither the codebook nor the
     prior, whatever ``early_stopping`` is: it decides when the prior stops, how it is
     mixed with independent tokens, and tau. The prior trains in batches of "auto"
-    size. With ``gradient="straight-through"`` the gradient from the decoder is copied
-    to the encoder's output as in the paper.
+    size. A code is dead when it has less than a tenth of an equal share of the
+    vectors, over the last steps; it is put on a random vector of the batch.
 
     The gap between the score and log p(x) grows with the codebook: on digits, with 64
     importance samples against 5000, it is about 1 nat with 16 codes and 2 with 64.
@@ -256,10 +261,8 @@ class VQVAE(NeuralModel):
     References
     ----------
     van den Oord, Vinyals & Kavukcuoglu, "Neural discrete representation learning",
-    NeurIPS 2017.
-
-    Fifty et al., "Restructuring vector quantization with the rotation trick", ICLR
-    2025.
+    NeurIPS 2017. Fifty et al., "Restructuring vector quantization with the rotation
+    trick", ICLR 2025.
 
     Examples
     --------
@@ -304,7 +307,7 @@ class VQVAE(NeuralModel):
     _: KW_ONLY
     code_size: int = 4
     n_tokens: int = 8
-    codebook_update: str = "ema"
+    codebook_update: str = "gradient"
     distance: str = "euclidean"
     gradient: str = "rotation"
     commitment_cost: float = 0.25

@@ -66,8 +66,8 @@ VARIANTS = {
         {**_VQVAE, "encode": "ordinal"},
         {**_VQVAE, "encode": "onehot"},
         {**_VQVAE, "likelihood": "bernoulli"},
-        {**_VQVAE, "codebook_update": "gradient", "distance": "cosine"},
-        {**_VQVAE, **_IMAGES, "gradient": "straight-through"},
+        {**_VQVAE, "codebook_update": "ema", "gradient": "straight-through"},
+        {**_VQVAE, **_IMAGES, "distance": "cosine"},
     ],
 }
 
