@@ -51,8 +51,8 @@ def learn_prior(
     train: Rows,
     held_out: Rows | None,
     generator: torch.Generator,
+    rule: StepRule,
     *,
-    learning_rate: float,
     max_iter: int,
     tol: float,
     patience: int,
@@ -68,7 +68,7 @@ def learn_prior(
         Standardised rows (n, d). Without held-out rows the prior stays as it is mixed.
     generator : Generator
         Source of the draws.
-    learning_rate, max_iter, tol, patience
+    rule, max_iter, tol, patience
         Settings of the descent.
     keep_counts : bool
         Whether the unigram counts of earlier rows stay, in part.
@@ -92,7 +92,7 @@ def learn_prior(
             prior.counts.zero_()
         prior.counts *= COUNT_DECAY
         prior.counts += token_counts(model, z_train, model.expected_one_hot)
-    history = prior_descent(model, len(z_train.x), learning_rate, generator).run(
+    history = prior_descent(model, len(z_train.x), rule, generator).run(
         z_train,
         None if held_out is None else z_judges.repeated(),
         max_iter=max_iter,
@@ -150,7 +150,7 @@ def choose_temperature(
 def prior_descent(
     model: VectorQuantizedAutoencoder,
     n_rows: int,
-    learning_rate: float,
+    rule: StepRule,
     generator: torch.Generator,
 ) -> Descent:
     """Descend -log p(k), with tokens assigned afresh at each step.
@@ -166,7 +166,7 @@ def prior_descent(
         model.prior,
         loss,
         lambda z_e: (z_e, model.standard_noise((1, len(z_e)), generator)),
-        StepRule(learning_rate),
+        rule,
         batch_size=auto_batch_size(n_rows),
         generator=generator,
         held_out_chunk=model.pass_rows,

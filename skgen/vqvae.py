@@ -28,7 +28,7 @@ from skgen.codebooks import (
     rotated,
     straight_through,
 )
-from skgen.engine import Rows
+from skgen.engine import Rows, StepRule
 from skgen.evaluation import BoundedModel
 from skgen.images import grid_shape
 from skgen.likelihoods import Likelihood
@@ -360,9 +360,9 @@ class VQVAE(NeuralModel):
     def _after_step(
         self, module: Any, x: Tensor, weight: Tensor | None, generator: torch.Generator
     ) -> None:
-        uniform = torch.rand(self.codebook_size, generator=generator, device=x.device)
+        K, moves = len(module.codebook), self.codebook_update == "ema"
+        uniform = torch.rand(K, generator=generator, device=x.device)
         with torch.no_grad():
-            moves = self.codebook_update == "ema"
             module.follow_codes(x, weight, uniform, moves=moves)
 
     def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
@@ -411,7 +411,7 @@ class VQVAE(NeuralModel):
             train,
             held_out,
             generator,
-            learning_rate=self.learning_rate_init,
+            StepRule(self.learning_rate_init, self.learning_rate),
             max_iter=1 if incremental else self.max_iter,
             tol=self.tol,
             patience=self._patience(len(train.x)),

@@ -534,6 +534,11 @@ def test_partial_fits_learn():
     assert model.n_iter_ == len(model.loss_curve_) == 40
 
 
+def test_partial_fits_go_on_with_the_codebook_that_was_built():
+    model = small().partial_fit(X).set_params(codebook_size=9).partial_fit(X)
+    assert model.codebook_.shape == (4, 2)
+
+
 def test_partial_fits_count_tokens_on():
     model = small().partial_fit(X)
     first = model.module_.prior.counts.sum().item()
