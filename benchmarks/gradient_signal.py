@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from skgen import IWAE
-from skgen.objectives import importance_weighted_loss
+from skgen.objectives import ImportanceWeightedLoss
 from skgen.tensors import make_generator
 
 RESULTS = Path(__file__).parent / "results" / "gradient_signal.txt"
@@ -66,7 +66,7 @@ def gradients(model: IWAE, x: Tensor, draws: int, estimator: str) -> dict[str, T
     rows: dict[str, list[Tensor]] = {"encoder": [], "decoder": []}
     for _ in range(N_REPEATS):
         noise = module.standard_noise((draws, len(x)), generator)
-        loss = importance_weighted_loss(module, x, noise, 1.0, estimator).loss.mean()
+        loss = ImportanceWeightedLoss(estimator)(module, x, noise).loss.mean()
         for name, found in rows.items():
             weights = list(getattr(module, name).parameters())
             slopes = torch.autograd.grad(loss, weights, retain_graph=True)

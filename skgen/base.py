@@ -33,6 +33,7 @@ from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from skgen.engine import Steps, run_each
 from skgen.parameters import Rules, check_parameters, integer, string
 from skgen.rows import chunk_rows
 from skgen.tensors import (
@@ -80,6 +81,23 @@ class FitCallbacks:
         )
 
 
+class NoCallbacks(FitCallbacks):
+    """The callbacks of a fit that none watches."""
+
+    def __init__(self) -> None:
+        pass
+
+    def begin(self) -> None:
+        """Do nothing."""
+
+    def end(self, attributes: Callable[[], dict[str, Any]]) -> bool:
+        """Never ask to stop."""
+        return False
+
+
+NO_CALLBACKS = NoCallbacks()
+
+
 class FittedModel(Protocol):
     """What evaluation asks of a fitted model, on tensors."""
 
@@ -118,8 +136,11 @@ class GenerativeModel(
         weight: Tensor | None,
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
-    ) -> None:
-        """Learn from rows (n, d) and weights (n,), and set the fitted attributes."""
+    ) -> Steps | None:
+        """Learn from rows (n, d) and weights (n,), and set the fitted attributes.
+
+        A fit that descends gradients is a generator of what is to be trained.
+        """
 
     @abstractmethod
     def _model(self, dtype: torch.dtype) -> FittedModel:
@@ -199,7 +220,7 @@ class GenerativeModel(
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         rng = check_random_state(getattr(self, "random_state", None))
         callbacks = FitCallbacks(context, self, X, y, self._task_name)
-        self._fit(x, weight, rng, callbacks)
+        run_each(self._fit(x, weight, rng, callbacks))
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=dict
         )

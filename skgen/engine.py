@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from skgen.adam import SCHEDULES, Adam, StepRule, paces
 from skgen.tensors import wide_dtype
 
 # Rows over which the mean of a loss with one draw a row is steady enough.
 ENOUGH_ROWS = 1024
+# Numbers of the rows that are gathered at a time, for as many batches as they make.
+BLOCK_ELEMENTS = 2**18
 
 
 class RowTerms(Protocol):
@@ -56,29 +59,18 @@ class Rows(NamedTuple):
         return self.take(every.repeat(copies))
 
 
+class Batch(NamedTuple):
+    """Rows of a step, as they are observed, with the noise of its loss."""
+
+    part: float  # of the epoch that ends with it
+    x: Tensor  # (b, ...)
+    noise: Tensor | None  # (S, b, ...)
+    weight: Tensor | None  # (b,)
+
+
 def auto_batch_size(n_rows: int) -> int:
     """Return a batch size that gives a small set some ten steps an epoch."""
     return min(max(n_rows // 10, 16), 128)
-
-
-# Multiple of the learning rate at a part of the descent, 0 (its start) to 1.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda part: 1.0,
-    "cosine": lambda part: 0.5 * (1 + math.cos(math.pi * part)),
-    # Eight stages, each three times as long as the one before, down to a tenth
-    # (Burda et al. 2016): 3^0 + ... + 3^7 = 3280 parts.
-    "stages": lambda part: 10 ** (-math.floor(math.log(6560 * part + 1.5, 3)) / 7),
-}
-
-
-class StepRule(NamedTuple):
-    """How Adam steps."""
-
-    learning_rate: float
-    schedule: str = "constant"  # of SCHEDULES
-    weight_decay: float = 0.0  # decoupled, of weight matrices
-    max_grad_norm: float | None = None
-    averaging: float = 0.0  # decay of the average over steps that is judged and kept
 
 
 @dataclass
@@ -102,6 +94,55 @@ class History:
             self.curves.setdefault(name, []).append(value)
 
 
+@dataclass
+class Watch:
+    """Says which epoch of a descent is the best, and when to stop.
+
+    Without ``held_out`` losses, training losses decide, from the end of the warm-up
+    on: those before compare with none that follows.
+    """
+
+    tol: float
+    patience: int
+    warm_up: int
+    held_out: bool
+    history: History = field(default_factory=History)
+    waits_since: int = -1
+
+    def begin(self, loss: float) -> None:
+        """Take the held-out loss of the start."""
+        self.history.best_loss = loss if math.isfinite(loss) else math.inf
+
+    def see(self, means: dict[str, float], current: float, n_epochs: int) -> bool:
+        """Take an epoch's means and what it is judged by; true if it is the best.
+
+        ``n_epochs`` counts those of earlier descents, too; ``current`` is not finite
+        where a weight is not.
+        """
+        history, epoch = self.history, self.history.n_iter
+        history.append(means)
+        if self.held_out:
+            history.held_out.append(current)
+        if not math.isfinite(current):
+            history.status = "diverged"
+            return False
+        compares = self.held_out or n_epochs >= self.warm_up
+        is_best = not compares or current < history.best_loss - self.tol
+        if is_best:
+            history.best_loss = current if compares else math.inf
+            history.best_epoch = epoch
+        if is_best or n_epochs <= self.warm_up:
+            self.waits_since = epoch
+        if epoch - self.waits_since >= self.patience:
+            history.status = "converged"
+        return is_best
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the descent is to end before its last epoch."""
+        return self.history.status != "max_iter"
+
+
 class Descent:
     """Adam over shuffled batches of rows in memory.
 
@@ -109,8 +150,8 @@ class Descent:
     ----------
     module : Module
         What is trained, in place.
-    loss : callable
-        ``loss(x, noise, warmth)`` gives the terms of each row.
+    objective : callable
+        ``objective(module, x, noise, warmth)`` gives the terms of each row.
     observe : callable
         ``observe(x)`` gives what the loss takes of rows (n, ...): the rows, or a draw
         of them, and noise (K, n, ...) or None.
@@ -135,7 +176,7 @@ class Descent:
     def __init__(
         self,
         module: nn.Module,
-        loss: Callable[[Tensor, Tensor | None, float], Any],
+        objective: Callable[[Any, Tensor, Any, Any], Any],
         observe: Callable[[Tensor], tuple[Tensor, Tensor | None]],
         rule: StepRule,
         *,
@@ -147,28 +188,18 @@ class Descent:
         after_step: Callable[[Tensor, Tensor | None], Any] = lambda x, weight: None,
     ) -> None:
         self.after_step = after_step
-        self.module, self.loss, self.observe, self.rule = module, loss, observe, rule
+        self.module, self.objective = module, objective
+        self.observe, self.rule = observe, rule
         self.batch_size, self.generator, self.warm_up = batch_size, generator, warm_up
         self.held_out_chunk = held_out_chunk
+        self.rates = rates or {}
         self.n_epochs = 0  # that went before, of which the warm-up is a part
-        groups = _parameter_groups(module, rule, rates or {})
-        device = groups[0]["params"][0].device
-        self.optimizer = torch.optim.AdamW(groups, fused=device.type in ("cpu", "cuda"))
-        self.learned = [p for group in groups for p in group["params"]]
+        pace = paces(module, rule, self.rates)
+        named = dict(module.named_parameters())
+        self.learned = [named[name] for name in pace]
+        self.optimizer = Adam(self.learned, pace.values())
         self.average = [p.detach().clone() for p in self.learned if rule.averaging]
         self.n_steps = 0
-
-    def state(self) -> dict[str, Any]:
-        """Copy the moments of the optimiser to the host, where they pickle."""
-        return {
-            index: {name: value.cpu().clone() for name, value in slots.items()}
-            for index, slots in self.optimizer.state_dict()["state"].items()
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from the moments of another descent, at this one's rates."""
-        now = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**now, "state": state})
 
     def epoch(self, rows: Rows) -> tuple[dict[str, float], float]:
         """One pass over shuffled rows.
@@ -180,45 +211,65 @@ class Descent:
         watched : float
             Likewise of what is watched.
         """
-        n, device = len(rows.x), rows.x.device
-        order = torch.randperm(n, generator=self.generator, device=device)
-        names: tuple[str, ...] = ()
-        totals = torch.zeros((), device=device, dtype=wide_dtype(device))
+        seen: list[Any] = []
+        wide = wide_dtype(rows.x.device)
         self.module.train()
-        # Batches of nearly equal size: no last batch of one row.
-        batches = order.tensor_split(math.ceil(n / self.batch_size))
-        for i, index in enumerate(batches):
-            batch = rows.take(index)
-            x, noise = self.observe(batch.x)
-            terms = self.loss(x, noise, self._warmth((i + 1) / len(batches)))
-            values = torch.stack((*terms, terms.watched))  # (n_terms + 1, n)
-            if batch.weight is not None:
-                values = values * batch.weight
-            self._step(values[0].mean())
-            self.after_step(x, batch.weight)
-            names, totals = terms._fields, totals + values.detach().sum(1)
+        for part, x, noise, weight in self.batches(rows):
+            terms = self.objective(self.module, x, noise, self.warmth(part))
+            loss = terms.loss if weight is None else terms.loss * weight
+            self._step(loss.mean())
+            self.after_step(x, weight)
+            seen.append((weight, *(term.detach() for term in terms)))
         self.module.eval()
         self.n_epochs += 1
+        weights, *columns = zip(*seen)
+        each = terms._make(torch.cat(column) for column in columns)  # (n,) a term
+        weight = None if rows.weight is None else torch.cat(weights).to(wide)
+        means = Rows(torch.stack((*each, each.watched), 1).to(wide), weight)
         # The only wait for the device in an epoch.
-        total_weight = n if rows.weight is None else rows.weight.sum()
-        *means, watched = (totals / total_weight).tolist()
-        return dict(zip(names, means)), watched
+        *values, watched = means.mean(means.x).tolist()
+        return dict(zip(terms._fields, values)), watched
 
-    def _warmth(self, part: float) -> float:
+    def batches(self, rows: Rows) -> Iterator[Batch]:
+        """Yield shuffled batches.
+
+        Several are gathered and drawn at a time: small steps spend most of their time
+        between operations, not in them.
+        """
+        n, device = len(rows.x), rows.x.device
+        order = torch.randperm(n, generator=self.generator, device=device)
+        n_batches = math.ceil(n / self.batch_size)
+        # Nearly equal sizes: no last batch of one row.
+        sizes = [n // n_batches + (i < n % n_batches) for i in range(n_batches)]
+        at_once = max(1, BLOCK_ELEMENTS // (sizes[0] * math.prod(rows.x.shape[1:])))
+        done = 0
+        for first in range(0, n_batches, at_once):
+            cuts = sizes[first : first + at_once]
+            block = rows.take(order[done : done + sum(cuts)])
+            x, noise = self.observe(block.x)
+            parts = zip(
+                x.split(cuts),
+                repeat(None) if noise is None else noise.split(cuts, dim=1),
+                repeat(None) if block.weight is None else block.weight.split(cuts),
+            )
+            for i, part in enumerate(parts, first + 1):
+                yield Batch(i / n_batches, *part)
+            done += sum(cuts)
+
+    def warmth(self, part: float) -> float:
         """Part of the warm-up that is over after a part of this epoch."""
         return min(1.0, (self.n_epochs + part) / self.warm_up) if self.warm_up else 1.0
 
     def _step(self, loss: Tensor) -> None:
         """Descend the loss by one step."""
-        self.optimizer.zero_grad()
+        self.optimizer.forget_gradients()
         loss.backward()
         if self.rule.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.learned, self.rule.max_grad_norm)
         self.optimizer.step()
         if self.average:
-            # Early on, an average over fewer steps: the start weighs nothing.
             self.n_steps += 1
-            decay = min(self.rule.averaging, (1 + self.n_steps) / (10 + self.n_steps))
+            decay = averaging_decay(self.rule.averaging, self.n_steps)
             get_ema_multi_avg_fn(decay)(self.average, self.learned, None)
 
     @contextmanager
@@ -239,7 +290,8 @@ class Descent:
             for start in range(0, len(rows.x), size):
                 part = slice(start, start + size)
                 eps = None if noise is None else noise[:, part]
-                values.append(self.loss(rows.x[part], eps, 1.0).watched)
+                terms = self.objective(self.module, rows.x[part], eps, 1.0)
+                values.append(terms.watched)
         return float(rows.mean(torch.cat(values)))
 
     def run(
@@ -262,63 +314,83 @@ class Descent:
         ``on_end``. When the loss or a weight is no longer finite, the last good
         weights come back and the status is "diverged".
         """
-        history, best, waits_since = History(), _snapshot(self.module), -1
-        noise = None
+        watch = Watch(tol, patience, self.warm_up, held_out is not None)
+        history, best, noise = watch.history, _snapshot(self.module), None
         if held_out is not None:
             seen, noise = self.observe(held_out.x)
             held_out = Rows(seen, held_out.weight)
-            start_loss = self.evaluate(held_out, noise)
-            history.best_loss = start_loss if math.isfinite(start_loss) else math.inf
-        rate = SCHEDULES[self.rule.schedule]
-        schedule = LambdaLR(self.optimizer, lambda epoch: rate(epoch / max_iter))
+            watch.begin(self.evaluate(held_out, noise))
         for epoch in range(max_iter):
+            self.optimizer.factor = SCHEDULES[self.rule.schedule](epoch / max_iter)
             on_begin()
             start = time.perf_counter()
             means, current = self.epoch(rows)
-            schedule.step()
-            history.append(means)
             with self._judged_weights():
                 if held_out is not None:
                     current = self.evaluate(held_out, noise)
-                    history.held_out.append(current)
-                if not (math.isfinite(current) and _is_finite(self.module)):
-                    history.status = "diverged"
-                    on_end()
-                    break
-                if verbose:
+                if not _is_finite(self.module):
+                    current = math.nan
+                if watch.see(means, current, self.n_epochs):
+                    best = _snapshot(self.module)
+                if verbose and history.status != "diverged":
                     _report(history, time.perf_counter() - start)
-                # Training losses of the warm-up compare with none that follows.
-                compares = held_out is not None or self.n_epochs >= self.warm_up
-                if not compares or current < history.best_loss - tol:
-                    history.best_loss = current if compares else math.inf
-                    history.best_epoch, best = epoch, _snapshot(self.module)
-                if on_end():
+                if on_end() and history.status != "diverged":
                     history.status = "stopped"
-                    break
-            if history.best_epoch == epoch or self.n_epochs <= self.warm_up:
-                waits_since = epoch
-            if epoch - waits_since >= patience:
-                history.status = "converged"
+            if watch.is_over:
                 break
         _restore(self.module, best)
         return history
 
 
-def _parameter_groups(
-    module: nn.Module, rule: StepRule, rates: dict[str, float]
-) -> list[dict[str, Any]]:
-    """Group what is learned by its learning rate and weight decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, p in module.named_parameters():
-        if p.requires_grad:
-            # Biases, scales and what has a rate of its own do not decay.
-            decay = rule.weight_decay if p.ndim > 1 and name not in rates else 0.0
-            rate = rates.get(name, 1.0) * rule.learning_rate
-            groups.setdefault((rate, decay), []).append(p)
-    return [
-        {"params": learned, "lr": rate, "weight_decay": decay}
-        for (rate, decay), learned in groups.items()
-    ]
+def averaging_decay(decay: float, n_steps: int) -> float:
+    """Decay at a step: early on, an average over fewer; the start weighs nothing."""
+    return min(decay, (1 + n_steps) / (10 + n_steps))
+
+
+@dataclass
+class Training:
+    """A descent that a fit asks for, and what it is to be run with."""
+
+    descent: Descent
+    rows: Rows
+    held_out: Rows | None
+    max_iter: int
+    tol: float
+    patience: int
+    verbose: int = 0
+    on_begin: Callable[[], Any] = lambda: None
+    on_end: Callable[[], bool] = lambda: False
+    # What models that are trained as one share, beyond shapes; None: there are none.
+    alike: Hashable | None = None
+
+    def run(self) -> History:
+        """Run it alone."""
+        return self.descent.run(
+            self.rows,
+            self.held_out,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            patience=self.patience,
+            verbose=self.verbose,
+            on_begin=self.on_begin,
+            on_end=self.on_end,
+        )
+
+
+# A fit that leaves its descents to whoever drives it: it gives what is to be trained,
+# and is sent what became of it. So one fit may run them as they come, and a search
+# train those of many fits at once.
+Steps = Generator[Training, History, None]
+
+
+def run_each(steps: Steps | None) -> None:
+    """Drive a fit, running its descents as they come."""
+    if steps is None:
+        return
+    with suppress(StopIteration):
+        training = next(steps)
+        while True:
+            training = steps.send(training.run())
 
 
 def _snapshot(module: nn.Module) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -113,6 +113,9 @@ class BoundedModel(nn.Module):
     draw_codes: Callable[..., Tensor]
     noise: Tensor  # (256, S, ...): a block of S draws for each hash of a row
     thresholds: Tensor  # (256, d): uniforms, where the likelihood draws what it sees
+
+    #: Buffers that scores read, and no training.
+    scoring_buffers: ClassVar[tuple[str, ...]] = ("noise", "thresholds")
 
     def __init__(self, likelihood: Likelihood, standardizer: Standardizer) -> None:
         super().__init__()

@@ -10,9 +10,8 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,8 +22,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skgen.adam import StepRule
 from skgen.base import FitCallbacks, GenerativeModel
-from skgen.engine import Descent, History, Rows, StepRule, auto_batch_size
+from skgen.engine import (
+    Descent,
+    History,
+    Rows,
+    Steps,
+    Training,
+    auto_batch_size,
+    run_each,
+)
 from skgen.evaluation import BoundedModel, LogLikelihood
 from skgen.images import ImageNetworks, check_image_shape
 from skgen.likelihoods import Likelihood, as_likelihood
@@ -50,7 +58,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     _parameters: ClassVar[Rules] = NETWORK_RULES
 
     module_: Any
-    _optimizer_state: dict[str, Any] | None
+    _optimizer_state: dict[int, dict[str, Tensor]] | None
     _built_with: dict[str, Any]
 
     # What a model gives.
@@ -77,12 +85,20 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     ) -> BoundedModel:
         """Make the module, on the CPU."""
 
+    @property
     @abstractmethod
-    def _loss(self, module: Any, x: Tensor, noise: Any, warmth: float) -> Any:
-        """Terms of each row for the descent, in standardised units.
+    def _objective(self) -> Any:
+        """What is descended: a named tuple of constants that is called.
 
-        ``warmth`` is the part of the warm-up that is over, 1 when it is.
+        ``objective(module, x, noise, warmth)`` gives the terms of each row, in
+        standardised units; ``warmth`` is the part of the warm-up that is over, 1 when
+        it is.
         """
+
+    @property
+    def _alike(self) -> Hashable | None:
+        """What models that are trained as one must share, beyond their shapes."""
+        return None
 
     @abstractmethod
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor | None:
@@ -101,10 +117,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         generator: torch.Generator,
         *,
         incremental: bool,
-    ) -> None:
+    ) -> Steps | None:
         """Set what is fitted after the networks, from standardised rows.
 
-        ``incremental`` says that this ends a ``partial_fit``.
+        ``incremental`` says that this ends a ``partial_fit``. What is yet to be
+        trained is left to the driver, as by ``_fit``.
         """
 
     def _warm_up(self, n_rows: int) -> int:
@@ -119,7 +136,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         weight: Tensor | None,
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
-    ) -> None:
+    ) -> Steps:
         rows = _relative(_positive_rows(x, weight))
         parts = self._split(len(rows.x), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
@@ -131,21 +148,25 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         rows = self.module_.standardizer.rows(rows)
         self.module_.likelihood.see_rows(rows.x)
         train, held_out = _parts(rows, *parts)
+        descent = self._new_descent(len(train.x), generator)
+        descent.n_epochs = self.n_iter_ if goes_on else 0
         with self._own_draws(seed + 1, x.device):
-            descent = self._new_descent(len(train.x), generator)
-            descent.n_epochs = self.n_iter_ if goes_on else 0
-            history = descent.run(
+            history = yield Training(
+                descent,
                 train,
                 held_out.repeated() if held_out and self.early_stopping else None,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                patience=self._patience(len(train.x)),
-                verbose=self.verbose,
-                on_begin=callbacks.begin,
-                on_end=lambda: callbacks.end(self._snapshot),
+                self.max_iter,
+                self.tol,
+                self._patience(len(train.x)),
+                int(self.verbose),
+                callbacks.begin,
+                lambda: callbacks.end(self._snapshot),
+                self._alike,
             )
         self._record(history)
-        self._finish_on(train, held_out, generator, incremental=False)
+        finish = self._finish_on(train, held_out, generator, incremental=False)
+        if finish is not None:
+            yield from finish
         self._warn(history)
 
     def partial_fit(
@@ -189,7 +210,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         descent = self._new_descent(len(train.x), generator)
         descent.n_epochs = self.n_iter_
         if self._optimizer_state is not None:
-            descent.load_state(self._optimizer_state)
+            descent.optimizer.load_state(self._optimizer_state)
         with self._own_draws(step_seed, x.device):
             history = descent.run(train, None, max_iter=1, tol=0.0, patience=2)
         means = {name: curve[-1] for name, curve in history.curves.items()}
@@ -197,11 +218,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self.loss_terms_.setdefault(name, []).append(value)
         self.loss_curve_ = self.loss_terms_["loss"]
         self.n_iter_ += 1
-        self._finish_on(train, held_out, generator, incremental=True)
+        run_each(self._finish_on(train, held_out, generator, incremental=True))
         if history.status == "diverged":  # and so may the state of the optimiser be
             self._warn(history)
         else:
-            self._optimizer_state = descent.state()
+            self._optimizer_state = descent.optimizer.state()
         return self
 
     def _split(
@@ -305,7 +326,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         )
         return Descent(
             module,
-            partial(self._loss, module),
+            self._objective,
             lambda x: (
                 module.observe(x, generator),
                 self._noise(module, len(x), generator),
@@ -341,14 +362,16 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         generator: torch.Generator,
         *,
         incremental: bool,
-    ) -> None:
+    ) -> Steps | None:
         """Finish on rows as the likelihood observes them."""
 
         def observed(rows: Rows) -> Rows:
             return rows._replace(x=self.module_.observe(rows.x, generator))
 
         held_out = None if held_out is None else observed(held_out)
-        self._finish(observed(train), held_out, generator, incremental=incremental)
+        return self._finish(
+            observed(train), held_out, generator, incremental=incremental
+        )
 
     def _record(self, history: History) -> None:
         """Set the curves, in nats a row and in the units of the rows."""

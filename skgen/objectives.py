@@ -3,6 +3,10 @@
 An objective is a pure function of a model, rows and noise; its parts come back one
 a row, in nats. Rows ``x`` are (n, d), standardised where the model standardises;
 ``noise`` is standard noise, (S, n, ...), one slice a draw from the posterior.
+
+Several models that are trained as one have a dimension more, before the rows: x is
+(C, n, d), noise (S, C, n, ...), the parts of a loss (C, n), and numbers that differ
+between them are (C, 1). So dimensions are counted from the last where rows matter.
 """
 
 from __future__ import annotations
@@ -53,23 +57,25 @@ class KLWeight(NamedTuple):
     """
 
     beta: float = 1.0
-    free_bits: float = 0.0
-    capacity: float = 0.0
+    free_bits: float | None = None
+    capacity: float | None = None
 
     def warmed(self, warmth: float) -> KLWeight:
         """Part of the way from nothing: the capacity rises, or else the weight."""
-        if self.capacity:
+        if self.capacity is not None:
             return self._replace(capacity=warmth * self.capacity)
         return self._replace(beta=warmth * self.beta)
 
     def __call__(self, kl: Tensor) -> Tensor:
         """Cost (n,) of a KL (n, k), whose mean over the rows is the above."""
-        if self.free_bits:
-            kl = torch.where(kl.mean(0) < self.free_bits, self.free_bits, kl)
-        excess = kl.sum(-1) - self.capacity
-        if self.capacity:
-            excess = torch.where(excess.mean() < 0, -excess, excess)
-        return self.beta * excess
+        if self.free_bits is not None:
+            used = kl.mean(-2, keepdim=True) >= self.free_bits
+            kl = torch.where(used, kl, self.free_bits)
+        cost = kl.sum(-1)
+        if self.capacity is not None:
+            excess = cost - self.capacity
+            cost = torch.where(excess.mean(-1, keepdim=True) < 0, -excess, excess)
+        return self.beta * cost
 
 
 def elbo(model: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,47 +100,54 @@ def importance_weighted_bound(log_w: Tensor) -> Tensor:
     return log_w.logsumexp(0) - math.log(len(log_w))
 
 
-def beta_loss(model: Any, x: Tensor, noise: Tensor, weight: KLWeight) -> LatentTerms:
+class BetaLoss(NamedTuple):
     """-(E_q[log p(x|z)] - beta KL); with ``KLWeight()`` the negative ELBO."""
-    reconstruction, kl = elbo(model, x, noise)
-    return LatentTerms(weight(kl) - reconstruction, reconstruction, kl.sum(-1))
+
+    weight: KLWeight = KLWeight()
+
+    def __call__(
+        self, model: Any, x: Tensor, noise: Tensor, warmth: float = 1.0
+    ) -> LatentTerms:
+        """Terms of rows, a part ``warmth`` of the way through the warm-up."""
+        reconstruction, kl = elbo(model, x, noise)
+        cost = self.weight.warmed(warmth)(kl)
+        return LatentTerms(cost - reconstruction, reconstruction, kl.sum(-1))
 
 
-def importance_weighted_loss(
-    model: Any, x: Tensor, noise: Tensor, beta: float = 1.0, gradient: str = "standard"
-) -> LatentTerms:
+class ImportanceWeightedLoss(NamedTuple):
     """-L_S(x), the bound itself, whatever estimates its gradient.
 
-    With ``beta`` below one (a warm-up) the bound of ``p(x|z) (p(z) / q(z|x))^beta``.
     The gradient is "standard": of the bound as it stands; "stl": without the score of
     q, whose mean over draws would be zero at the exact posterior (Roeder et al.
     2017); or "dreg": without it and doubly reparameterised, unbiased, and with a
-    signal that grows with S (Tucker et al. 2019).
+    signal that grows with S (Tucker et al. 2019). In a warm-up, with beta < 1, the
+    bound is that of ``p(x|z) (p(z) / q(z|x))^beta``.
     """
-    q = model.posterior(x)
-    z = q.draw(noise)  # (S, n, k)
-    with torch.no_grad():  # reported only
-        kl = model.prior.kl(q, z).sum(-1)
-    if gradient != "standard":
-        q, z = q.frozen(), z.view_as(z)  # a node of its own: below, z serves log w only
-    log_likelihood = model.log_likelihood(x, z)
-    log_w = log_likelihood + beta * (model.prior.log_prob(z) - q.log_prob(z))
-    if gradient == "dreg" and z.requires_grad:
-        # dL/dz_s is w_s dlog w_s/dz_s, w normalised; the encoder gets w_s^2 of it.
-        # At beta < 1 only that part of the score is there to be reparameterised.
-        scale = 1 - beta + beta * log_w.detach().softmax(0)
-        z.register_hook(lambda slope: slope * scale[..., None])
-    loss = -importance_weighted_bound(log_w)
-    return LatentTerms(loss, log_likelihood.mean(0), kl)
+
+    gradient: str = "standard"
+
+    def __call__(
+        self, model: Any, x: Tensor, noise: Tensor, beta: float = 1.0
+    ) -> LatentTerms:
+        """Terms of rows, a part ``beta`` of the way through the warm-up."""
+        q = model.posterior(x)
+        z = q.draw(noise)  # (S, n, k)
+        with torch.no_grad():  # reported only
+            kl = model.prior.kl(q, z).sum(-1)
+        if self.gradient != "standard":
+            q, z = q.frozen(), z.view_as(z)  # a node of its own: for log w only
+        log_likelihood = model.log_likelihood(x, z)
+        log_w = log_likelihood + beta * (model.prior.log_prob(z) - q.log_prob(z))
+        if self.gradient == "dreg" and z.requires_grad:
+            # dL/dz_s is w_s dlog w_s/dz_s, w normalised; the encoder gets w_s^2 of
+            # it. At beta < 1 only that part of the score can be reparameterised.
+            scale = 1 - beta + beta * log_w.detach().softmax(0)
+            z.register_hook(lambda slope: slope * scale[..., None])
+        loss = -importance_weighted_bound(log_w)
+        return LatentTerms(loss, log_likelihood.mean(0), kl)
 
 
-def vq_loss(
-    model: Any,
-    x: Tensor,
-    commitment_cost: float,
-    codebook_cost: float = 1.0,
-    through: Callable[[Tensor, Tensor], Tensor] = straight_through,
-) -> TokenTerms:
+class TokenLoss(NamedTuple):
     """-log p(x|z_q) + alpha ||sg[z_e] - e||^2 + beta ||z_e - sg[e]||^2.
 
     Sums over a row's tokens and features: neither the batch size nor the number of
@@ -142,10 +155,19 @@ def vq_loss(
     that follows its vectors by averages needs no cost, alpha = 0. ``through`` says
     how the gradient comes from z_q to z_e.
     """
-    z_e = model.latents(x)  # (n, T, c)
-    e = model.codebook(model.codebook.nearest(z_e))
-    reconstruction = model.log_likelihood_at(x, through(z_e, e))
-    codebook = ((z_e.detach() - e) ** 2).sum((1, 2))
-    commitment = ((z_e - e.detach()) ** 2).sum((1, 2))
-    loss = codebook_cost * codebook + commitment_cost * commitment - reconstruction
-    return TokenTerms(loss, reconstruction, codebook, commitment)
+
+    commitment_cost: float
+    codebook_cost: float = 1.0
+    through: Callable[[Tensor, Tensor], Tensor] = straight_through
+
+    def __call__(
+        self, model: Any, x: Tensor, noise: Any = None, warmth: float = 1.0
+    ) -> TokenTerms:
+        """Terms of rows; there is neither noise nor a warm-up."""
+        z_e = model.latents(x)  # (n, T, c)
+        e = model.quantise(z_e)
+        reconstruction = model.log_likelihood_at(x, self.through(z_e, e))
+        codebook = ((z_e.detach() - e) ** 2).sum((-2, -1))
+        commitment = ((z_e - e.detach()) ** 2).sum((-2, -1))
+        costs = self.codebook_cost * codebook + self.commitment_cost * commitment
+        return TokenTerms(costs - reconstruction, reconstruction, codebook, commitment)

@@ -8,7 +8,7 @@ mixed with unigrams, and the temperature of the posterior that the bound draws f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from skgen.engine import Descent, History, Rows, StepRule, auto_batch_size
+from skgen.adam import StepRule
+from skgen.engine import Descent, History, Rows, Training, auto_batch_size
 from skgen.objectives import importance_weighted_bound, log_weights
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def learn_prior(
     tol: float,
     patience: int,
     keep_counts: bool,
-) -> tuple[History, Tensor]:
+) -> Generator[Training, History, tuple[History, Tensor]]:
     """Fit the prior of a token model, and the temperature of its posterior.
 
     Parameters
@@ -72,6 +73,11 @@ def learn_prior(
         Settings of the descent.
     keep_counts : bool
         Whether the unigram counts of earlier rows stay, in part.
+
+    Yields
+    ------
+    training : Training
+        The descent of the prior, whose history is to be sent.
 
     Returns
     -------
@@ -92,12 +98,13 @@ def learn_prior(
             prior.counts.zero_()
         prior.counts *= COUNT_DECAY
         prior.counts += token_counts(model, z_train, model.expected_one_hot)
-    history = prior_descent(model, len(z_train.x), rule, generator).run(
+    history = yield Training(
+        prior_descent(model, len(z_train.x), rule, generator),
         z_train,
         None if held_out is None else z_judges.repeated(),
-        max_iter=max_iter,
-        tol=tol,
-        patience=patience,
+        max_iter,
+        tol,
+        patience,
     )
     with torch.no_grad():
         if held_out is not None:
@@ -158,9 +165,9 @@ def prior_descent(
     The bound scores such tokens, and their noise keeps the prior from over-fitting.
     """
 
-    def loss(z_e: Tensor, noise: Any, warmth: float) -> PriorTerms:
+    def loss(prior: Any, z_e: Tensor, noise: Any, warmth: float) -> PriorTerms:
         tokens = model.assignments(z_e).draw(noise)[0]
-        return PriorTerms(-model.prior.token_log_probs(tokens)[0].sum(-1))
+        return PriorTerms(-prior.token_log_probs(tokens)[0].sum(-1))
 
     return Descent(
         model.prior,

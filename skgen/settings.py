@@ -12,7 +12,7 @@ from typing import Any, dataclass_transform
 
 from torch import nn
 
-from skgen.engine import SCHEDULES
+from skgen.adam import SCHEDULES
 from skgen.likelihoods import NAMES, Likelihood
 from skgen.networks import ACTIVATIONS, Factory
 from skgen.parameters import (

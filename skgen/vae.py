@@ -6,7 +6,7 @@ the decoder's outputs. The three differ in what they descend, and in nothing els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,11 +20,10 @@ from skgen.likelihoods import Likelihood
 from skgen.networks import Standardizer, mlp_pair
 from skgen.neural import NeuralModel
 from skgen.objectives import (
+    BetaLoss,
+    ImportanceWeightedLoss,
     KLWeight,
-    LatentTerms,
-    beta_loss,
     elbo,
-    importance_weighted_loss,
 )
 from skgen.parameters import Rules, integer, options, real, sequence
 from skgen.priors import DeepPrior, Normal, StandardNormal
@@ -225,13 +224,15 @@ class VAE(NeuralModel):
         return 1
 
     @property
-    def _kl_weight(self) -> KLWeight:
-        return KLWeight()
+    def _objective(self) -> Any:
+        return BetaLoss()
 
-    def _loss(
-        self, module: Any, x: Tensor, noise: Tensor, warmth: float
-    ) -> LatentTerms:
-        return beta_loss(module, x, noise, self._kl_weight.warmed(warmth))
+    @property
+    def _alike(self) -> Hashable | None:
+        own = self.encoder is not None or self.decoder is not None
+        if own or self.architecture != "mlp" or len(self._component_sizes) > 1:
+            return None
+        return ("VAE", self._n_training_draws)
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((self._n_training_draws, n), generator)
@@ -388,8 +389,9 @@ class BetaVAE(VAE):
     free_bits: float = 0.0
 
     @property
-    def _kl_weight(self) -> KLWeight:
-        return KLWeight(self.beta, self.free_bits, self.capacity)
+    def _objective(self) -> BetaLoss:
+        weight = KLWeight(self.beta, self.free_bits or None, self.capacity or None)
+        return BetaLoss(weight)
 
 
 @with_shared_docs
@@ -457,10 +459,9 @@ class IWAE(VAE):
     n_draws: int = 5
     gradient: str = "dreg"
 
-    def _loss(
-        self, module: Any, x: Tensor, noise: Tensor, warmth: float
-    ) -> LatentTerms:
-        return importance_weighted_loss(module, x, noise, warmth, self.gradient)
+    @property
+    def _objective(self) -> ImportanceWeightedLoss:
+        return ImportanceWeightedLoss(self.gradient)
 
     @property
     def _n_training_draws(self) -> int:

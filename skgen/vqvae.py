@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skgen.adam import StepRule
 from skgen.codebooks import (
     Codebook,
     code_sums,
@@ -28,13 +29,13 @@ from skgen.codebooks import (
     rotated,
     straight_through,
 )
-from skgen.engine import Rows, StepRule
+from skgen.engine import Rows, Steps
 from skgen.evaluation import BoundedModel
 from skgen.images import grid_shape
 from skgen.likelihoods import Likelihood
 from skgen.networks import Factory, Standardizer
 from skgen.neural import NeuralModel
-from skgen.objectives import TokenTerms, vq_loss
+from skgen.objectives import TokenLoss
 from skgen.parameters import Rules, integer, options, real
 from skgen.prior_learning import learn_prior
 from skgen.priors import Categorical
@@ -146,6 +147,10 @@ class VectorQuantizedAutoencoder(BoundedModel):
     def expected_one_hot(self, z_e: Tensor) -> Tensor:
         """q(k|x) as probabilities (n, T, K)."""
         return self.assignments(z_e).log_probs.exp()
+
+    def quantise(self, z_e: Tensor) -> Tensor:
+        """Nearest code vectors (n, T, c) of vectors z_e."""
+        return self.codebook(self.codebook.nearest(z_e))
 
     def log_likelihood_at(self, x: Tensor, z_q: Tensor) -> Tensor:
         """log p(x|z_q), (..., n), of rows (n, d) and code vectors (..., n, T, c)."""
@@ -349,10 +354,11 @@ class VQVAE(NeuralModel):
         vectors = self.codebook_[code.astype(np.intp)]
         return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
 
-    def _loss(self, module: Any, x: Tensor, noise: None, warmth: float) -> TokenTerms:
+    @property
+    def _objective(self) -> TokenLoss:
         codebook_cost = 1.0 if self.codebook_update == "gradient" else 0.0
         through = GRADIENTS[self.gradient]
-        return vq_loss(module, x, self.commitment_cost, codebook_cost, through)
+        return TokenLoss(self.commitment_cost, codebook_cost, through)
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> None:
         return None
@@ -404,9 +410,9 @@ class VQVAE(NeuralModel):
         generator: torch.Generator,
         *,
         incremental: bool,
-    ) -> None:
+    ) -> Steps:
         model = self.module_
-        history, usage = learn_prior(
+        history, usage = yield from learn_prior(
             model,
             train,
             held_out,

@@ -11,9 +11,9 @@ from toys import D, K, draws_of, gaussian, generator, leaves_generators, linear,
 from skgen import IWAE, VAE, BetaVAE
 from skgen.networks import Standardizer
 from skgen.objectives import (
+    ImportanceWeightedLoss,
     elbo,
     importance_weighted_bound,
-    importance_weighted_loss,
     log_weights,
 )
 from skgen.priors import DeepPrior, Normal, StandardNormal
@@ -134,7 +134,7 @@ def _encoder_gradients(gradient, n=20_000, draws=4):
     for layer, each in zip((model.encoder, model.prior.encoder), rows):
         layer.register_forward_hook(partial(_replace_bias, each))
     noise = normal(draws, n, 2 * K, seed=4)
-    terms = importance_weighted_loss(model, x, noise, 1.0, gradient)
+    terms = ImportanceWeightedLoss(gradient)(model, x, noise)
     return torch.autograd.grad(terms.loss.sum(), rows)
 
 
@@ -152,7 +152,7 @@ def test_doubly_reparameterised_gradients_have_the_mean_of_the_standard_ones():
 def test_gradients_without_the_score_vanish_at_the_exact_posteriors(gradient):
     model, marginal = two_layers()
     x, noise = draws_of(marginal, N), normal(4, N, 2 * K)
-    importance_weighted_loss(model, x, noise, 1.0, gradient).loss.mean().backward()
+    ImportanceWeightedLoss(gradient)(model, x, noise).loss.mean().backward()
     for layer in (model.encoder, model.prior.encoder):
         for p in layer.parameters():
             torch.testing.assert_close(p.grad, torch.zeros_like(p), atol=1e-12, rtol=0)

@@ -46,9 +46,9 @@ class Point(torch.nn.Module):
         self.at = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
 
 
-def distance(module):
+def distance(module, x, noise=None, warmth=1.0):
     """Squared distance of the rows to the point."""
-    return lambda x, noise, warmth=1.0: Terms(((x - module.at) ** 2).sum(-1), x[:, 0])
+    return Terms(((x - module.at) ** 2).sum(-1), x[:, 0])
 
 
 def as_they_are(x):
@@ -61,7 +61,7 @@ def descent(
     warm_up = rule.pop("warm_up", 0)
     return Descent(
         module,
-        loss or distance(module),
+        loss or distance,
         observe,
         StepRule(rate, **rule),
         batch_size=batch_size,
@@ -86,8 +86,8 @@ def watching(script):
     """Held-out losses of a script, the start's first, and the weights that had them."""
     module, seen, script = Point(), [], iter(script)
 
-    def loss(x, noise, warmth):
-        terms = distance(module)(x, noise)
+    def loss(module, x, noise, warmth):
+        terms = distance(module, x)
         if torch.is_grad_enabled():
             return terms
         seen.append(module.at.detach().clone())
@@ -172,7 +172,9 @@ def test_the_last_good_weights_come_back_from_a_divergence(bad):
 def test_weights_that_are_not_finite_are_a_divergence():
     module = Point()
 
-    def loss(x, noise, warmth):  # its gradient at 0 is infinite, its value is not
+    def loss(
+        module, x, noise, warmth
+    ):  # its gradient at 0 is infinite, its value is not
         return Terms(module.at.abs().sqrt().sum().expand(len(x)), x[:, 0])
 
     history = run(module, ROWS, None, loss)
@@ -185,7 +187,7 @@ def test_weights_that_are_not_finite_are_a_divergence():
 
 
 def test_held_out_noise_is_the_same_each_epoch():
-    seen, drawn = [], []
+    seen, trained, drawn = [], [], []
 
     def observe(x):
         drawn.append(normal(1, len(x), seed=len(drawn)))
@@ -193,23 +195,24 @@ def test_held_out_noise_is_the_same_each_epoch():
 
     module = Point()
 
-    def loss(x, eps, warmth):
-        if not torch.is_grad_enabled():
-            seen.append(eps)
-        return distance(module)(x, eps)
+    def loss(module, x, eps, warmth):
+        (trained if torch.is_grad_enabled() else seen).append(eps)
+        return distance(module, x)
 
     held_out = Rows(normal(7, 2, seed=2), None)
     run(module, ROWS, held_out, loss, observe, max_iter=4, patience=9)
     assert len(seen) == 1 + 4
     assert all(eps.equal(drawn[0]) for eps in seen)
     # Training noise is fresh at each step: three batches an epoch.
-    assert len(drawn) == 1 + 4 * 3
+    numbers = torch.cat(trained, dim=1).flatten()
+    assert len(trained) == 4 * 3
+    assert len(numbers.unique()) == 4 * len(X)
 
 
 def test_large_held_out_sets_come_in_chunks():
     module, sizes = Point(), []
 
-    def loss(x, eps, warmth):
+    def loss(module, x, eps, warmth):
         sizes.append(len(x))
         return Terms((x * eps[0]).sum(-1), x[:, 0])
 
@@ -237,9 +240,9 @@ def test_batches_cover_the_rows_once_and_are_nearly_equal(n, size):
     batches = []
     module = Point()
 
-    def loss(x, noise, warmth):
+    def loss(module, x, noise, warmth):
         batches.append(x[:, 0].tolist())
-        return distance(module)(x, noise)
+        return distance(module, x)
 
     rows = Rows(torch.arange(n, dtype=torch.float64)[:, None].expand(n, 2), None)
     descent(module, loss, batch_size=size).epoch(rows)
@@ -254,9 +257,9 @@ def test_every_epoch_is_shuffled_anew():
     orders = []
     module = Point()
 
-    def loss(x, noise, warmth):
+    def loss(module, x, noise, warmth):
         orders.append(x[:, 0].tolist())
-        return distance(module)(x, noise)
+        return distance(module, x)
 
     run(module, ROWS, None, loss, max_iter=2)
     first, second = orders[:3], orders[3:]
@@ -272,7 +275,7 @@ def test_a_parameter_may_have_a_rate_of_its_own():
     module = Point()
     module.other = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
 
-    def loss(x, noise, warmth):
+    def loss(module, x, noise, warmth):
         both = ((x - module.at - module.other) ** 2).sum(-1)
         return Terms(both, both)
 
@@ -449,7 +452,7 @@ def rates_of(schedule, max_iter, rate=0.1):
         max_iter=max_iter,
         tol=0.0,
         patience=max_iter + 1,
-        on_begin=lambda: seen.append(made.optimizer.param_groups[0]["lr"]),
+        on_begin=lambda: seen.append(made.optimizer.factor * made.rule.learning_rate),
     )
     return np.array(seen)
 
@@ -478,7 +481,7 @@ def test_weight_decay_shrinks_matrices_alone():
     module.matrix = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
     module.bias = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
 
-    def loss(x, noise, warmth):  # no gradient but zero
+    def loss(module, x, noise, warmth):  # no gradient but zero
         still = 0 * (module.matrix.sum() + module.bias.sum() + module.at.sum())
         return Terms(still.expand(len(x)), x[:, 0])
 
@@ -499,15 +502,13 @@ def test_long_gradients_are_cut_to_a_norm():
 def test_the_average_of_the_weights_is_judged_and_kept():
     module, seen, steps = Point(), [], []
 
-    def loss(x, noise, warmth):
+    def loss(module, x, noise, warmth):
         if not torch.is_grad_enabled():
             seen.append(module.at.detach().clone())
-        return distance(module)(x, noise)
+        return distance(module, x)
 
     made = descent(module, loss, batch_size=10, averaging=0.75)
-    made.optimizer.register_step_post_hook(
-        lambda *_: steps.append(module.at.detach().clone())
-    )
+    made.after_step = lambda *_: steps.append(module.at.detach().clone())
     settings = {"max_iter": 6, "tol": 0.0, "patience": 9}
     history = made.run(ROWS, Rows(X + 5, None), **settings)
     average, averages = torch.zeros(2).double(), []
@@ -527,8 +528,8 @@ def warm_run(warm_up, held_out, script, **settings):
     warmths, script = [], iter(script)
     module = Point()
 
-    def loss(x, noise, warmth):
-        terms = distance(module)(x, noise)
+    def loss(module, x, noise, warmth):
+        terms = distance(module, x)
         if torch.is_grad_enabled():
             warmths.append(warmth)
             return terms
@@ -558,8 +559,8 @@ def test_patience_waits_for_the_end_of_the_warm_up():
 def test_training_losses_of_a_warm_up_do_not_compete():
     module, losses = Point(), iter([*[0.0] * 8, *[5.0, 4.0, 4.5, 4.2] * 2])
 
-    def loss(x, noise, warmth):
-        value = distance(module)(x, noise).loss
+    def loss(module, x, noise, warmth):
+        value = distance(module, x).loss
         return Terms(value - value.detach() + next(losses), x[:, 0])
 
     made = descent(module, loss, batch_size=5, warm_up=4)

@@ -20,13 +20,13 @@ from skgen import IWAE, VAE, BetaVAE
 from skgen.codebooks import rotated
 from skgen.networks import Standardizer
 from skgen.objectives import (
+    BetaLoss,
+    ImportanceWeightedLoss,
     KLWeight,
-    beta_loss,
+    TokenLoss,
     elbo,
     importance_weighted_bound,
-    importance_weighted_loss,
     log_weights,
-    vq_loss,
 )
 from skgen.priors import Normal
 from skgen.tensors import forked_rng
@@ -142,7 +142,7 @@ def test_the_beta_loss_is_minus_the_weighed_bound():
     reconstruction, kl = elbo(model, x, noise)
     kl = kl.sum(-1)
     for beta in (0.0, 1.0, 4.0):
-        terms = beta_loss(model, x, noise, KLWeight(beta))
+        terms = BetaLoss(KLWeight(beta))(model, x, noise)
         assert terms.loss.equal(beta * kl - reconstruction)
         assert terms.reconstruction.equal(reconstruction)
         assert terms.kl.equal(kl)
@@ -152,7 +152,7 @@ def test_the_beta_loss_is_minus_the_weighed_bound():
 def test_the_importance_weighted_loss_is_minus_the_bound():
     model, x, _ = model_and_rows(shift=0.3)
     noise = normal(5, N, K)
-    terms = importance_weighted_loss(model, x, noise)
+    terms = ImportanceWeightedLoss()(model, x, noise)
     torch.testing.assert_close(terms.loss, -bound(model, x, noise))
     reconstruction, kl = elbo(model, x, noise)
     torch.testing.assert_close(terms.reconstruction, reconstruction)
@@ -162,7 +162,7 @@ def test_the_importance_weighted_loss_is_minus_the_bound():
 def test_losses_are_a_row_apart():
     model, x, _ = model_and_rows(shift=0.3)
     noise = normal(5, N, K)
-    for loss in (importance_weighted_loss, lambda *a: beta_loss(*a, KLWeight(2.0))):
+    for loss in (ImportanceWeightedLoss(), BetaLoss(KLWeight(2.0))):
         whole = loss(model, x, noise).loss
         alone = loss(model, x[3:4], noise[:, 3:4]).loss
         torch.testing.assert_close(alone, whole[3:4])
@@ -172,7 +172,7 @@ def test_losses_are_a_row_apart():
 def test_the_kl_term_has_a_gradient(beta):
     model, x, _ = model_and_rows(shift=0.3)
     model.decoder.weight.data.zero_()  # the reconstruction tells the encoder nothing
-    beta_loss(model, x, normal(1, N, K), KLWeight(beta)).loss.mean().backward()
+    BetaLoss(KLWeight(beta))(model, x, normal(1, N, K)).loss.mean().backward()
     through_kl = [p.grad for p in model.encoder.parameters()]
     assert all(grad.norm() > 0.1 for grad in through_kl)
     model.zero_grad()
@@ -210,7 +210,7 @@ def test_both_gradients_of_an_elbo_agree_and_one_is_noisier():
     outputs = torch.tensor([0.4, -0.6, -0.5, -0.2]).double()  # mean, log sigma
     model.encoder = Free(outputs.repeat(n, 1))
     noise = normal(1, n, K)
-    pathwise = _gradient(-beta_loss(model, x, noise, KLWeight()).loss, model)
+    pathwise = _gradient(-BetaLoss(KLWeight())(model, x, noise).loss, model)
     q = model.posterior(x)
     z = q.draw(noise).detach()
     log_w = log_weights(model, x, noise, q).detach()
@@ -234,12 +234,12 @@ def _assert_means_agree(draws, expected, error=0.0):
 
 
 def vq_parts(model, x, cost=0.25):
-    return torch.stack(tuple(vq_loss(model, x, cost)))
+    return torch.stack(tuple(TokenLoss(cost)(model, x)))
 
 
 def test_the_tokens_loss_is_the_sum_of_its_parts():
     model, x = token_model(), normal(9, 3, seed=2)
-    terms = vq_loss(model, x, 0.25)
+    terms = TokenLoss(0.25)(model, x)
     expected = -terms.reconstruction + terms.codebook + 0.25 * terms.commitment
     torch.testing.assert_close(terms.loss, expected)
     torch.testing.assert_close(terms.codebook, terms.commitment)
@@ -253,7 +253,7 @@ def test_the_tokens_loss_is_a_sum_over_features_and_tokens():
     tokens = torch.cdist(z_e, codes.expand(9, -1, -1)).argmin(-1)
     assert model.codebook.nearest(z_e).equal(tokens)
     e = codes[tokens]
-    terms = vq_loss(model, x, 0.25)
+    terms = TokenLoss(0.25)(model, x)
     torch.testing.assert_close(terms.commitment, ((z_e - e) ** 2).sum((1, 2)))
     expected = model.log_likelihood(x, tokens[None])[0]
     torch.testing.assert_close(terms.reconstruction, expected)
@@ -273,7 +273,7 @@ def test_the_gradient_a_row_does_not_change_with_the_batch(copies):
     for times in (1, copies):
         model = token_model()
         x = normal(9, 3, seed=2).repeat(times, 1)
-        vq_loss(model, x, 0.25).loss.mean().backward()
+        TokenLoss(0.25)(model, x).loss.mean().backward()
         gradients.append([p.grad for p in _trained(model)])
     torch.testing.assert_close(*gradients)
 
@@ -315,7 +315,7 @@ def test_gradients_go_straight_through_the_codes():
     tokens = model.codebook.nearest(z_e)
     e = model.codebook(tokens).detach().requires_grad_()
     (at_codes,) = torch.autograd.grad(model.log_likelihood_at(x, e).sum(), e)
-    vq_loss(model, x, 0.25).loss.sum().backward()
+    TokenLoss(0.25)(model, x).loss.sum().backward()
     # The encoder: the decoder's gradient at the codes, and its commitment.
     expected = -at_codes + 0.25 * 2 * (z_e - e).detach()
     torch.testing.assert_close(model.encoder.value.grad, expected.flatten(1))
@@ -329,17 +329,17 @@ def test_gradients_go_straight_through_the_codes():
 def test_without_commitment_the_encoder_has_the_decoders_gradient_alone():
     model, x = token_model(), normal(9, 3, seed=2)
     model.encoder = Free(model.encoder(x).detach())
-    vq_loss(model, x, 0.0).loss.sum().backward()
+    TokenLoss(0.0)(model, x).loss.sum().backward()
     without = model.encoder.value.grad.clone()
     model.zero_grad()
-    (-vq_loss(model, x, 0.0).reconstruction).sum().backward()
+    (-TokenLoss(0.0)(model, x).reconstruction).sum().backward()
     torch.testing.assert_close(without, model.encoder.value.grad)
     assert model.codebook.vectors.grad is None
 
 
 def test_codes_that_follow_averages_have_no_gradient():
     model, x = token_model(), normal(9, 3, seed=2)
-    terms = vq_loss(model, x, 0.25, codebook_cost=0.0)
+    terms = TokenLoss(0.25, codebook_cost=0.0)(model, x)
     expected = -terms.reconstruction + 0.25 * terms.commitment
     torch.testing.assert_close(terms.loss, expected)
     terms.loss.sum().backward()
@@ -353,10 +353,10 @@ def test_gradients_may_be_turned_on_their_way_through_the_codes():
     e = model.codebook(model.codebook.nearest(z_e)).detach().requires_grad_()
     (at_codes,) = torch.autograd.grad(model.log_likelihood_at(x, e).sum(), e)
     (expected,) = torch.autograd.grad(rotated(z_e, e), z_e, -at_codes)
-    terms = vq_loss(model, x, 0.0, through=rotated)
+    terms = TokenLoss(0.0, through=rotated)(model, x)
     terms.loss.sum().backward()
     torch.testing.assert_close(model.encoder.value.grad, expected.flatten(1))
-    straight = vq_loss(model, x, 0.0)
+    straight = TokenLoss(0.0)(model, x)
     torch.testing.assert_close(terms.loss, straight.loss)
 
 
@@ -438,7 +438,7 @@ def row_gradients(gradient, draws, beta=1.0, n=20_000):
     outputs = model.encoder(x).detach()
     model.encoder = Free(outputs.repeat(n, 1))
     noise = normal(draws, n, K, seed=draws)
-    loss = importance_weighted_loss(model, x.expand(n, -1), noise, beta, gradient).loss
+    loss = ImportanceWeightedLoss(gradient)(model, x.expand(n, -1), noise, beta).loss
     (slopes,) = torch.autograd.grad(loss.sum(), model.encoder.value)
     return slopes
 
@@ -473,7 +473,7 @@ def test_signal_to_noise_falls_with_the_draws_and_grows_when_reparameterised_twi
 def test_gradients_without_the_score_vanish_at_the_exact_posterior(gradient):
     model, x, _ = model_and_rows()
     noise = normal(5, N, K)
-    importance_weighted_loss(model, x, noise, 1.0, gradient).loss.mean().backward()
+    ImportanceWeightedLoss(gradient)(model, x, noise).loss.mean().backward()
     for p in model.encoder.parameters():
         torch.testing.assert_close(p.grad, torch.zeros_like(p), atol=1e-12, rtol=0)
 
@@ -484,7 +484,7 @@ def test_no_estimator_changes_the_bound_or_the_gradient_of_the_decoder(gradient)
     noise, seen = normal(5, N, K), []
     for each in ("standard", gradient):
         model.zero_grad()
-        terms = importance_weighted_loss(model, x, noise, 1.0, each)
+        terms = ImportanceWeightedLoss(each)(model, x, noise)
         terms.loss.mean().backward()
         seen.append((terms.loss.detach(), [p.grad for p in model.decoder.parameters()]))
     torch.testing.assert_close(*seen)

@@ -137,7 +137,8 @@ def test_elbo_has_no_beta_and_no_draws(cls):
 
 
 def test_units_that_the_data_do_not_need_are_not_active():
-    model = small(n_components=6, max_iter=200, batch_size=32).fit(X)
+    settings = {"n_components": 6, "max_iter": 200, "batch_size": 32}
+    model = small(**settings, random_state=1).fit(X)
     assert model.active_units_ == 2
     assert_allclose(model.latent_variances_.shape, (6,))
     assert (model.latent_variances_ > 0.01).sum() == 2

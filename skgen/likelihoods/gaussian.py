@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from skgen.likelihoods.base import Likelihood, warn_of_binary_rows
 from skgen.parameters import real
@@ -46,6 +47,7 @@ class Gaussian(Likelihood):
 
     is_constant: Tensor  # (d,)
     constants: Tensor  # (d,)
+    _any_constant: bool | None = None  # whether there are such; None: to be found
 
     def __init__(self, sigma: str | float = "feature", min_sigma: float = 1e-3) -> None:
         super().__init__()
@@ -78,6 +80,7 @@ class Gaussian(Likelihood):
         47 nats on the digits, which have three.
         """
         self.constants, self.is_constant = x[0].clone(), (x == x[0]).all(0)
+        self._any_constant = None
         if self.kind == "feature":
             self.log_sigma.data = self._log_spread(x)
         elif self.kind == "shared":
@@ -97,6 +100,7 @@ class Gaussian(Likelihood):
         self.is_constant = self.is_constant & ~freed
         if self.kind == "feature":
             self.log_sigma.data = torch.where(freed, 0.0, self.log_sigma)
+        self._any_constant = bool(self.is_constant.any())
         warn_of_binary_rows(x)
 
     def initial_outputs(self, x: Tensor) -> Tensor:
@@ -109,26 +113,39 @@ class Gaussian(Likelihood):
     @property
     def sigma(self) -> Tensor:
         """Standard deviation of the noise, (d,) or (), where no decoder gives it."""
-        return self._floored(self.log_sigma)
+        return self._floored(self.log_sigma).exp()
 
     def _floored(self, log_sigma: Tensor) -> Tensor:
-        return (log_sigma.exp() ** 2 + self.min_sigma**2).sqrt()
+        """Log of the root of sigma^2 + min_sigma^2."""
+        if self.min_sigma == 0:
+            return log_sigma
+        floor = 2 * math.log(self.min_sigma)
+        return 0.5 * (F.softplus(2 * log_sigma - floor, threshold=50.0) + floor)
+
+    @property
+    def _has_constants(self) -> bool:
+        """Whether any column is constant: asked of the device once, not a step."""
+        if self._any_constant is None:
+            self._any_constant = bool(self.is_constant.any())
+        return self._any_constant
 
     def _parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (..., n, d) and sigma, which may lack leading dimensions."""
+        """Mean (..., n, d) and log sigma, which may lack leading dimensions."""
         if self.kind == "row":
             mean, log_sigma = outputs.unflatten(-1, (-1, 2)).unbind(-1)
-            sigma = self._floored(log_sigma.clamp(LOG_SIGMA_MIN, LOG_SIGMA_MAX))
+            log_sigma = self._floored(log_sigma.clamp(LOG_SIGMA_MIN, LOG_SIGMA_MAX))
         else:
-            mean, sigma = outputs, self.sigma
-        return torch.where(self.is_constant, self.constants.to(mean), mean), sigma
+            mean, log_sigma = outputs, self._floored(self.log_sigma)
+        if self._has_constants:
+            mean = torch.where(self.is_constant, self.constants.to(mean), mean)
+        return mean, log_sigma
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Sum of log N(x; mean, sigma^2)."""
-        d, (mean, sigma) = x.shape[-1], self._parts(outputs)
-        log_det = sigma.log().expand(*sigma.shape[:-1], d).sum(-1)
-        squared = (((x - mean) / sigma) ** 2).sum(-1)
-        return -0.5 * squared - log_det - 0.5 * d * LOG_2PI
+        d, (mean, log_sigma) = x.shape[-1], self._parts(outputs)
+        log_det = log_sigma.expand(*log_sigma.shape[:-1], d).sum(-1)
+        squared = (((x - mean) * (-log_sigma).exp()) ** 2).sum(-1)
+        return -0.5 * squared - (log_det + 0.5 * d * LOG_2PI)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the decoder's means; of a constant column, the constant."""
@@ -136,5 +153,7 @@ class Gaussian(Likelihood):
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Add normal noise."""
-        mean, sigma = self._parts(outputs)
-        return mean + sigma * torch.empty_like(mean).normal_(generator=generator)
+        mean, log_sigma = self._parts(outputs)
+        return mean + log_sigma.exp() * torch.empty_like(mean).normal_(
+            generator=generator
+        )

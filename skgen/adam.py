@@ -1,0 +1,138 @@
+"""Adam over the parameters of a module, with torch's fused kernel.
+
+The same steps as ``torch.optim.AdamW`` takes, without its wrapper: of a step on a small
+network, that is a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+# Multiple of the learning rate at a part of the descent, 0 (its start) to 1.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda part: 1.0,
+    "cosine": lambda part: 0.5 * (1 + math.cos(math.pi * part)),
+    # Eight stages, each three times as long as the one before, down to a tenth
+    # (Burda et al. 2016): 3^0 + ... + 3^7 = 3280 parts.
+    "stages": lambda part: 10 ** (-math.floor(math.log(6560 * part + 1.5, 3)) / 7),
+}
+
+
+class StepRule(NamedTuple):
+    """How Adam steps."""
+
+    learning_rate: float
+    schedule: str = "constant"  # of SCHEDULES
+    weight_decay: float = 0.0  # decoupled, of weight matrices
+    max_grad_norm: float | None = None
+    averaging: float = 0.0  # decay of the average over steps that is judged and kept
+
+
+class Pace(NamedTuple):
+    """What parameters that step alike have in common."""
+
+    rate: float
+    decay: float
+
+
+def paces(
+    module: nn.Module, rule: StepRule, rates: dict[str, float]
+) -> dict[str, Pace]:
+    """Return the pace of each parameter that is learned, by name.
+
+    ``rates`` are multiples of the learning rate, by name.
+    """
+    found = {}
+    for name, p in module.named_parameters():
+        if p.requires_grad:
+            # Biases, scales and what has a rate of its own do not decay.
+            decay = rule.weight_decay if p.ndim > 1 and name not in rates else 0.0
+            found[name] = Pace(rates.get(name, 1.0) * rule.learning_rate, decay)
+    return found
+
+
+class Moments(NamedTuple):
+    """Running means of a parameter's gradient and its square, and how many steps."""
+
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    step: Tensor
+
+    @classmethod
+    def of(cls, p: Tensor) -> Moments:
+        """None yet."""
+        return cls(torch.zeros_like(p), torch.zeros_like(p), p.new_zeros(()).float())
+
+
+class Adam:
+    """AdamW of tensors, each at its pace.
+
+    Parameters
+    ----------
+    learned : sequence of Tensor
+        What is stepped, by its ``grad``.
+    paces : iterable of Pace
+        The pace of each.
+    """
+
+    def __init__(self, learned: Sequence[Tensor], paces: Iterable[Pace]) -> None:
+        self.learned = list(learned)
+        self.moments = [Moments.of(p) for p in self.learned]
+        self.factor = 1.0  # of all rates: where the schedule is
+        self.groups: dict[Pace, list[int]] = {}
+        for i, pace in enumerate(paces):
+            self.groups.setdefault(pace, []).append(i)
+
+    def forget_gradients(self) -> None:
+        """Let go of the gradients of the last step."""
+        for p in self.learned:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Step along the gradients that there are."""
+        for pace, group in self.groups.items():
+            used = [i for i in group if self.learned[i].grad is not None]
+            if used:
+                self._step(pace, used)
+
+    def _step(self, pace: Pace, used: list[int]) -> None:
+        learned = [self.learned[i] for i in used]
+        grads: list[Any] = [p.grad for p in learned]
+        exp_avgs, exp_avg_sqs, steps = zip(*(self.moments[i] for i in used))
+        adamw(
+            learned,
+            grads,
+            list(exp_avgs),
+            list(exp_avg_sqs),
+            [],
+            list(steps),
+            fused=learned[0].device.type in ("cpu", "cuda"),
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.factor * pace.rate,
+            weight_decay=pace.decay,
+            eps=1e-8,
+            maximize=False,
+        )
+
+    def state(self) -> dict[int, dict[str, Tensor]]:
+        """Copy the moments to the host, where they pickle."""
+        return {
+            i: {name: value.cpu().clone() for name, value in each._asdict().items()}
+            for i, each in enumerate(self.moments)
+        }
+
+    def load_state(self, state: dict[int, dict[str, Tensor]]) -> None:
+        """Go on from the moments of another descent, at this one's rates."""
+        for i, values in state.items():
+            device = self.learned[i].device
+            parts = {name: value.to(device).clone() for name, value in values.items()}
+            self.moments[i] = Moments(**parts)

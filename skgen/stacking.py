@@ -1,0 +1,465 @@
+"""Training many models of one shape as one.
+
+A step on a small network spends most of its time between operations. Here the
+parameters of C models are stacked, (C, ...), and every operation is done once for all;
+what differs between the models is a number each, their rows, or their noise. Shuffles
+and noise are those of each model trained alone, and so are its curve and its weights,
+to rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from skgen.adam import SCHEDULES, Adam, Moments, paces
+from skgen.engine import History, Rows, Training, Watch, averaging_decay
+from skgen.tensors import wide_dtype
+
+# Multiplications of one model's step up to which models are stacked: beyond, they are
+# what the time goes to, and stacking gains nothing.
+LARGEST_STEP = 2**23
+
+
+def stacks_as(training: Training) -> Hashable:
+    """Return what trainings that can be stacked have in common, or None for none."""
+    descent, rows, held_out = training.descent, training.rows, training.held_out
+    if training.alike is None or training.verbose:
+        return None
+    n_parameters = sum(p.numel() for p in descent.learned)
+    if n_parameters * descent.batch_size > LARGEST_STEP:
+        return None
+    return (
+        training.alike,
+        _kind(descent.objective),
+        _structure(descent.module),
+        tuple(descent.rates.items()),
+        descent.rule.max_grad_norm,
+        descent.rule.averaging,
+        descent.batch_size,
+        tuple(rows.x.shape),
+        rows.weight is None,
+        None if held_out is None else len(held_out.x),
+        rows.x.device,
+    )
+
+
+def _kind(constants: Any) -> Hashable:
+    """Type of constants in a named tuple; numbers may differ, all else may not."""
+    if isinstance(constants, tuple):
+        return type(constants), tuple(_kind(value) for value in constants)
+    return float if isinstance(constants, float | int) else constants
+
+
+def _structure(module: nn.Module) -> Hashable:
+    """Return what modules must share to compute with each other's tensors."""
+    parts = []
+    for name, part in module.named_modules():
+        plain = {
+            key: value
+            for key, value in vars(part).items()
+            if isinstance(value, bool | int | float | str | tuple) and key != "training"
+        }
+        tensors = [*part._parameters.items(), *part._buffers.items()]
+        shapes = tuple((key, tuple(value.shape)) for key, value in tensors)
+        parts.append((name, type(part), tuple(plain.items()), shapes))
+    return tuple(parts)
+
+
+def merged(values: Sequence[Any], device: torch.device) -> Any:
+    """Constants of C models as one: a number where all agree, else a tensor (C, 1)."""
+    first = values[0]
+    if isinstance(first, tuple):
+        parts = [merged(each, device) for each in zip(*values)]
+        return type(first)(*parts)
+    if all(value == first for value in values):
+        return first
+    return torch.tensor(values, device=device, dtype=torch.float32)[:, None]
+
+
+class _Method(nn.Module):
+    """A method of a module, called as ``functional_call`` calls modules."""
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        super().__init__()
+        self.module, self.name = module, name
+
+    def forward(self, *args: Tensor) -> Any:
+        return getattr(self.module, self.name)(*args)
+
+
+class StackedModel:
+    """What objectives ask of a model, of C models: dimensions (..., C, n, ...).
+
+    Parameters
+    ----------
+    modules : sequence of BoundedModel
+        Models of one structure, whose prior is a standard normal.
+    learned : iterable of str
+        Names of the parameters that are learned.
+    """
+
+    def __init__(self, modules: Sequence[Any], learned: Iterable[str]) -> None:
+        self.template = copy.deepcopy(modules[0])
+        self.prior = self.template.prior
+        self.methods: dict[str, _Method] = {}
+        states = [_training_state(module) for module in modules]
+        self.state = {
+            name: torch.stack([state[name].detach() for state in states])
+            for name in states[0]
+        }
+        self.learned = list(learned)
+
+    def posterior(self, x: Tensor) -> Any:
+        """q(z|x) of rows (C, n, d)."""
+        return self._each("posterior", (x,), (0,), 0)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x|z), (S, C, n), of rows (C, n, d) and codes (S, C, n, k)."""
+        found: Tensor = self._each("log_likelihood", (x, z), (0, 1), 1)
+        return found
+
+    def _each(
+        self, name: str, args: tuple[Tensor, ...], dims: tuple[int, ...], out: int
+    ) -> Any:
+        """Call a method of every model, on its slice of the arguments."""
+        method = self.methods.setdefault(name, _Method(self.template, name))
+
+        def one(state: dict[str, Tensor], *args: Tensor) -> Any:
+            return functional_call(method, state, args)
+
+        state = {f"module.{key}": value for key, value in self.state.items()}
+        return vmap(one, in_dims=(0, *dims), out_dims=out)(state, *args)
+
+    def require_gradients(self) -> list[Tensor]:
+        """Make leaves of what is learned, and return them."""
+        for name in self.learned:
+            self.state[name] = self.state[name].detach().requires_grad_()
+        return [self.state[name] for name in self.learned]
+
+    def select(self, kept: Tensor) -> None:
+        """Keep some of the models."""
+        self.state = {name: value[kept] for name, value in self.state.items()}
+
+
+def _training_state(module: Any) -> dict[str, Tensor]:
+    """Return parameters and buffers that training reads: not those of scores alone."""
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return {
+        name: value
+        for name, value in state.items()
+        if name not in module.scoring_buffers and "standardizer" not in name
+    }
+
+
+class Source(NamedTuple):
+    """Rows and draws that several models share: those of a fold, under one seed."""
+
+    training: Training  # of the first of these models, whose generator draws
+    state: Tensor  # of its generator, at the start
+
+    @classmethod
+    def of(cls, training: Training) -> Source:
+        """Return the source of a training."""
+        return cls(training, training.descent.generator.get_state())
+
+    def serves(self, training: Training) -> bool:
+        """Whether a training would draw the same of the same rows."""
+        mine, state = self.training, training.descent.generator.get_state()
+        return (
+            self.state.equal(state)
+            and _equal(mine.rows, training.rows)
+            and _equal(mine.held_out, training.held_out)
+        )
+
+
+def _equal(one: Rows | None, other: Rows | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    if one.x is not other.x and not torch.equal(one.x, other.x):
+        return False
+    weights = (one.weight, other.weight)
+    return all(w is None for w in weights) or torch.equal(*weights)  # type: ignore[arg-type]
+
+
+class Member:
+    """A model of the stack: its training, and how it goes."""
+
+    def __init__(self, training: Training, source: Source, place: int) -> None:
+        self.training, self.source, self.place = training, source, place
+        self.drawn = source.state  # of the generator, when the training ends
+        descent = training.descent
+        self.watch = Watch(
+            training.tol,
+            training.patience,
+            descent.warm_up,
+            training.held_out is not None,
+        )
+
+    @property
+    def stride(self) -> tuple[Any, ...]:
+        """What members that Adam steps alike have in common."""
+        rule = self.training.descent.rule
+        pace = (rule.schedule, rule.learning_rate, rule.weight_decay)
+        return (*pace, self.training.max_iter, self.training.descent.n_epochs)
+
+    @property
+    def factor(self) -> float:
+        """Where the schedule of the learning rate is."""
+        epoch, rule = self.watch.history.n_iter, self.training.descent.rule
+        return SCHEDULES[rule.schedule](epoch / self.training.max_iter)
+
+    def see(self, means: dict[str, float], current: float) -> bool:
+        """Take the means of an epoch, as ``Watch`` does."""
+        return self.watch.see(means, current, self.training.descent.n_epochs)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is to come."""
+        return self.watch.is_over or self.watch.history.n_iter == self.training.max_iter
+
+
+def train_together(trainings: Sequence[Training]) -> list[History]:
+    """Run trainings of which ``stacks_as`` says the same, as one.
+
+    Parameters
+    ----------
+    trainings : sequence of Training
+        Their modules get the best weights, and their generators end where they would
+        have alone.
+
+    Returns
+    -------
+    histories : list of History
+        One each.
+    """
+    sources: list[Source] = []
+    members = []
+    for place, training in enumerate(trainings):
+        found = next((s for s in sources if s.serves(training)), None)
+        if found is None:
+            sources.append(found := Source.of(training))
+        else:  # one copy of the rows serves them all
+            training.rows, training.held_out = (
+                found.training.rows,
+                found.training.held_out,
+            )
+        members.append(Member(training, found, place))
+    StackedDescent(sorted(members, key=lambda member: member.stride)).run()
+    for member in members:
+        member.training.descent.generator.set_state(member.drawn)
+    return [member.watch.history for member in members]
+
+
+class StackedDescent:
+    """Adam for all members at once; ``Descent``, with a dimension more."""
+
+    def __init__(self, members: list[Member]) -> None:
+        first = members[0].training.descent
+        self.members, self.rule = members, first.rule
+        self.rows = members[0].training.rows.x
+        modules = [member.training.descent.module for member in members]
+        names = list(paces(first.module, first.rule, first.rates))
+        self.model = StackedModel(modules, names)
+        self.learned = self.model.require_gradients()
+        self.best = [p.detach().clone() for p in self.learned]
+        self.average = [p.detach().clone() for p in self.learned if self.rule.averaging]
+        self.n_steps = 0
+        self._arrange([Moments.of(p) for p in self.learned])
+        self._draw_held_out()
+
+    def _arrange(self, moments: list[Moments]) -> None:
+        """Prepare for the present members: constants, sources, and who steps alike."""
+        device = self.rows.device
+        descents = [member.training.descent for member in self.members]
+        self.objective = merged([d.objective for d in descents], device)
+        self.sources = list({id(m.source): m.source for m in self.members}.values())
+        places = {id(source): i for i, source in enumerate(self.sources)}
+        which = [places[id(member.source)] for member in self.members]
+        self.which = torch.tensor(which, device=device)
+        strides = [member.stride for member in self.members]
+        starts = [i for i, s in enumerate(strides) if i == 0 or s != strides[i - 1]]
+        self.runs = []
+        for a, b in zip(starts, [*starts[1:], len(strides)]):
+            views = [p.detach()[a:b] for p in self.learned]
+            descent = descents[a]
+            pace = paces(descent.module, descent.rule, descent.rates)
+            adam = Adam(views, pace.values())
+            adam.moments = [
+                Moments(m.exp_avg[a:b], m.exp_avg_sq[a:b], m.step.clone())
+                for m in moments
+            ]
+            self.runs.append((slice(a, b), adam))
+
+    def _draw_held_out(self) -> None:
+        """Draw, once, what the held-out rows are seen as, and their noise."""
+        self.held_out: Any = None
+        if self.members[0].training.held_out is None:
+            return
+        drawn = []
+        for source in self.sources:
+            held_out = source.training.held_out
+            assert held_out is not None
+            x, noise = source.training.descent.observe(held_out.x)
+            drawn.append((x, noise, held_out.weight))
+        self.held_out = self._spread(drawn)
+        for member, loss in zip(self.members, self.evaluate().tolist()):
+            member.watch.begin(loss)
+
+    def _spread(
+        self, drawn: Sequence[tuple[Tensor, Tensor | None, Tensor | None]]
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Rows (C, b, d), noise (S, C, b, ...) and weights (C, b) of all members."""
+        xs, noises, weights = zip(*drawn)
+        x = torch.stack(xs)[self.which]
+        noise = weight = None
+        if noises[0] is not None:
+            noise = torch.stack(noises, 1).index_select(1, self.which)
+        if weights[0] is not None:
+            weight = torch.stack(weights)[self.which]
+        return x, noise, weight
+
+    def epoch(self) -> tuple[list[str], Tensor]:
+        """One pass over everyone's rows: means (n_terms + 1, C), the watched last."""
+        seen: list[Any] = []
+        wide = wide_dtype(self.rows.device)
+        streams = [s.training.descent.batches(s.training.rows) for s in self.sources]
+        for batches in zip(*streams):
+            x, noise, weight = self._spread([batch[1:] for batch in batches])
+            warmth = self._warmth(batches[0].part)
+            terms = self.objective(self.model, x, noise, warmth)
+            loss = terms.loss if weight is None else terms.loss * weight
+            self._step(loss.mean(-1).sum())
+            seen.append((weight, *(term.detach() for term in terms)))
+        weights, *columns = zip(*seen)
+        each = terms._make(torch.cat(column, dim=1) for column in columns)  # (C, n)
+        values = torch.stack((*each, each.watched)).to(wide)
+        weight = None if weights[0] is None else torch.cat(weights, dim=1).to(wide)
+        for member in self.members:
+            member.training.descent.n_epochs += 1
+        return list(terms._fields), _mean(values, weight)
+
+    def _warmth(self, part: float) -> Any:
+        warmths = [member.training.descent.warmth(part) for member in self.members]
+        return merged(warmths, self.rows.device)
+
+    def _step(self, loss: Tensor) -> None:
+        """Descend everyone's loss by one step."""
+        for p in self.learned:
+            p.grad = None
+        loss.backward()
+        if self.rule.max_grad_norm is not None:
+            self._clip(self.rule.max_grad_norm)
+        for run, adam in self.runs:
+            for view, p in zip(adam.learned, self.learned):
+                view.grad = None if p.grad is None else p.grad[run]
+            adam.step()
+        if self.average:
+            self.n_steps += 1
+            decay = averaging_decay(self.rule.averaging, self.n_steps)
+            get_ema_multi_avg_fn(decay)(self.average, self.learned, None)
+
+    def _clip(self, largest: float) -> None:
+        """Cut each member's gradient to a norm."""
+        grads = [p.grad for p in self.learned if p.grad is not None]
+        norms = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
+        scale = (largest / (norms + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad *= scale.view(-1, *(1,) * (grad.ndim - 1))
+
+    @contextmanager
+    def _judged_weights(self) -> Iterator[list[Tensor]]:
+        """Put the averages, if there are any, in place of the weights."""
+        own = self.model.state
+        judged = self.average or self.learned
+        self.model.state = {**own, **dict(zip(self.model.learned, judged))}
+        try:
+            yield judged
+        finally:
+            self.model.state = own
+
+    @torch.no_grad()
+    def evaluate(self) -> Tensor:
+        """Mean over the held-out rows of what is watched, (C,)."""
+        x, noise, weight = self.held_out
+        draws = len(self.members) * (1 if noise is None else len(noise))
+        size = self.members[0].training.descent.held_out_chunk // draws + 1
+        values = []
+        for start in range(0, x.shape[1], size):
+            part = slice(start, start + size)
+            eps = None if noise is None else noise[:, :, part]
+            terms = self.objective(self.model, x[:, part], eps, 1.0)
+            values.append(terms.watched)
+        return _mean(torch.cat(values, dim=1), weight)
+
+    def run(self) -> None:
+        """Descend until every member is done; the best weights go to their modules."""
+        while self.members:
+            for run, adam in self.runs:
+                adam.factor = self.members[run.start].factor
+            names, means = self.epoch()
+            with self._judged_weights() as judged, torch.no_grad():
+                judge = means[-1] if self.held_out is None else self.evaluate()
+                finite = torch.stack([p.isfinite().flatten(1).all(1) for p in judged])
+                judge = torch.where(finite.all(0), judge, torch.nan)
+                # The only wait for the device in an epoch.
+                each = torch.cat([judge[None].to(means), means[:-1]]).T.tolist()
+                is_best = [
+                    member.see(dict(zip(names, values)), current)
+                    for member, (current, *values) in zip(self.members, each)
+                ]
+                chosen = torch.tensor(is_best, device=self.rows.device)
+                for best, p in zip(self.best, judged):
+                    best[chosen] = p[chosen]
+            if any(member.is_over for member in self.members):
+                self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Give those that are done their weights, and go on with the others."""
+        for i, member in enumerate(self.members):
+            if member.is_over:
+                self._hand_over(member, i)
+        kept = [i for i, member in enumerate(self.members) if not member.is_over]
+        self.members = [self.members[i] for i in kept]
+        if not kept:
+            return
+        moments = [
+            Moments(torch.cat(a)[kept], torch.cat(s)[kept], steps[0])
+            for a, s, steps in (
+                zip(*each) for each in zip(*(adam.moments for _, adam in self.runs))
+            )
+        ]
+        index = torch.tensor(kept, device=self.rows.device)
+        self.model.select(index)
+        self.learned = self.model.require_gradients()
+        self.best = [best[index] for best in self.best]
+        self.average = [average[index] for average in self.average]
+        if self.held_out is not None:
+            x, noise, weight = self.held_out
+            self.held_out = (
+                x[index],
+                None if noise is None else noise[:, index],
+                None if weight is None else weight[index],
+            )
+        self._arrange(moments)
+
+    def _hand_over(self, member: Member, i: int) -> None:
+        """Put the best weights into a member's module; note where its draws end."""
+        with torch.no_grad():
+            for p, best in zip(member.training.descent.learned, self.best):
+                p.copy_(best[i])
+        member.drawn = member.source.training.descent.generator.get_state()
+
+
+def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Weighted mean over rows of values (..., C, n)."""
+    if weight is None:
+        return values.mean(-1)
+    return (values * weight).sum(-1) / weight.sum(-1)
