@@ -1,17 +1,43 @@
-"""Searches that train their candidates together."""
+"""A search over a grid that trains its candidates together.
+
+scikit-learn's ``GridSearchCV`` runs one fit after the other. Fits of small networks
+spend most of their time between operations; those of one shape are stacked here, and
+trained as one (:mod:`skgen.stacking`). All that is not training, from the table of
+results to the choice of the best, stays scikit-learn's: its own search runs over fits
+that are done.
+"""
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, Self
 
-from sklearn.utils import check_random_state
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import get_config
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, check_random_state, indexable
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import _num_samples
 
 from skgen.base import NO_CALLBACKS
 from skgen.engine import History, Steps, Training
 from skgen.neural import NeuralModel
-from skgen.stacking import stacks_as, train_together
+from skgen.stacking import is_small, share_rows, stacks_as, train_together
+
+# A grid's parameter that numbers the candidates, inside.
+NUMBER = "candidate_number"
+# Rows that tell of what size a fit is.
+PROBE_ROWS = 64
 
 
 class Fit:
@@ -81,3 +107,429 @@ def _train_group(fits: Sequence[Fit]) -> None:
     for fit, history in zip(fits, histories):
         fit.seconds += each
         fit.send(history)
+
+
+class Task(NamedTuple):
+    """A candidate on a split."""
+
+    number: int
+    split: int
+    estimator: Any  # a clone that has the candidate's parameters
+    train: NDArray[np.intp]
+    test: NDArray[np.intp]
+
+
+@dataclass
+class Outcome:
+    """What became of a task: scores, or the errors in their place."""
+
+    error: Exception | None = None
+    fit_seconds: float = 0.0
+    score_seconds: float = 0.0
+    test: dict[Any, Any] = field(default_factory=dict)
+    train: dict[Any, Any] = field(default_factory=dict)
+
+
+class Data(NamedTuple):
+    """What all tasks share."""
+
+    X: Any
+    y: Any
+    fit_params: dict[str, Any]  # arrays of a value a row, and others
+    scorers: dict[Any, Callable[..., Any]]  # one under None, or several by name
+    return_train_score: bool
+
+    def part(self, rows: NDArray[np.intp]) -> tuple[Any, Any]:
+        """Rows, and their targets where there are any."""
+        y = None if self.y is None else _safe_indexing(self.y, rows)
+        return _safe_indexing(self.X, rows), y
+
+    def params(self, rows: NDArray[np.intp]) -> dict[str, Any]:
+        """Parameters of a fit on rows."""
+        return {
+            name: value if value is None else _safe_indexing(value, rows)
+            for name, value in self.fit_params.items()
+        }
+
+    def scores(self, model: Any, rows: NDArray[np.intp]) -> dict[Any, Any]:
+        """Score a fitted model on rows, by every scorer."""
+        X, y = self.part(rows)
+        targets = () if y is None else (y,)
+        return {
+            name: _value_or_error(partial(scorer, model, X, *targets))
+            for name, scorer in self.scorers.items()
+        }
+
+
+def _value_or_error(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except Exception as error:
+        return error
+
+
+def run_tasks(tasks: Sequence[Task], data: Data, together: bool) -> list[Outcome]:
+    """Fit and score; ``together`` where their last steps may be trained as one."""
+    outcomes = [Outcome() for _ in tasks]
+    if together:
+        _fit_all(tasks, data, outcomes)
+    else:
+        for task, outcome in zip(tasks, outcomes):
+            _fit_alone(task, data, outcome)
+    for task, outcome in zip(tasks, outcomes):
+        if outcome.error is None:
+            start = time.perf_counter()
+            outcome.test = data.scores(task.estimator, task.test)
+            outcome.score_seconds = time.perf_counter() - start
+            if data.return_train_score:
+                outcome.train = data.scores(task.estimator, task.train)
+    return outcomes
+
+
+def _fit_alone(task: Task, data: Data, outcome: Outcome) -> None:
+    start = time.perf_counter()
+    X, y = data.part(task.train)
+    try:
+        task.estimator.fit(X, y, **data.params(task.train))
+    except Exception as error:
+        outcome.error = error
+    outcome.fit_seconds = time.perf_counter() - start
+
+
+def _fit_all(tasks: Sequence[Task], data: Data, outcomes: Sequence[Outcome]) -> None:
+    """Fit the steps before the last once a split, and the last steps together."""
+    earlier: dict[Any, Any] = {}
+    started: list[tuple[Fit, Outcome]] = []
+    for task, outcome in zip(tasks, outcomes):
+        start = time.perf_counter()
+        try:
+            X = _earlier_steps(task, data, earlier)
+            weight = _weight(task.estimator, data.params(task.train))
+            fit = Fit(_last_step(task.estimator), X, weight)
+        except Exception as error:
+            outcome.error = error
+            continue
+        if fit.training is not None:
+            known = [other.training for other, _ in started if other.training]
+            share_rows(fit.training, known)
+        outcome.fit_seconds = time.perf_counter() - start - fit.seconds
+        if fit.training is not None and stacks_as(fit.training) is None:
+            fit_together([fit])  # now: else the rows of many would pile up
+        started.append((fit, outcome))
+    fit_together([fit for fit, _ in started])
+    for fit, outcome in started:
+        outcome.error = fit.error
+        outcome.fit_seconds += fit.seconds
+
+
+def _earlier_steps(task: Task, data: Data, known: dict[Any, Any]) -> Any:
+    """Rows as the last step is to see them, from earlier steps that are fitted once."""
+    model = task.estimator
+    if not isinstance(model, Pipeline):
+        if task.split not in known:
+            known[task.split] = data.part(task.train)[0]
+        return known[task.split]
+    before = model[:-1]
+    key = (task.split, joblib.hash(before.get_params()) if len(before) else None)
+    if key not in known:
+        X, y = data.part(task.train)
+        if len(before):
+            before = clone(before)
+            X = before.fit_transform(X, y)
+        known[key] = (before, X)
+    before, X = known[key]
+    model.steps[:-1] = before.steps
+    return X
+
+
+def _last_step(estimator: Any) -> Any:
+    return estimator[-1] if isinstance(estimator, Pipeline) else estimator
+
+
+def _weight_name(estimator: Any) -> str:
+    """Name of the fit parameter that is the last step's weights."""
+    if isinstance(estimator, Pipeline):
+        return f"{estimator.steps[-1][0]}__sample_weight"
+    return "sample_weight"
+
+
+def _weight(estimator: Any, params: dict[str, Any]) -> Any:
+    return params.get(_weight_name(estimator))
+
+
+class _Done(BaseEstimator):
+    """Stands for the estimator in scikit-learn's search, whose fits are all done.
+
+    Its rows are the numbers of rows: those it is fitted on tell the split.
+    """
+
+    def __init__(
+        self, outcomes: dict[tuple[int, int], Outcome], splits: dict[bytes, int]
+    ) -> None:
+        self.outcomes, self.splits = outcomes, splits
+
+    def __sklearn_clone__(self) -> _Done:
+        return _Done(self.outcomes, self.splits)
+
+    def set_params(self, **params: Any) -> _Done:
+        """Take the number of a candidate; its parameters have done their work."""
+        self.number = params[NUMBER]
+        return self
+
+    def fit(self, rows: Any, y: Any = None) -> _Done:
+        """Take the outcome of this candidate on these rows."""
+        self.train = rows[:, 0]
+        split = self.splits.get(self.train.tobytes())
+        if split is not None:  # all rows: the best candidate is fitted elsewhere
+            self.outcome = self.outcomes[self.number, split]
+            if self.outcome.error is not None:
+                raise self.outcome.error
+        return self
+
+
+def _recorded(done: _Done, rows: Any, y: Any = None, *, name: Any = None) -> Any:
+    """Look a score up, as a scorer of scikit-learn's search."""
+    is_train = bool(done.outcome.train) and np.array_equal(rows[:, 0], done.train)
+    value = (done.outcome.train if is_train else done.outcome.test)[name]
+    if isinstance(value, Exception):
+        raise value
+    return value
+
+
+class BatchedGridSearchCV(GridSearchCV):
+    """Grid search in which the fits of small networks are trained as one batch.
+
+    Takes and gives what scikit-learn's ``GridSearchCV`` does, with the same results up
+    to rounding. Candidates and folds whose networks have one shape (which differ in
+    ``beta``, learning rate, commitment cost, a fixed sigma, seed, or rows) are stacked
+    and take every step together; each stops when it would have alone. Other shapes
+    follow one another. Steps of a pipeline before the last are fitted once a fold.
+
+    What cannot be stacked is fitted as ``GridSearchCV`` would: other estimators,
+    networks of your own, convolutional or large ones, several stochastic layers.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A model of this package, or a ``Pipeline`` that ends in one.
+    param_grid : dict or list of dict
+        Lists of values to try, by the name of the parameter.
+    scoring : str, callable, list, tuple, dict or None, default=None
+        As in ``GridSearchCV``; None is the ``score`` of the estimator.
+    n_jobs : int or None, default=None
+        Processes. The fits are shared out evenly, and each process stacks its own;
+        with one, torch's threads serve the whole stack.
+    refit : bool, str or callable, default=True
+        Whether to fit the best candidate on all rows, and by which metric to choose.
+    cv : int, splitter, iterable or None, default=None
+        How to split.
+    verbose : int, default=0
+        Above 0, says how many fits there are.
+    pre_dispatch : int or str, default="2*n_jobs"
+        Number of jobs that are dispatched ahead.
+    error_score : "raise" or float, default=nan
+        Score of a fit that fails.
+    return_train_score : bool, default=False
+        Whether to score the training rows as well.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        As in ``GridSearchCV``. The time of fits that were trained together is shared
+        out evenly.
+    best_estimator_ : estimator
+        The best candidate, fitted on all rows; likewise ``best_params_``,
+        ``best_score_``, ``best_index_``, ``refit_time_``, ``scorer_``, ``n_splits_``
+        and ``multimetric_``, as in ``GridSearchCV``.
+
+    See Also
+    --------
+    sklearn.model_selection.GridSearchCV : One fit after the other.
+
+    Notes
+    -----
+    With callbacks or scikit-learn's metadata routing, the search is ``GridSearchCV``'s.
+    Candidates share the seed that they are given: an int as ``random_state`` gives them
+    the same noise, which makes their differences surer.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from skgen import BetaVAE
+    >>> from skgen.model_selection import BatchedGridSearchCV
+    >>> X = load_wine().data
+    >>> model = BetaVAE(n_components=3, max_iter=20, tol=0.1, random_state=0)
+    >>> search = BatchedGridSearchCV(model, {"beta": [0.5, 1.0, 2.0]}, cv=3).fit(X)
+    >>> search.cv_results_["mean_test_score"].shape
+    (3,)
+    """
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Run fit with all sets of parameters.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,), default=None
+            Targets, where steps of a pipeline or the splits want them.
+        **params : dict of str -> object
+            ``sample_weight`` of the estimator (``<last step>__sample_weight`` of a
+            pipeline) is split with the rows; ``groups`` go to the splitter.
+
+        Returns
+        -------
+        self : object
+            The fitted search.
+        """
+        if not self._stacks_any(params):
+            return super().fit(X, y, **params)
+        X, y = indexable(X, y)
+        groups = params.pop("groups", None)
+        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        splits = [(np.asarray(a), np.asarray(b)) for a, b in cv.split(X, y, groups)]
+        candidates = list(ParameterGrid(self.param_grid))
+        scorers = self._scorers()
+        data = Data(X, y, params, scorers, self.return_train_score)
+        tasks = [
+            Task(number, split, self._candidate(candidate), *rows)
+            for number, candidate in enumerate(candidates)
+            for split, rows in enumerate(splits)
+        ]
+        if self.verbose > 0:
+            print(
+                f"Fitting {len(splits)} folds for each of {len(candidates)} candidates,"
+                f" totalling {len(tasks)} fits"
+            )
+        outcomes = self._run(tasks, data)
+
+        numbers = {train.tobytes(): split for split, (train, _) in enumerate(splits)}
+        inner = GridSearchCV(
+            _Done(outcomes, numbers),
+            [
+                {**{name: [value] for name, value in each.items()}, NUMBER: [number]}
+                for number, each in enumerate(candidates)
+            ],
+            scoring=(
+                _recorded
+                if None in scorers
+                else {name: partial(_recorded, name=name) for name in scorers}
+            ),
+            refit=self.refit,
+            cv=splits,
+            error_score=self.error_score,
+            return_train_score=self.return_train_score,
+        ).fit(np.arange(_num_samples(X))[:, None])
+        self._take(inner, outcomes)
+        self.scorer_ = scorers.get(None, scorers)
+        if self.refit is not False:
+            self._refit(X, y, params)
+        return self
+
+    def _stacks_any(self, params: dict[str, Any]) -> bool:
+        """Whether this search can stack: if not, it is scikit-learn's."""
+        last = _last_step(self.estimator)
+        watched = any(
+            hasattr(each, name)
+            for each in (self, self.estimator, last)
+            for name in ("_skl_callbacks", "_parent_callback_ctx")
+        )
+        known = {"groups", _weight_name(self.estimator)}
+        return (
+            isinstance(last, NeuralModel)
+            and not watched
+            and not get_config()["enable_metadata_routing"]
+            and set(params) <= known
+        )
+
+    def _candidate(self, parameters: dict[str, Any]) -> Any:
+        """Return the estimator with the parameters of a candidate."""
+        return clone(self.estimator).set_params(**clone(parameters, safe=False))
+
+    def _scorers(self) -> dict[Any, Callable[..., Any]]:
+        """Scorers by name; a single one under None."""
+        if self.scoring is None or isinstance(self.scoring, str):
+            return {None: check_scoring(self.estimator, self.scoring)}
+        if callable(self.scoring):
+            return {None: self.scoring}
+        if isinstance(self.scoring, dict):
+            return {
+                name: each if callable(each) else check_scoring(self.estimator, each)
+                for name, each in self.scoring.items()
+            }
+        return {name: check_scoring(self.estimator, name) for name in self.scoring}
+
+    def _run(self, tasks: Sequence[Task], data: Data) -> dict[tuple[int, int], Outcome]:
+        """Share the tasks out over processes, in stacks or one by one."""
+        together = {
+            task.number: _is_small(task, data) for task in tasks if task.split == 0
+        }
+        stacked = [task for task in tasks if together[task.number]]
+        alone = [[task] for task in tasks if not together[task.number]]
+        shares = _shares(stacked, joblib.effective_n_jobs(self.n_jobs))
+        calls = [(share, True) for share in shares] + [(one, False) for one in alone]
+        parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)
+        found = parallel(delayed(run_tasks)(some, data, how) for some, how in calls)
+        return {
+            (task.number, task.split): outcome
+            for (some, _), outcomes in zip(calls, found)
+            for task, outcome in zip(some, outcomes)
+        }
+
+    def _take(
+        self, inner: GridSearchCV, outcomes: dict[tuple[int, int], Outcome]
+    ) -> None:
+        """Take the results of scikit-learn's search over the fits that are done."""
+        results = inner.cv_results_
+        del results[f"param_{NUMBER}"]
+        for parameters in results["params"]:
+            del parameters[NUMBER]
+        shape = (len(results["params"]), inner.n_splits_)
+        for kind in ("fit", "score"):
+            seconds = np.empty(shape)
+            for place, outcome in outcomes.items():
+                seconds[place] = getattr(outcome, f"{kind}_seconds")
+            results[f"mean_{kind}_time"] = seconds.mean(axis=1)
+            results[f"std_{kind}_time"] = seconds.std(axis=1)
+        self.cv_results_ = results
+        for name in ("n_splits_", "multimetric_", "best_index_", "best_score_"):
+            if hasattr(inner, name):
+                setattr(self, name, getattr(inner, name))
+        if hasattr(inner, "best_index_"):
+            self.best_params_ = results["params"][self.best_index_]
+
+    def _refit(self, X: Any, y: Any, params: dict[str, Any]) -> None:
+        """Fit the best candidate on all rows."""
+        start = time.perf_counter()
+        best = self._candidate(self.best_params_)
+        self.best_estimator_ = best.fit(X, *(() if y is None else (y,)), **params)
+        self.refit_time_ = time.perf_counter() - start
+        if hasattr(best, "feature_names_in_"):
+            self.feature_names_in_ = best.feature_names_in_
+
+
+def _shares(tasks: Sequence[Task], n: int) -> list[list[Task]]:
+    """Cut tasks into n runs of nearly equal length."""
+    cuts = np.linspace(0, len(tasks), n + 1).round().astype(int)
+    return [list(tasks[a:b]) for a, b in itertools.pairwise(cuts) if a < b]
+
+
+def _is_small(task: Task, data: Data) -> bool:
+    """Whether a fit gains from being stacked, by a look at a few rows.
+
+    Of a pipeline, as the rows are before its first step: this decides only who runs
+    where, not whether a stack is possible.
+    """
+    last = _last_step(clone(task.estimator))
+    if not isinstance(last, NeuralModel):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fit = Fit(last, data.part(task.train[:PROBE_ROWS])[0], None)
+    except Exception:  # what is wrong will show where it is fitted
+        return True
+    if fit.training is None:
+        return True
+    batch_size = last._batch_rows(len(task.train))
+    return fit.training.alike is not None and is_small(fit.training, batch_size)

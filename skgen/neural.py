@@ -137,6 +137,28 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> Steps:
+        training, held_out, seed = self._training(x, weight, rng, callbacks)
+        with self._own_draws(seed, x.device):
+            history = yield training
+        self._record(history)
+        finish = self._finish_on(
+            training.rows, held_out, training.descent.generator, incremental=False
+        )
+        if finish is not None:
+            yield from finish
+        self._warn(history)
+
+    def _training(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> tuple[Training, Rows | None, int]:
+        """Build or take the module, and say how it is to be trained.
+
+        With the rows that are held out, and a seed for what networks may draw.
+        """
         rows = _relative(_positive_rows(x, weight))
         parts = self._split(len(rows.x), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
@@ -150,24 +172,19 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         train, held_out = _parts(rows, *parts)
         descent = self._new_descent(len(train.x), generator)
         descent.n_epochs = self.n_iter_ if goes_on else 0
-        with self._own_draws(seed + 1, x.device):
-            history = yield Training(
-                descent,
-                train,
-                held_out.repeated() if held_out and self.early_stopping else None,
-                self.max_iter,
-                self.tol,
-                self._patience(len(train.x)),
-                int(self.verbose),
-                callbacks.begin,
-                lambda: callbacks.end(self._snapshot),
-                self._alike,
-            )
-        self._record(history)
-        finish = self._finish_on(train, held_out, generator, incremental=False)
-        if finish is not None:
-            yield from finish
-        self._warn(history)
+        training = Training(
+            descent,
+            train,
+            held_out.repeated() if held_out and self.early_stopping else None,
+            self.max_iter,
+            self.tol,
+            self._patience(len(train.x)),
+            int(self.verbose),
+            callbacks.begin,
+            lambda: callbacks.end(self._snapshot),
+            self._alike,
+        )
+        return training, held_out, seed + 1
 
     def partial_fit(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None

@@ -28,13 +28,27 @@ from skgen.tensors import wide_dtype
 LARGEST_STEP = 2**23
 
 
+def is_small(training: Training, batch_size: int) -> bool:
+    """Whether a step is so small that stacking saves time."""
+    n_parameters = sum(p.numel() for p in training.descent.learned)
+    return n_parameters * batch_size <= LARGEST_STEP
+
+
+def share_rows(training: Training, others: Iterable[Training]) -> None:
+    """Let a training have the rows of another, where they are equal: one copy each."""
+    for other in others:
+        same_held_out = _equal(training.held_out, other.held_out)
+        if same_held_out and _equal(training.rows, other.rows):
+            training.rows, training.held_out = other.rows, other.held_out
+            return
+
+
 def stacks_as(training: Training) -> Hashable:
     """Return what trainings that can be stacked have in common, or None for none."""
     descent, rows, held_out = training.descent, training.rows, training.held_out
     if training.alike is None or training.verbose:
         return None
-    n_parameters = sum(p.numel() for p in descent.learned)
-    if n_parameters * descent.batch_size > LARGEST_STEP:
+    if not is_small(training, descent.batch_size):
         return None
     return (
         training.alike,
@@ -246,11 +260,6 @@ def train_together(trainings: Sequence[Training]) -> list[History]:
         found = next((s for s in sources if s.serves(training)), None)
         if found is None:
             sources.append(found := Source.of(training))
-        else:  # one copy of the rows serves them all
-            training.rows, training.held_out = (
-                found.training.rows,
-                found.training.held_out,
-            )
         members.append(Member(training, found, place))
     StackedDescent(sorted(members, key=lambda member: member.stride)).run()
     for member in members:

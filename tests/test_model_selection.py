@@ -1,0 +1,324 @@
+"""A search that trains its candidates together finds what one after the other finds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.feature_selection import SelectKBest, f_regression
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skgen import IWAE, VAE, VQVAE, BetaVAE, GaussianMixtureEM
+from skgen.likelihoods import Bernoulli, Gaussian
+from skgen.model_selection import BatchedGridSearchCV, Fit, fit_together
+from skgen.stacking import stacks_as
+
+pytestmark = [
+    pytest.mark.usefixtures("guarded_generators"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(90, 2)) @ RNG.normal(size=(2, 4)) + 0.5 * RNG.normal(size=(90, 4))
+GREY = RNG.random((60, 4))
+SMALL = {
+    "n_components": 2,
+    "hidden_layer_sizes": (8,),
+    "batch_size": 16,
+    "max_iter": 6,
+    "kl_warmup": 2,
+    "random_state": 0,
+}
+
+
+def small(cls=BetaVAE, **settings):
+    return cls(**{**SMALL, **settings})
+
+
+# Fits that are trained as one.
+
+STACKS = {
+    "beta": [small(beta=beta) for beta in (0.5, 1.0, 4.0)],
+    "rates": [small(VAE, learning_rate_init=rate) for rate in (1e-3, 1e-2, 1e-3)],
+    "seeds": [small(VAE, random_state=seed) for seed in (0, 1, 1)],
+    "warm-ups": [small(VAE, kl_warmup=epochs) for epochs in (0, 1, 5)],
+    "schedules": [
+        small(VAE, learning_rate="cosine", max_iter=epochs, weight_decay=decay)
+        for epochs, decay in ((3, 0.0), (6, 0.1), (6, 0.0))
+    ],
+    "averages": [
+        small(beta=beta, weight_averaging=0.9, max_grad_norm=0.5) for beta in (1.0, 2.0)
+    ],
+    "training rows decide": [
+        small(beta=beta, early_stopping=False) for beta in (1.0, 2.0)
+    ],
+    "free bits": [small(beta=beta, free_bits=0.3) for beta in (1.0, 2.0)],
+    "capacities": [small(capacity=nats) for nats in (0.5, 1.0)],
+    "fixed sigmas": [small(VAE, likelihood=Gaussian(sigma=s)) for s in (0.5, 1.0)],
+    "sigma a row": [small(beta=b, likelihood=Gaussian("row")) for b in (1.0, 2.0)],
+    "doubly reparameterised": [
+        small(IWAE, n_draws=3, learning_rate_init=rate) for rate in (1e-3, 1e-2)
+    ],
+    "standard gradient": [
+        small(IWAE, n_draws=3, gradient="standard", random_state=s) for s in (0, 1)
+    ],
+}
+
+
+def fit_as_one(models, rows, weights=None):
+    """Fit clones together; the kinds of their stacks, and the clones."""
+    models = [clone(model) for model in models]
+    weights = weights or [None] * len(models)
+    fits = [Fit(*each) for each in zip(models, rows, weights)]
+    kinds = {stacks_as(fit.training) for fit in fits}
+    fit_together(fits)
+    assert [fit.error for fit in fits] == [None] * len(fits)
+    return kinds, models
+
+
+def assert_same_fit(one, other):
+    assert one.n_iter_ == other.n_iter_
+    assert_allclose(one.loss_curve_, other.loss_curve_, rtol=1e-4)
+    assert_allclose(one.validation_curve_, other.validation_curve_, rtol=1e-4)
+    assert_allclose(one.score_samples(X[:5]), other.score_samples(X[:5]), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_models_of_one_shape_are_trained_as_one_to_the_same_end(name):
+    models = STACKS[name]
+    kinds, together = fit_as_one(models, [X] * len(models))
+    assert len(kinds) == 1
+    assert None not in kinds
+    for model, found in zip(models, together):
+        assert_same_fit(clone(model).fit(X), found)
+
+
+def test_members_have_rows_and_weights_of_their_own():
+    rows = [X[:60], X[20:80], X[30:]]
+    weights = [RNG.random(60) for _ in rows]
+    models = [small(VAE) for _ in rows]
+    kinds, together = fit_as_one(models, rows, weights)
+    assert len(kinds) == 1
+    for model, x, weight, found in zip(models, rows, weights, together):
+        assert_same_fit(clone(model).fit(x, sample_weight=weight), found)
+
+
+def test_rows_that_are_drawn_are_drawn_as_alone():
+    models = [small(beta=b, likelihood=Bernoulli("dynamic")) for b in (0.5, 2.0)]
+    kinds, together = fit_as_one(models, [GREY, GREY])
+    assert len(kinds) == 1
+    for model, found in zip(models, together):
+        alone = clone(model).fit(GREY)
+        assert_allclose(alone.loss_curve_, found.loss_curve_, rtol=1e-4)
+
+
+def test_each_stops_when_it_would_alone():
+    # Far from its optimum a small rate goes on, a large one is done or diverges.
+    models = [
+        small(VAE, learning_rate_init=rate, max_iter=60, n_iter_no_change=2)
+        for rate in (1e-3, 3e-2, 1.0)
+    ]
+    _, together = fit_as_one(models, [X] * 3)
+    alone = [clone(model).fit(X) for model in models]
+    assert [m.n_iter_ for m in together] == [m.n_iter_ for m in alone]
+    assert len({m.n_iter_ for m in together}) > 1
+
+
+def test_one_that_diverges_leaves_the_others_alone():
+    models = [small(VAE, learning_rate_init=rate) for rate in (1e-3, 1e30)]
+    with pytest.warns(ConvergenceWarning, match="was not finite in epoch 1"):
+        _, (sound, broken) = fit_as_one(models, [X] * 2)
+    assert_same_fit(clone(models[0]).fit(X), sound)
+    assert np.isfinite(broken.score(X))
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        small(hidden_layer_sizes=(9,)),
+        small(n_components=3),
+        small(batch_size=17),
+        small(likelihood=Gaussian("shared")),
+        small(activation="tanh"),
+        small(IWAE, n_draws=2),
+        small(free_bits=0.1),
+        small(early_stopping=False),
+    ],
+)
+def test_models_that_differ_in_more_than_numbers_are_not_stacked(others):
+    kinds, _ = fit_as_one([small(), others], [X, X])
+    assert len(kinds) == 2
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        small(VAE, n_components=(3, 2)),
+        small(encoder=lambda n, m: __import__("torch").nn.Linear(n, m)),
+        small(verbose=1),
+    ],
+)
+def test_what_cannot_be_stacked_says_so(model, capsys):
+    kinds, _ = fit_as_one([model], [X])
+    assert kinds == {None}
+
+
+# The search.
+
+GRID = {"beta": [0.5, 1.0, 4.0]}
+
+
+def both(estimator, grid, X=X, y=None, fit=None, **settings):
+    """Search one after the other, and together."""
+    fit = fit or {}
+    return [
+        cls(estimator, grid, **{"cv": 3, **settings}).fit(X, y, **fit)
+        for cls in (GridSearchCV, BatchedGridSearchCV)
+    ]
+
+
+def assert_same_search(one, other):
+    assert list(one.cv_results_) == list(other.cv_results_)
+    for key, values in one.cv_results_.items():
+        if key.startswith("param"):
+            assert_array_equal(values, other.cv_results_[key])
+        elif not key.endswith("time"):
+            assert_allclose(values, other.cv_results_[key], rtol=1e-4)
+        else:
+            assert (other.cv_results_[key] >= 0).all()
+    fitted = {name for name in vars(one) if name.endswith("_")}
+    assert fitted - {"refit_time_"} <= {n for n in vars(other) if n.endswith("_")}
+    for name in ("best_params_", "best_index_", "n_splits_", "multimetric_"):
+        assert getattr(one, name, None) == getattr(other, name, None)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"return_train_score": True},
+        {"refit": False},
+        {"refit": lambda results: 1},
+        {"scoring": lambda model, X, y=None: -model.elbo(X).kl.mean()},
+        {
+            "scoring": lambda model, X, y=None: {"n": len(X), "nats": model.score(X)},
+            "refit": "nats",
+        },
+        {
+            "scoring": {
+                "nats": lambda model, X, y=None: model.score(X),
+                "units": lambda model, X, y=None: model.active_units_,
+            },
+            "refit": "nats",
+            "return_train_score": True,
+        },
+    ],
+)
+def test_the_search_gives_what_scikit_learns_gives(settings):
+    one, other = both(small(), GRID, **settings)
+    assert_same_search(one, other)
+    if settings.get("refit", True) is not False:
+        assert_allclose(one.score(X), other.score(X), rtol=1e-6)
+        assert_allclose(one.transform(X), other.transform(X), rtol=1e-5)
+
+
+def test_lists_of_grids_with_other_shapes():
+    grid = [{"beta": [1.0, 2.0]}, {"n_components": [1, 2], "beta": [0.5]}]
+    assert_same_search(*both(small(), grid))
+
+
+def test_tokens_are_searched_over_too():
+    model = VQVAE(4, n_tokens=2, hidden_layer_sizes=(8,), max_iter=3, random_state=0)
+    grid = {"codebook_size": [3, 4], "commitment_cost": [0.1, 1.0]}
+    assert_same_search(*both(model, grid))
+
+
+def test_other_estimators_are_searched_as_ever():
+    model = GaussianMixtureEM(random_state=0)
+    assert_same_search(*both(model, {"n_components": [1, 2]}))
+
+
+def test_processes_share_the_fits():
+    one = BatchedGridSearchCV(small(), GRID, cv=3, n_jobs=1).fit(X)
+    assert_same_search(one, BatchedGridSearchCV(small(), GRID, cv=3, n_jobs=2).fit(X))
+
+
+def test_names_of_columns_are_seen():
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    search = BatchedGridSearchCV(small(), GRID, cv=2).fit(frame)
+    assert_array_equal(search.feature_names_in_, list("abcd"))
+
+
+class CountingScaler(TransformerMixin, BaseEstimator):
+    """Counts its fits."""
+
+    fits = 0
+
+    def fit(self, X, y=None):
+        CountingScaler.fits += 1
+        self.mean_ = X.mean(0)
+        return self
+
+    def transform(self, X):
+        return X - self.mean_
+
+
+def test_steps_before_the_last_are_fitted_once_a_fold():
+    pipeline = make_pipeline(CountingScaler(), StandardScaler(), small())
+    grid = {"betavae__beta": [0.5, 1.0, 4.0]}
+    one = GridSearchCV(pipeline, grid, cv=3).fit(X)
+    CountingScaler.fits = 0
+    other = BatchedGridSearchCV(pipeline, grid, cv=3).fit(X)
+    assert CountingScaler.fits == 3 + 1  # and once for the best
+    assert_same_search(one, other)
+
+
+def test_steps_before_the_last_may_be_searched_over_and_want_targets():
+    pipeline = make_pipeline(SelectKBest(f_regression), small())
+    grid = {"selectkbest__k": [2, 3], "betavae__beta": [1.0, 2.0]}
+    assert_same_search(*both(pipeline, grid, y=X[:, 0] + X[:, 1]))
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support sample_weight:UserWarning")
+@pytest.mark.parametrize("step", [None, StandardScaler()])
+def test_weights_are_split_with_the_rows(step):
+    model = small() if step is None else make_pipeline(step, small())
+    prefix = "" if step is None else "betavae__"
+    fit = {f"{prefix}sample_weight": RNG.random(len(X))}
+    one = GridSearchCV(model, {f"{prefix}beta": [1.0, 2.0]}, cv=3).fit(X, **fit)
+    other = BatchedGridSearchCV(model, {f"{prefix}beta": [1.0, 2.0]}, cv=3)
+    assert_same_search(one, other.fit(X, **fit))
+
+
+def test_groups_go_to_the_splitter():
+    groups = np.arange(len(X)) % 6
+    one, other = both(small(), GRID, cv=GroupKFold(3), fit={"groups": groups})
+    assert_same_search(one, other)
+
+
+def test_a_fit_that_fails_has_the_score_that_was_asked_for():
+    grid = {"learning_rate_init": [-1.0, 1e-3]}
+    search = BatchedGridSearchCV(small(), grid, cv=2, error_score=-99.0)
+    with pytest.warns(FitFailedWarning, match="learning_rate_init"):
+        search.fit(X)
+    scores = search.cv_results_["mean_test_score"]
+    assert scores[0] == -99
+    assert scores[1] > -99
+    with pytest.raises(ValueError, match="learning_rate_init"):
+        clone(search).set_params(error_score="raise").fit(X)
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
+def test_a_scorer_that_fails_has_the_score_that_was_asked_for():
+    def broken(model, X, y=None):
+        raise RuntimeError("no score today")
+
+    scoring = {"nats": lambda model, X, y=None: model.score(X), "broken": broken}
+    search = BatchedGridSearchCV(small(), GRID, cv=2, scoring=scoring, refit="nats")
+    with pytest.warns(UserWarning, match="no score today"):
+        search.fit(X)
+    assert np.isnan(search.cv_results_["mean_test_broken"]).all()
+    assert np.isfinite(search.cv_results_["mean_test_nats"]).all()
