@@ -192,7 +192,7 @@ class Standardizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise rows."""
-        return (x - self.shift.to(x.dtype)) / self.scale.to(x.dtype)
+        return (x - self.shift.to(x.dtype)).div_(self.scale.to(x.dtype))
 
     def rows(self, rows: Rows) -> Rows:
         """Standardise training rows in their own dtype, then make them float32."""

@@ -170,6 +170,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         rows = self.module_.standardizer.rows(rows)
         self.module_.likelihood.see_rows(rows.x)
         train, held_out = _parts(rows, *parts)
+        del rows  # of large data, one copy is enough to train on
         descent = self._new_descent(len(train.x), generator)
         descent.n_epochs = self.n_iter_ if goes_on else 0
         training = Training(
@@ -287,8 +288,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             module = self._build(train.x.shape[1], likelihood, standardizer.cpu())
             module = _move(module, train.x.device)
             x = module.standardizer.rows(train).x
-            # Squares of the start stay in range, so that a divergence can go back.
-            module.set_rows(x.nan_to_num().clamp(-START_LIMIT, START_LIMIT))
+            low, high = x.aminmax()
+            if not (low >= -START_LIMIT and high <= START_LIMIT):
+                # Squares of the start stay in range: a divergence can go back to it.
+                x = x.nan_to_num().clamp(-START_LIMIT, START_LIMIT)
+            module.set_rows(x)
         self._built_with = {name: getattr(self, name) for name in self._architecture}
         return module.eval()
 

@@ -98,7 +98,8 @@ class VariationalAutoencoder(BoundedModel):
 
     def encode(self, x: Tensor) -> Tensor:
         """Posterior mean (n, k)."""
-        return self.first_posterior(self.view(x)).mean
+        outputs: Tensor = self.encoder(self.view(x))
+        return outputs[:, : self.n_components]
 
     def elbo(self, x: Tensor) -> Tensor:
         """Reconstruction and KL of each row, (n, 2)."""
@@ -302,10 +303,12 @@ class VAE(NeuralModel):
         *,
         incremental: bool,
     ) -> None:
+        size = self.module_.pass_rows
+        means = train.x.new_empty(len(train.x), sum(self._component_sizes))
         with torch.no_grad():
-            chunks = train.x.split(self.module_.pass_rows)
-            means = [self.module_.posterior(x).mean for x in chunks]
-        codes = Rows(torch.cat(means), train.weight)
+            for x, into in zip(train.x.split(size), means.split(size)):
+                into.copy_(self.module_.posterior(x).mean)
+        codes = Rows(means, train.weight)
         variances = codes.mean((codes.x - codes.mean(codes.x)) ** 2)
         active = (variances > ACTIVE_VARIANCE).split(self._component_sizes)
         counts = tuple(int(layer.sum()) for layer in active)

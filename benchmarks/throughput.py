@@ -1,0 +1,213 @@
+"""Time ``transform``, ``score_samples`` and ``sample`` against their bare mathematics.
+
+    python benchmarks/throughput.py [--quick] [--threads 1]
+
+100000 rows of float32. The floor of each is the same matrix products and elementwise
+passes in plain torch, in the same dtype and the same chunks, on tensors that are there:
+no validation, no conversion, no noise looked up. Also the seconds that ``import skgen``
+adds to torch and scikit-learn, each in a new process, and the memory that a fit takes
+above its data. Results go to ``benchmarks/results/throughput.txt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from timing import interleaved, machine, threads
+from torch import Tensor
+
+from skgen import VAE, GaussianDensity, GaussianMixtureEM, KMeansAutoencoder
+
+RESULTS = Path(__file__).parent / "results" / "throughput.txt"
+Function = Callable[[], Any]
+IMPORT = """
+import time
+import sklearn, torch
+start = time.perf_counter()
+import skgen
+print(time.perf_counter() - start)
+"""
+MEMORY = """
+import resource, sys
+import numpy as np
+import warnings
+warnings.simplefilter("ignore")
+import skgen
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+rng = np.random.default_rng(0)
+X = rng.standard_normal((1_000_000, 30), dtype=np.float32)
+skgen.VAE(5, max_iter=1, random_state=0).fit(X[:1000])
+before = peak()
+{model}.fit(X)
+print(peak() - before, X.nbytes / 2**20)
+"""
+
+
+def rows(n: int, d: int = 30) -> np.ndarray:
+    """Draw rows with a few directions in common."""
+    rng = np.random.default_rng(0)
+    low = rng.normal(size=(n, 5)) @ rng.normal(size=(5, d))
+    return (low + rng.normal(size=(n, d))).astype(np.float32)
+
+
+def in_chunks(function: Callable[[Tensor], Any], x: Tensor, size: int) -> Function:
+    """Apply a function to chunks of rows, without gradients."""
+
+    def run() -> None:
+        with torch.inference_mode():
+            for chunk in x.split(size):
+                function(chunk)
+
+    return run
+
+
+def vae_floor(model: VAE, x: Tensor) -> tuple[Function, Function, Function]:
+    """Encode; bound with S draws; decode as many codes."""
+    module, S = model.module_, model.n_importance_samples
+    k, width = model.n_components, model.hidden_layer_sizes[0]
+    shift, scale = (
+        b.float() for b in (module.standardizer.shift, module.standardizer.scale)
+    )
+    sigma = module.likelihood.sigma.detach()
+    size = 3 * 2**16 // (S * width)
+    noise = torch.randn(S, size, k)
+
+    def encode(chunk: Tensor) -> Tensor:
+        return module.encoder((chunk - shift) / scale)[:, :k]
+
+    def score(chunk: Tensor) -> Tensor:
+        x = (chunk - shift) / scale
+        mean, log_sigma = module.encoder(x).chunk(2, 1)
+        eps = noise[:, : len(chunk)]
+        z = mean + log_sigma.exp() * eps
+        out = module.decoder(z.flatten(0, 1)).view(S, len(chunk), -1)
+        log_p = -0.5 * (((x - out) / sigma) ** 2).sum(-1) - sigma.log().sum()
+        log_r = -0.5 * (z**2).sum(-1) + 0.5 * (eps**2).sum(-1) + log_sigma.sum(-1)
+        return (log_p + log_r).logsumexp(0)
+
+    codes = torch.randn(len(x), k)
+    return (
+        in_chunks(encode, x, 3 * 2**16 // width),
+        in_chunks(score, x, size),
+        in_chunks(
+            lambda z: module.decoder(z) * scale + shift, codes, 3 * 2**16 // width
+        ),
+    )
+
+
+def gaussian_floor(model: GaussianDensity, x: Tensor) -> tuple[Function, Function]:
+    """Whiten, and half the squares, in float64 as the model does."""
+    d = x.shape[1]
+    mean, root = torch.from_numpy(model.mean_).double(), torch.eye(d).double()
+    whiten = lambda chunk: (chunk.double() - mean) @ root  # noqa: E731
+    square = lambda chunk: whiten(chunk).square().sum(1)  # noqa: E731
+    size = 3 * 2**16 // d
+    return in_chunks(whiten, x, size), in_chunks(square, x, size)
+
+
+def mixture_floor(model: GaussianMixtureEM, x: Tensor) -> Function:
+    """Distances to K components, and their log-sum-exp, in float64."""
+    means = torch.from_numpy(model.means_).double()
+    roots = torch.from_numpy(model.precisions_cholesky_).double()
+    K, d = means.shape
+    if model.covariance_type == "full":
+        stacked = roots.mT.flatten(0, 1)
+
+        def score(chunk: Tensor) -> Tensor:
+            y = (stacked @ chunk.double().T).view(K, d, -1)
+            return y.square().sum(1).logsumexp(0)
+
+        return in_chunks(score, x, 3 * 2**16 // (K * d))
+    weights = torch.cat([roots, roots], 1)
+
+    def score_diagonal(chunk: Tensor) -> Tensor:
+        c = chunk.double()
+        return (weights @ torch.cat([c * c, c], 1).T).logsumexp(0)
+
+    return in_chunks(score_diagonal, x, 3 * 2**16 // (K + d))
+
+
+def pairs(n: int) -> dict[str, tuple[Function, Function]]:
+    """Return what is timed: ours, and its floor."""
+    X = rows(n)
+    x, some = torch.from_numpy(X), X[:5_000]
+    vae = VAE(10, hidden_layer_sizes=(256,), max_iter=2, random_state=0).fit(some)
+    gaussian = GaussianDensity().fit(some)
+    encode, score, decode = vae_floor(vae, x)
+    whiten, square = gaussian_floor(gaussian, x)
+    found: dict[str, tuple[Function, Function]] = {
+        "VAE.transform": (lambda: vae.transform(X), encode),
+        "VAE.score_samples": (
+            lambda: vae.score_samples(X[: n // 20]),
+            vae_floor(vae, x[: n // 20])[1],
+        ),
+        "VAE.sample(noise=False)": (lambda: vae.sample(n, noise=False), decode),
+        "GaussianDensity.transform": (lambda: gaussian.transform(X), whiten),
+        "GaussianDensity.score_samples": (lambda: gaussian.score_samples(X), square),
+    }
+    del score
+    for kind in ("full", "diag"):
+        mixture = GaussianMixtureEM(8, covariance_type=kind, max_iter=3, random_state=0)
+        mixture.fit(some)
+        found[f"GaussianMixtureEM({kind}).score_samples"] = (
+            lambda mixture=mixture: mixture.score_samples(X),
+            mixture_floor(mixture, x),
+        )
+    kmeans = KMeansAutoencoder(16, encode="ordinal", random_state=0).fit(some)
+    centres = torch.from_numpy(kmeans.cluster_centers_).float()
+    found["KMeansAutoencoder.transform"] = (
+        lambda: kmeans.transform(X),
+        in_chunks(lambda c: torch.cdist(c, centres).argmin(1), x, 3 * 2**16 // 46),
+    )
+    return found
+
+
+def in_new_process(code: str) -> list[float]:
+    """Numbers that a program prints, in a process of its own."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    n = 20_000 if arguments.quick else 100_000
+    lines = [*machine(), f"{n} rows x 30, float32, {arguments.threads} thread"]
+    with threads(arguments.threads):
+        for name, (ours, floor) in pairs(n).items():
+            seconds = interleaved({"ours": ours, "floor": floor})
+            rate = seconds["ours"] / seconds["floor"]
+            lines.append(
+                f"{name:42s} {seconds['ours'] * 1e3:8.1f} ms, floor "
+                f"{seconds['floor'] * 1e3:8.1f} ms, ratio {rate:.2f}"
+            )
+    added = median(in_new_process(IMPORT)[0] for _ in range(5))
+    lines.append(f"import skgen adds {added:.2f} s to torch and scikit-learn")
+    for model in (
+        "skgen.VAE(5, max_iter=1, batch_size=512)",
+        "skgen.GaussianDensity()",
+        "skgen.GaussianMixtureEM(4, max_iter=2, init_params='random_from_data')",
+    ):
+        more, data = in_new_process(MEMORY.format(model=model))
+        lines.append(f"{model}.fit: {more:.0f} MiB above {data:.0f} MiB of data")
+    print("\n".join(lines))
+    if not arguments.quick:
+        RESULTS.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
