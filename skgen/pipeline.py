@@ -404,9 +404,11 @@ class GenerativePipeline(Pipeline):
         """Draw until rows (n_samples, d) come back; also the number of draws."""
 
         def come_back(n: int) -> NDArray[Any]:
-            with warnings.catch_warnings(), np.errstate(over="ignore"):
-                warnings.filterwarnings("ignore", "Some values in column .* are NaN")
-                rows = pull_back(self._earlier, draw(n))
+            drawn = draw(n)
+            with warnings.catch_warnings():
+                # Of powers of negative numbers: what is lost is counted.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                rows = pull_back(self._earlier, drawn)
             return rows[np.isfinite(rows).all(axis=1)]
 
         rows, n_drawn = come_back(n_samples), n_samples
