@@ -42,7 +42,7 @@ __all__ = [
     "make_generative_pipeline",
 ]
 
-# Times that draws without a way back are replaced by new ones.
+# Draws for each row that shall have a way back.
 REDRAWS = 100
 
 
@@ -112,7 +112,7 @@ class GenerativePipeline(Pipeline):
     Examples
     --------
     >>> from sklearn.datasets import load_wine
-    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.model_selection import GridSearchCV, KFold
     >>> from sklearn.preprocessing import PowerTransformer, StandardScaler
     >>> from skgen import GaussianDensity, GenerativePipeline
     >>> X = load_wine().data
@@ -120,10 +120,11 @@ class GenerativePipeline(Pipeline):
     ...     [("scale", StandardScaler()), ("density", GaussianDensity(reg_covar=0))]
     ... ).fit(X)
     >>> round(model.score(X), 4), round(GaussianDensity(reg_covar=0).fit(X).score(X), 4)
-    (-18.1446, -18.1446)
+    (-18.7138, -18.7138)
     >>> model.sample(5, random_state=0).shape
     (5, 13)
-    >>> search = GridSearchCV(model, {"scale": [StandardScaler(), PowerTransformer()]})
+    >>> scalers = {"scale": [StandardScaler(), PowerTransformer()]}
+    >>> search = GridSearchCV(model, scalers, cv=KFold(shuffle=True, random_state=0))
     >>> search.fit(X).best_params_
     {'scale': PowerTransformer()}
     """
@@ -132,7 +133,7 @@ class GenerativePipeline(Pipeline):
 
     @property
     def _last(self) -> Any:
-        return self.steps[-1][1]
+        return self.steps[-1][1] if self.steps else None
 
     @property
     def _earlier(self) -> list[Any]:
@@ -333,7 +334,6 @@ class GenerativePipeline(Pipeline):
 
     # Between rows and codes.
 
-    @available_if(_last_has("inverse_transform"))
     def inverse_transform(self, X: ArrayLike) -> Any:
         """Decode latent codes, and go back through the earlier steps.
 
@@ -347,9 +347,14 @@ class GenerativePipeline(Pipeline):
         X_decoded : array or DataFrame of shape (n_samples, n_features)
             Rows in the units of the data; a DataFrame where ``set_output`` asks for
             one. NaN where there is no way back.
+
+        Raises
+        ------
+        ValueError
+            If a step has no inverse.
         """
         check_is_fitted(self)
-        return self._dressed(pull_back(self._earlier, inverse(self._last, X)), X)
+        return self._dressed(inverse(self, X), X)
 
     @available_if(_last_has("reconstruct"))
     def reconstruct(self, X: ArrayLike) -> Any:
@@ -380,11 +385,9 @@ class GenerativePipeline(Pipeline):
     def _push_forward(self, X: Any) -> Pushed:
         """Map rows to the last step, and give what to add to its scores, (n,)."""
         check_is_fitted(self)
-        checked = check_array(X, dtype=FLOATS, input_name="X")
-        # Transformers may ask for the columns of a DataFrame by name.
-        rows, terms = push_forward(
-            self._earlier, X if hasattr(X, "columns") else checked
-        )
+        if not hasattr(X, "columns"):  # those of a DataFrame may be asked for by name
+            X = check_array(X, dtype=FLOATS, input_name="X")
+        rows, terms = push_forward(self._earlier, X)
         outside = np.isneginf(terms)
         if outside.any():
             warnings.warn(
@@ -412,16 +415,16 @@ class GenerativePipeline(Pipeline):
             return rows[np.isfinite(rows).all(axis=1)]
 
         rows, n_drawn = come_back(n_samples), n_samples
-        for _ in range(REDRAWS):
-            if (missing := n_samples - len(rows)) == 0:
-                return rows, n_drawn
+        while (missing := n_samples - len(rows)) and n_drawn < REDRAWS * n_samples:
             rows = np.concatenate([rows, come_back(missing)])
             n_drawn += missing
-        raise ValueError(
-            f"{type(self).__name__}: of {n_drawn} draws {len(rows)} have a way back "
-            "through the earlier steps. Use StandardScaler in the place of the step "
-            "that is not invertible there."
-        )
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__}: of {n_drawn} draws {len(rows)} have a way "
+                "back through the earlier steps. Use StandardScaler in the place of "
+                "the step that is not invertible there."
+            )
+        return rows, n_drawn
 
     def _dressed(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
@@ -434,6 +437,11 @@ class GenerativePipeline(Pipeline):
         if hasattr(frame, "iloc") and hasattr(like, "iloc"):
             frame.index = like.index
         return frame
+
+
+@inverse.register(GenerativePipeline)
+def _decoded(step: GenerativePipeline, Z: Any) -> NDArray[Any]:
+    return pull_back(step._earlier, inverse(step._last, Z))
 
 
 def _add(terms: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:

@@ -12,6 +12,7 @@ import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.base import clone
+from sklearn.callback import ProgressBar
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.decomposition import PCA, FastICA, IncrementalPCA
@@ -24,6 +25,7 @@ from sklearn.preprocessing import (
     KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
+    OrdinalEncoder,
     PolynomialFeatures,
     PowerTransformer,
     QuantileTransformer,
@@ -558,10 +560,13 @@ def test_box_cox_still_refuses_to_be_fitted_below_zero():
 
 
 def test_missing_values_are_no_rows_outside():
-    model = make_generative_pipeline(PowerTransformer(), GaussianDensity())
-    model.fit(table("wine")[0])
-    with pytest.raises(ValueError, match="X contains NaN"):
-        model.score_samples(np.full((2, 13), np.nan))
+    X = np.full((2, 13), np.nan)
+    for step in (PowerTransformer(), StandardScaler()):
+        model = make_generative_pipeline(step, GaussianDensity())
+        model.fit(table("wine")[0])
+        for rows in (X, pd.DataFrame(X)):
+            with pytest.raises(ValueError, match="X contains NaN"):
+                model.score_samples(rows)
 
 
 # Steps that have no log-determinant.
@@ -650,6 +655,17 @@ def test_a_last_step_that_is_no_density_has_no_score_and_no_sample():
         assert not hasattr(model, name)
     with pytest.raises(AttributeError, match="log_likelihood"):
         make_generative_pipeline(GaussianDensity()).log_likelihood(X)
+
+
+def test_words_in_a_table_do_not_hide_the_step_that_is_in_the_way():
+    X = pd.DataFrame({"kind": list("ababab"), "size": [1.0, 2, 4, 3, 5, 9]})
+    encode = ColumnTransformer(
+        [("code", OrdinalEncoder(), ["kind"])], remainder=MinMaxScaler()
+    )
+    model = make_generative_pipeline(encode, GaussianDensity()).fit(X)
+    assert model.transform(X).shape == (6, 2)
+    with pytest.raises(ValueError, match="OrdinalEncoder has no known log-determinant"):
+        model.score(X)
 
 
 def test_before_fit_it_says_so():
@@ -834,8 +850,35 @@ def test_it_clones_pickles_and_shows_itself():
     assert "GaussianDensity" in model._repr_html_()
     assert repr(model).startswith("GenerativePipeline(steps=[('invertiblefunction'")
     assert [name for name, _ in model.steps][-1] == "gaussiandensity"
-    assert model[:-1].transform(test).shape == test.shape
+    assert_allclose(model[:-1].inverse_transform(model[:-1].transform(test)), test)
+    assert not hasattr(model[:0], "sample")
     assert isinstance(model["gaussiandensity"], GaussianDensity)
+
+
+def test_pipelines_nest():
+    train, test = table("california")
+    inner = make_generative_pipeline(
+        PowerTransformer(), KMeansAutoencoder(3, encode="onehot")
+    )
+    outer = make_generative_pipeline(StandardScaler(), inner).fit(train)
+    flat = make_generative_pipeline(
+        StandardScaler(), *[step for _, step in inner.steps]
+    )
+    flat.fit(train)
+    assert_allclose(outer.score_samples(test), flat.score_samples(test), rtol=1e-9)
+    assert_allclose(outer.reconstruct(test), flat.reconstruct(test))
+    assert_allclose(
+        outer.inverse_transform(outer.transform(test)), flat.reconstruct(test)
+    )
+    assert outer.sample(4).shape == (4, 8)
+
+
+def test_a_progress_bar_shows_the_fit(capsys):
+    model = make_generative_pipeline(StandardScaler(), VAE(2, **SMALL))
+    model.set_callbacks(ProgressBar()).fit(table("wine")[0])
+    shown = capsys.readouterr().out
+    assert "GenerativePipeline - fit" in shown
+    assert "VAE - fit" in shown
 
 
 def test_weights_go_to_the_model():

@@ -60,6 +60,12 @@ def _chained(step: Pipeline, X: Any) -> Array:
     return push_forward(active(step.steps), X).log_det
 
 
+@inverse.register(str)
+@inverse.register(type(None))
+def _passed_back(step: Any, Z: Any) -> Any:
+    return Z
+
+
 @inverse.register(Pipeline)
 def _chain_back(step: Pipeline, Z: Any) -> Any:
     return pull_back(active(step.steps), Z)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 Array = NDArray[Any]
@@ -98,6 +99,6 @@ def inverse(step: Any, Z: Any) -> Any:
 
 
 def cells(step: Any, X: Any) -> Array:
-    """Rows in float64, after a check that they have the columns of the fit."""
+    """Finite rows in float64, after a check that they have the columns of the fit."""
     validate_data(step, X, reset=False, skip_check_array=True)
-    return np.asarray(X, dtype=np.float64)
+    return check_array(X, dtype=np.float64, input_name="X")
