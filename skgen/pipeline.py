@@ -23,7 +23,6 @@ from sklearn.utils.validation import check_is_fitted
 from skgen.base import FLOATS
 from skgen.changes import (
     InvertibleFunction,
-    Pushed,
     active,
     inverse,
     log_det,
@@ -326,7 +325,7 @@ class GenerativePipeline(Pipeline):
             warnings.warn(
                 f"{type(self).__name__}: {lost} of {n_drawn} draws have no way back "
                 "through the earlier steps, and were replaced. That part of the "
-                "density's mass is missing from the scores: see docs/pipelines.md.",
+                "density's mass is missing from the scores.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -382,24 +381,23 @@ class GenerativePipeline(Pipeline):
     def _scores_mass(self) -> bool:
         return getattr(self._last, "_scores_mass", False)
 
-    def _push_forward(self, X: Any) -> Pushed:
+    def _push_forward(self, X: Any) -> tuple[Any, NDArray[Any]]:
         """Map rows to the last step, and give what to add to its scores, (n,)."""
         check_is_fitted(self)
         if not hasattr(X, "columns"):  # those of a DataFrame may be asked for by name
             X = check_array(X, dtype=FLOATS, input_name="X")
-        rows, terms = push_forward(self._earlier, X)
+        rows, terms, lost_at = push_forward(self._earlier, X)
         outside = np.isneginf(terms)
-        if outside.any():
+        if lost_at:
+            names = " and ".join(type(step).__name__ for step in lost_at)
             warnings.warn(
                 f"{type(self).__name__}: {outside.sum()} of {len(terms)} rows score "
-                "-inf, because an earlier step is not invertible at them. See "
-                "docs/pipelines.md for the range of each transformer.",
+                f"-inf. They are outside the range in which {names} is invertible. "
+                "Use StandardScaler in its place where such rows may come.",
                 UserWarning,
                 stacklevel=3,
             )
-        return Pushed(
-            rows, np.where(outside, terms, 0.0) if self._scores_mass else terms
-        )
+        return rows, np.where(outside, terms, 0.0) if self._scores_mass else terms
 
     def _draw_with_a_way_back(
         self, draw: Callable[[int], NDArray[Any]], n_samples: int

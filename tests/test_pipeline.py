@@ -32,6 +32,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skgen
 from skgen import (
@@ -472,8 +473,8 @@ def test_samples_of_a_well_specified_model_pass_a_two_sample_test():
 # Rows at which a step is not invertible.
 
 
-def scores_with_warning(model, X, count):
-    message = f"{count} of {len(X)} rows score -inf"
+def scores_with_warning(model, X, count, why=""):
+    message = f"{count} of {len(X)} rows score -inf.*{why}"
     with pytest.warns(UserWarning, match=message) as caught:
         scores = model.score_samples(X)
     assert len(caught) == 1
@@ -503,7 +504,8 @@ def test_rows_outside_a_range_score_minus_infinity_and_are_counted(kind):
     assert np.isfinite(alone).all()
     rows = inside.copy()
     rows[2, 0], rows[5, 1:] = low, high
-    scores = scores_with_warning(model, rows, 2)
+    name = type(step).__name__
+    scores = scores_with_warning(model, rows, 2, f"range in which {name} is inv")
     assert_array_equal(np.flatnonzero(np.isneginf(scores)), [2, 5])
     assert_allclose(np.delete(scores, [2, 5]), np.delete(alone, [2, 5]), rtol=1e-12)
     with pytest.warns(UserWarning, match="2 of 9 rows"):
@@ -805,6 +807,27 @@ def test_every_model_may_come_last(last):
 
 
 # Inside scikit-learn.
+
+_STEPS = "scikit-learn's Pipeline puts the fitted steps in the place of the given ones"
+EXPECTED_FAILED_CHECKS = {
+    "check_estimators_overwrite_params": _STEPS,
+    "check_dont_overwrite_parameters": _STEPS,
+}
+
+
+@parametrize_with_checks(
+    [
+        make_generative_pipeline(PowerTransformer(), GaussianDensity()),
+        InvertibleFunction(np.arcsinh, np.sinh, minus_log_cosh),
+    ],
+    expected_failed_checks=lambda estimator: (
+        EXPECTED_FAILED_CHECKS if isinstance(estimator, GenerativePipeline) else {}
+    ),
+    xfail_strict=True,
+)
+def test_check_estimator(estimator, check):
+    check(estimator)
+
 
 FOLDS = KFold(3, shuffle=True, random_state=0)
 

@@ -10,13 +10,12 @@ rows at which one of them is not invertible.
 """
 
 from skgen.changes import transformers as transformers  # registers its cases
-from skgen.changes.chains import Pushed, active, pull_back, push_forward
+from skgen.changes.chains import active, pull_back, push_forward
 from skgen.changes.functions import InvertibleFunction
 from skgen.changes.generic import inverse, log_det
 
 __all__ = [
     "InvertibleFunction",
-    "Pushed",
     "active",
     "inverse",
     "log_det",

@@ -17,6 +17,7 @@ class Pushed(NamedTuple):
 
     rows: Any  # (m, k), those at which all maps are invertible
     log_det: Array  # (n,), -inf for the others
+    lost_at: list[Any]  # the maps at which they were lost
 
 
 def active(steps: Sequence[tuple[str, Any]]) -> list[Any]:
@@ -27,16 +28,18 @@ def active(steps: Sequence[tuple[str, Any]]) -> list[Any]:
 def push_forward(steps: Sequence[Any], X: Any) -> Pushed:
     """Map rows (n, d) through a chain, and add up the log-determinants."""
     total, kept = np.zeros(len(X)), np.arange(len(X))
+    lost_at = []
     for step in steps:
         terms = np.broadcast_to(log_det(step, X), kept.shape)
         inside = np.isfinite(terms)
         total[kept] += np.where(inside, terms, -np.inf)
         if not inside.all():
             X, kept = _take(X, np.flatnonzero(inside)), kept[inside]
+            lost_at.append(step)
         if not len(kept):  # transformers want rows
             break
         X = step.transform(X)
-    return Pushed(X, total)
+    return Pushed(X, total, lost_at)
 
 
 def pull_back(steps: Sequence[Any], Z: Any) -> Array:
