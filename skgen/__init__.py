@@ -3,6 +3,7 @@
 from skgen.gaussian import GaussianDensity
 from skgen.kmeans import KMeansAutoencoder
 from skgen.mixture import GaussianMixtureEM
+from skgen.pipeline import GenerativePipeline, make_generative_pipeline
 from skgen.vae import IWAE, VAE, BetaVAE
 from skgen.vqvae import VQVAE
 
@@ -15,5 +16,7 @@ __all__ = [
     "BetaVAE",
     "GaussianDensity",
     "GaussianMixtureEM",
+    "GenerativePipeline",
     "KMeansAutoencoder",
+    "make_generative_pipeline",
 ]

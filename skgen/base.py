@@ -166,6 +166,11 @@ class GenerativeModel(
         """Numbers that scoring one row holds at a time."""
         return self._row_elements
 
+    @property
+    def _scores_mass(self) -> bool:
+        """Whether scores are log-masses, which do not depend on the units of X."""
+        return False
+
     def _check_rows(self, X: NDArray[Any]) -> None:
         """Raise a ValueError where rows are outside the model's support."""
 

@@ -484,6 +484,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             return self.module_
         return copy.deepcopy(self.module_).to(dtype)
 
+    @property
+    def _scores_mass(self) -> bool:
+        return as_likelihood(self.likelihood).is_mass
+
     def _check_rows(self, X: NDArray[Any]) -> None:
         as_likelihood(self.likelihood).check_rows(X, type(self).__name__)
 

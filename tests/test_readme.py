@@ -27,6 +27,13 @@ def test_the_code_on_metrics_runs():
     assert names["codes"].shape == (2000, 6)
 
 
+def test_the_code_on_pipelines_runs():
+    names = run("docs/pipelines.md")
+    assert list(names["wines"].columns) == list(names["X"].columns)
+    assert type(names["search"].best_params_["standardscaler"]).__name__ in names
+    assert names["model"].score(names["X"]) < 0
+
+
 def test_the_code_of_the_readme_runs():
     names = run("README.md")
     assert names["codes"].shape == (45, 3)

@@ -35,6 +35,8 @@ class Likelihood(nn.Module, ABC):
     n_outputs: int = 1
     #: Whether what is observed of a row is drawn: whether ``observe`` needs its noise.
     draws_rows: bool = False
+    #: Whether ``log_prob`` is a log-mass, which does not depend on the rows' units.
+    is_mass: bool = False
 
     # Rows before they are standardised.
 

@@ -79,6 +79,7 @@ class Bernoulli(UnitInterval):
     """
 
     name = "bernoulli"
+    is_mass = True
     remedy = "Binarise or rescale"
 
     def __init__(self, binarize: str | None = None) -> None:

@@ -32,6 +32,7 @@ class Levels(Likelihood):
     """
 
     name: ClassVar[str]
+    is_mass = True
 
     def __init__(self, n_levels: int = 256) -> None:
         super().__init__()

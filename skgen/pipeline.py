@@ -1,0 +1,492 @@
+"""A pipeline that samples and scores in the units of the data.
+
+scikit-learn's ``Pipeline`` gives ``score`` in the units behind its last scaler, which
+compares with nothing, and has no ``sample``. Here the last step is a density, the
+earlier ones are changes of variables, and the whole is a density of the rows as given.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import sklearn
+from numpy.typing import ArrayLike, NDArray
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils import check_array
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skgen.base import FLOATS
+from skgen.changes import (
+    InvertibleFunction,
+    active,
+    inverse,
+    log_det,
+    pull_back,
+    push_forward,
+)
+from skgen.evaluation import LogLikelihood
+from skgen.tables import Columns
+from skgen.tensors import fresh_random_state
+
+__all__ = [
+    "GenerativePipeline",
+    "InvertibleFunction",
+    "inverse",
+    "log_det",
+    "make_generative_pipeline",
+]
+
+# Draws for each row that shall have a way back.
+REDRAWS = 100
+
+
+def _last_has(name: str) -> Callable[[Any], bool]:
+    """Whether the last step has a method; an AttributeError where it has not."""
+
+    def check(pipeline: Any) -> bool:
+        getattr(pipeline._last, name)
+        return True
+
+    return check
+
+
+class GenerativePipeline(Pipeline):
+    """Transformers and a density behind them: a density of the rows as given.
+
+    A scikit-learn ``Pipeline`` whose last step is an estimator of skgen. ``sample``
+    comes back through the ``inverse_transform`` of the earlier steps, and
+    ``score_samples`` adds their log-determinants, so that scores are in nats a row in
+    the units of ``X``: a grid search may compare scalers.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator) tuples
+        Names and transformers, and last a generative model. A transformer may be
+        "passthrough" or None.
+    transform_input : list of str, default=None
+        Names of metadata that the earlier steps transform, as in ``Pipeline``.
+    memory : str or object with the joblib.Memory interface, default=None
+        Cache of the fitted transformers, as in ``Pipeline``.
+    verbose : bool, default=False
+        Whether to print the time that each step takes.
+
+    Attributes
+    ----------
+    named_steps : Bunch
+        The steps by name.
+    n_features_in_ : int
+        Number of features seen by the first step during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of features seen by the first step during fit, when they are all strings.
+
+    See Also
+    --------
+    make_generative_pipeline : Names the steps itself.
+    InvertibleFunction : A transformer from functions.
+    log_det : Registers the log-determinant of a class of transformers.
+
+    Notes
+    -----
+    log p(x) = log p_z(t(x)) + log abs det dt/dx, with t the earlier steps. A last step
+    that gives log-masses (``likelihood="bernoulli"`` and those of integers) has them
+    kept as they are: an invertible map gives points other names, and no other mass.
+
+    A row at which t is not invertible scores ``-inf``, and a warning counts such rows:
+    below zero for Box-Cox, beyond the ends or at a repeated quantile of
+    ``QuantileTransformer``, beyond the range of a scaler with ``clip=True``.
+
+    Steps without a log-determinant raise when a score is asked for, and no earlier:
+    ``fit``, ``transform`` and, with an ``inverse_transform``, ``sample`` work.
+
+    References
+    ----------
+    Papamakarios et al., "Normalizing flows for probabilistic modeling and inference",
+    Journal of Machine Learning Research 22, 2021, section 2.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.model_selection import GridSearchCV, KFold
+    >>> from sklearn.preprocessing import PowerTransformer, StandardScaler
+    >>> from skgen import GaussianDensity, GenerativePipeline
+    >>> X = load_wine().data
+    >>> model = GenerativePipeline(
+    ...     [("scale", StandardScaler()), ("density", GaussianDensity(reg_covar=0))]
+    ... ).fit(X)
+    >>> round(model.score(X), 4), round(GaussianDensity(reg_covar=0).fit(X).score(X), 4)
+    (-18.7138, -18.7138)
+    >>> model.sample(5, random_state=0).shape
+    (5, 13)
+    >>> scalers = {"scale": [StandardScaler(), PowerTransformer()]}
+    >>> search = GridSearchCV(model, scalers, cv=KFold(shuffle=True, random_state=0))
+    >>> search.fit(X).best_params_
+    {'scale': PowerTransformer()}
+    """
+
+    _columns: Columns | None = None
+
+    @property
+    def _last(self) -> Any:
+        return self.steps[-1][1] if self.steps else None
+
+    @property
+    def _earlier(self) -> list[Any]:
+        return active(self.steps[:-1])
+
+    # Fitting.
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Fit the transformers one after the other, and the model behind them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows: an array or a DataFrame.
+        y : array-like of shape (n_samples,), default=None
+            Handed to the transformers; the model ignores it.
+        **params : dict
+            Parameters of the steps, as in ``Pipeline``: ``vae__sample_weight`` is the
+            weight that the step named "vae" gets. With metadata routing, those that
+            the steps request.
+
+        Returns
+        -------
+        self : object
+            The fitted pipeline.
+        """
+        super().fit(X, y, **params)
+        self._columns = Columns.of(X)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Fit, and encode the same rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows: an array or a DataFrame.
+        y : array-like of shape (n_samples,), default=None
+            Handed to the transformers; the model ignores it.
+        **params : dict
+            Parameters of the steps, as in ``fit``.
+
+        Returns
+        -------
+        code : array or DataFrame of shape (n_samples, n_latent)
+            Latent code.
+        """
+        code = super().fit_transform(X, y, **params)
+        self._columns = Columns.of(X)
+        return code
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Set the container of what comes out.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            That of latent codes, as in ``Pipeline``, and that of rows: from ``sample``,
+            ``reconstruct`` and ``inverse_transform``. Rows in a DataFrame have the
+            names and the dtypes of the columns that were fitted; integers are rounded.
+
+        Returns
+        -------
+        self : object
+            The pipeline.
+        """
+        if transform is not None:
+            # The name that scikit-learn's clone knows.
+            self._sklearn_output_config = {"transform": transform}
+        super().set_output(transform=transform)
+        return self
+
+    # The density.
+
+    @available_if(_last_has("score_samples"))
+    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
+        """Evaluate the log-density of each row, in the units of ``X``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log p(x) in nats: exact, or a lower bound where that of the last step is;
+            ``-inf`` where an earlier step is not invertible.
+
+        Raises
+        ------
+        ValueError
+            If an earlier step has no known log-determinant.
+        """
+        rows, terms = self._push_forward(X)
+        if not len(rows):
+            return terms
+        return _add(terms, self._last.score_samples(rows))
+
+    @available_if(_last_has("score_samples"))
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Return the mean log-density of the rows, in the units of ``X``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+
+        Returns
+        -------
+        score : float
+            Mean of ``score_samples(X)``, in nats per row.
+        """
+        return float(np.mean(self.score_samples(X), dtype=np.float64))
+
+    @available_if(_last_has("log_likelihood"))
+    def log_likelihood(
+        self, X: ArrayLike, n_samples: int = 5000, *, random_state: Any = 0
+    ) -> LogLikelihood:
+        """Estimate log p(x) carefully, in the units of ``X``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        n_samples : int, default=5000
+            Number of importance samples for each row.
+        random_state : int, RandomState instance or None, default=0
+            Source of the samples.
+
+        Returns
+        -------
+        estimate : LogLikelihood
+            Named tuple of ``log_prob`` and its Monte Carlo ``standard_error``, in nats.
+
+        Raises
+        ------
+        ValueError
+            If an earlier step has no known log-determinant.
+        """
+        rows, terms = self._push_forward(X)
+        errors = np.zeros(len(terms))
+        if not len(rows):
+            return LogLikelihood(terms, errors)
+        log_prob, errors[np.isfinite(terms)] = self._last.log_likelihood(
+            rows, n_samples, random_state=random_state
+        )
+        return LogLikelihood(_add(terms, log_prob), errors)
+
+    @available_if(_last_has("sample"))
+    def sample(
+        self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
+    ) -> Any:
+        """Draw rows, in the units of the data.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        noise : bool, default=True
+            Whether to add the noise of p(z|code). Without it, a row is what the
+            decoded mean of its latent draw comes back as.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
+
+        Returns
+        -------
+        X : array or DataFrame of shape (n_samples, n_features)
+            Rows in random order; a DataFrame where ``set_output`` asks for one.
+
+        Raises
+        ------
+        ValueError
+            If an earlier step has no inverse, or next to no draw has one.
+
+        Warns
+        -----
+        UserWarning
+            If draws had no way back, as ``PowerTransformer`` has none from beyond its
+            range, and were replaced by new ones.
+        """
+        check_is_fitted(self)
+        rng = fresh_random_state(random_state)
+        draw = partial(self._last.sample, noise=noise, random_state=rng)
+        rows, n_drawn = self._draw_with_a_way_back(draw, n_samples)
+        if n_drawn > n_samples:
+            lost = n_drawn - n_samples
+            warnings.warn(
+                f"{type(self).__name__}: {lost} of {n_drawn} draws have no way back "
+                "through the earlier steps, and were replaced. That part of the "
+                "density's mass is missing from the scores.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self._dressed(rows)
+
+    # Between rows and codes.
+
+    def inverse_transform(self, X: ArrayLike) -> Any:
+        """Decode latent codes, and go back through the earlier steps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_latent)
+            Latent code, as ``transform`` gives it.
+
+        Returns
+        -------
+        X_decoded : array or DataFrame of shape (n_samples, n_features)
+            Rows in the units of the data; a DataFrame where ``set_output`` asks for
+            one. NaN where there is no way back.
+
+        Raises
+        ------
+        ValueError
+            If a step has no inverse.
+        """
+        check_is_fitted(self)
+        return self._dressed(inverse(self, X), X)
+
+    @available_if(_last_has("reconstruct"))
+    def reconstruct(self, X: ArrayLike) -> Any:
+        """Encode rows, decode the codes, and go back through the earlier steps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        X_decoded : array or DataFrame of shape (n_samples, n_features)
+            Rows in the units of the data, as from ``inverse_transform``.
+        """
+        check_is_fitted(self)
+        rows: Any = X
+        for step in self._earlier:
+            rows = step.transform(rows)
+        return self._dressed(pull_back(self._earlier, self._last.reconstruct(rows)), X)
+
+    # What they share.
+
+    @property
+    def _scores_mass(self) -> bool:
+        return getattr(self._last, "_scores_mass", False)
+
+    def _push_forward(self, X: Any) -> tuple[Any, NDArray[Any]]:
+        """Map rows to the last step, and give what to add to its scores, (n,)."""
+        check_is_fitted(self)
+        if not hasattr(X, "columns"):  # those of a DataFrame may be asked for by name
+            X = check_array(X, dtype=FLOATS, input_name="X")
+        rows, terms, lost_at = push_forward(self._earlier, X)
+        outside = np.isneginf(terms)
+        if lost_at:
+            names = " and ".join(type(step).__name__ for step in lost_at)
+            warnings.warn(
+                f"{type(self).__name__}: {outside.sum()} of {len(terms)} rows score "
+                f"-inf. They are outside the range in which {names} is invertible. "
+                "Use StandardScaler in its place where such rows may come.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return rows, np.where(outside, terms, 0.0) if self._scores_mass else terms
+
+    def _draw_with_a_way_back(
+        self, draw: Callable[[int], NDArray[Any]], n_samples: int
+    ) -> tuple[NDArray[Any], int]:
+        """Draw until rows (n_samples, d) come back; also the number of draws."""
+
+        def come_back(n: int) -> NDArray[Any]:
+            drawn = draw(n)
+            with warnings.catch_warnings():
+                # Of powers of negative numbers: what is lost is counted.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                rows = pull_back(self._earlier, drawn)
+            return rows[np.isfinite(rows).all(axis=1)]
+
+        rows, n_drawn = come_back(n_samples), n_samples
+        while (missing := n_samples - len(rows)) and n_drawn < REDRAWS * n_samples:
+            rows = np.concatenate([rows, come_back(missing)])
+            n_drawn += missing
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__}: of {n_drawn} draws {len(rows)} have a way "
+                "back through the earlier steps. Use StandardScaler in the place of "
+                "the step that is not invertible there."
+            )
+        return rows, n_drawn
+
+    def _dressed(self, rows: NDArray[Any], like: Any = None) -> Any:
+        """Return rows (n, d) in the container that ``set_output`` asks for."""
+        config = getattr(self, "_sklearn_output_config", {})
+        library = config.get("transform", sklearn.get_config()["transform_output"])
+        if library == "default":
+            return rows
+        columns = self._columns or Columns.numbered(rows)
+        frame = columns.table(rows, library)
+        if hasattr(frame, "iloc") and hasattr(like, "iloc"):
+            frame.index = like.index
+        return frame
+
+
+@inverse.register(GenerativePipeline)
+def _decoded(step: GenerativePipeline, Z: Any) -> NDArray[Any]:
+    return pull_back(step._earlier, inverse(step._last, Z))
+
+
+def _add(terms: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
+    """Add scores (m,) to the terms (n,) that are finite, in the scores' dtype."""
+    total = terms.copy()
+    total[np.isfinite(terms)] += scores
+    return total.astype(scores.dtype)
+
+
+def make_generative_pipeline(
+    *steps: Any,
+    memory: Any = None,
+    transform_input: list[str] | None = None,
+    verbose: bool = False,
+) -> GenerativePipeline:
+    """Make a :class:`GenerativePipeline` whose steps are named after their classes.
+
+    Parameters
+    ----------
+    *steps : estimators
+        Transformers, and last a generative model.
+    memory : str or object with the joblib.Memory interface, default=None
+        Cache of the fitted transformers.
+    transform_input : list of str, default=None
+        Names of metadata that the earlier steps transform.
+    verbose : bool, default=False
+        Whether to print the time that each step takes.
+
+    Returns
+    -------
+    pipeline : GenerativePipeline
+        The pipeline.
+
+    See Also
+    --------
+    GenerativePipeline : Where what it does is said.
+
+    Examples
+    --------
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skgen import VAE, make_generative_pipeline
+    >>> make_generative_pipeline(StandardScaler(), VAE())
+    GenerativePipeline(steps=[('standardscaler', StandardScaler()), ('vae', VAE())])
+    """
+    return GenerativePipeline(
+        make_pipeline(*steps).steps,
+        transform_input=transform_input,
+        memory=memory,
+        verbose=verbose,
+    )
