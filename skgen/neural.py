@@ -58,7 +58,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     _parameters: ClassVar[Rules] = NETWORK_RULES
 
     module_: Any
-    _optimizer_state: dict[int, dict[str, Tensor]] | None
+    _optimizer_state: list[dict[str, Tensor]] | None
     _built_with: dict[str, Any]
 
     # What a model gives.
