@@ -1,12 +1,13 @@
 """Latent-variable generative models as scikit-learn estimators."""
 
+__version__ = "0.1.0"
+
 from skgen.gaussian import GaussianDensity
+from skgen.io import load, save
 from skgen.kmeans import KMeansAutoencoder
 from skgen.mixture import GaussianMixtureEM
 from skgen.vae import IWAE, VAE, BetaVAE
 from skgen.vqvae import VQVAE
-
-__version__ = "0.1.0"
 
 __all__ = [
     "IWAE",
@@ -16,4 +17,6 @@ __all__ = [
     "GaussianDensity",
     "GaussianMixtureEM",
     "KMeansAutoencoder",
+    "load",
+    "save",
 ]
