@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from skgen.evaluation import BoundedModel
 from skgen.likelihoods import Likelihood
 from skgen.networks import Blank, Factory, Standardizer, build_network
+from skgen.tensors import forked_rng
 
 # Linear maps and their activations of networks without more weights than this are few.
 FEW_LAYERS = 1000
@@ -59,7 +60,7 @@ def rebuilt(
     """
     weights = _tensors(state["weights"])
     likelihood = _likelihood(state["likelihood"], weights)
-    with torch.device("meta"):
+    with forked_rng(0), torch.device("meta"):  # layers draw weights, even of no memory
         standardizer = _standardizer(weights, is_mass=bool(state["is_mass"]))
         module = build(len(standardizer.shift), likelihood, standardizer)
     own = {name: network for name, network in given.items() if network is not None}
@@ -67,8 +68,8 @@ def rebuilt(
     _check(module, weights, except_for=[f"{name}." for name in own])
     for name, network in own.items():
         widths = blanks[name].n_inputs, blanks[name].n_outputs
-        # The factory for None is not called.
-        setattr(module, name, build_network(network, Blank, *widths, name))
+        with forked_rng(0):
+            setattr(module, name, build_network(network, Blank, *widths, name))
     _check(module, weights)
     module.load_state_dict(weights, assign=True)
     module.widest = int(state["widest"])

@@ -97,7 +97,7 @@ def save(model: GenerativeModel, path: str | os.PathLike[str]) -> None:
     except Exception as error:
         raise ValueError(
             f"This {type(model).__name__} was not saved, since it cannot be rebuilt "
-            f"from its parameters and its state: {error}. Were parameters changed "
+            f"from its parameters and its state. {error} Were parameters changed "
             "after the fit? Fit it again."
         ) from error
     write_file(path, contents, __version__)
@@ -270,8 +270,10 @@ def _explained(path: Any) -> Iterator[None]:
     except ModelFileError:
         raise
     except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        what = f"{kind}{error}".rstrip(".")
         raise ModelFileError(
-            f"{path} does not make a model that works: {error}. If you passed a "
+            f"{path} does not make a model that works: {what}. If you passed a "
             "network or a likelihood, pass what the model was fitted with; otherwise "
             "the file was altered: take another copy of it, or save the model again."
         ) from error

@@ -208,9 +208,9 @@ class Reader:
         self.asked.add(part)
         if self.given.get(part) is None:
             raise ModelFileError(
-                f"The model has a {part} of the user's own, {kind!r}, and a file holds "
-                f"no code. Pass it: skgen.load(path, {part}=...), as it was given to "
-                "the estimator."
+                f"The {part} of this model is the user's own, {kind!r}, and a file "
+                f"holds no code. Pass it: skgen.load(path, {part}=...), as it was "
+                "given to the estimator."
             )
         return self.given[part]
 
