@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 from skgen.gaussian import GaussianDensity
-from skgen.io import load, save
+from skgen.io import load, save, to_onnx
 from skgen.kmeans import KMeansAutoencoder
 from skgen.mixture import GaussianMixtureEM
 from skgen.vae import IWAE, VAE, BetaVAE
@@ -19,4 +19,5 @@ __all__ = [
     "KMeansAutoencoder",
     "load",
     "save",
+    "to_onnx",
 ]

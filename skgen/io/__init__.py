@@ -5,5 +5,6 @@ The format is described in ``docs/files.md``.
 
 from skgen.io.container import ModelFileError
 from skgen.io.models import load, save
+from skgen.io.onnx import to_onnx
 
-__all__ = ["ModelFileError", "load", "save"]
+__all__ = ["ModelFileError", "load", "save", "to_onnx"]

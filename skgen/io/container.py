@@ -235,8 +235,8 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _foreign(path: Any, what: str, *, cut: bool = False) -> NoReturn:
-    """Say that a file is none of ours; ``cut``: or not the whole of one."""
-    other = ", or only a part of one" if cut else ""
+    """Say that a file is none of ours; ``cut``: or not as it was written."""
+    other = ", or is cut off or damaged" if cut else ""
     raise ModelFileError(
         f"{path} is not a file of skgen.save{other}: {what}. skgen.load reads nothing "
         "else, and unpickles nothing; use joblib.load for a pickle that you trust."

@@ -257,6 +257,8 @@ def _try(model: GenerativeModel) -> None:
     with warnings.catch_warnings(), sklearn.config_context(transform_output="default"):
         warnings.simplefilter("ignore")
         x = bare.sample(1, random_state=0)
+        if x.shape != (1, model.n_features_in_):
+            raise ValueError(f"rows have {x.shape[1]} features by its arrays")
         bare.score_samples(x)
         bare.reconstruct(x)
         bare.inverse_transform(bare.transform(x))
