@@ -515,7 +515,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self, state: dict[str, Any], built_with: dict[str, Any]
     ) -> BoundedModel:
         """Put the module of a file together as it was built, whatever was set since."""
-        if set(built_with) != set(self._architecture):
+        if not set(built_with) <= set(self._architecture):
             raise ValueError(f"it was built with {', '.join(built_with)}")
         own = {"encoder": self.encoder, "decoder": self.decoder}
         blanks = {name: Blank for name, network in own.items() if network is not None}

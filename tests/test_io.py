@@ -28,6 +28,7 @@ from estimators import (
     rows_for,
 )
 from numpy.testing import assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.exceptions import NotFittedError
@@ -396,6 +397,22 @@ def test_networks_of_the_users_own_come_back(cls, path):
     found = travelled(model, path, **own)
     assert_same(found, model, X)
     assert found.encoder is own["encoder"]
+    assert_same(found.partial_fit(X), model.partial_fit(X), X)
+
+
+class Frozen(Residual):
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__(n_inputs, n_outputs)
+        self.skip.requires_grad_(False)
+
+
+def test_what_is_not_learned_stays_so(path):
+    own = {"encoder": Frozen, "likelihood": Gaussian(0.5)}
+    model = VAE(1, **own, **TINY).partial_fit(X)
+    found = travelled(model, path, encoder=Frozen)
+    for name, p in found.module_.named_parameters():
+        expected = not (name.startswith("encoder.skip") or "log_sigma" in name)
+        assert p.requires_grad == expected, name
     assert_same(found.partial_fit(X), model.partial_fit(X), X)
 
 
@@ -821,7 +838,7 @@ def test_there_are_a_thousand_corrupted_files():
             r"'n_components' parameter of GaussianDensity must be an int",
         ),
         ("reg_covar", -1.0, "'reg_covar' parameter of GaussianDensity must be a float"),
-        ("unknown", 1, "unexpected keyword argument 'unknown'"),
+        ("unknown", 1, "this version of GaussianDensity has no parameter 'unknown'"),
         ("device", {"float": "nan"}, "'device' parameter of GaussianDensity"),
     ],
 )
@@ -829,6 +846,30 @@ def test_parameters_of_a_file_go_by_the_estimators_rules(name, value, message, p
     skgen.save(GaussianDensity().fit(X), path)
     _edit(path, lambda model: model["parameters"].update({name: value}))
     with pytest.raises(ModelFileError, match=message):
+        skgen.load(path)
+
+
+def test_a_parameter_that_a_file_lacks_has_its_default(path):
+    model = GaussianDensity().fit(X)
+    skgen.save(model, path)
+    _edit(path, lambda contents: contents["parameters"].pop("reg_covar"))
+    assert_same(skgen.load(path), model, X)
+
+
+def test_an_estimator_of_another_version_is_named(path):
+    skgen.save(GaussianDensity().fit(X), path)
+    _edit(path, lambda contents: contents.update({"class": "Flow"}))
+    with pytest.raises(ModelFileError, match="a 'Flow', and this version of skgen has"):
+        skgen.load(path)
+
+
+def test_parameters_of_a_file_are_checked_whatever_is_configured(path):
+    skgen.save(VAE(1, **TINY).fit(X), path)
+    _edit(path, lambda contents: contents["parameters"].update(max_iter=-1))
+    with (
+        config_context(skip_parameter_validation=True),
+        pytest.raises(ModelFileError, match="'max_iter' parameter of VAE"),
+    ):
         skgen.load(path)
 
 

@@ -208,7 +208,7 @@ def restore(
     ``given`` has what is the user's own: "encoder", "decoder", "likelihood".
     """
     reader = Reader(contents.arrays, given)
-    cls = ESTIMATORS[_entry(contents.model, "class", str)]
+    cls = _known(_entry(contents.model, "class", str))
     parameters = reader.read_all(_entry(contents.model, "parameters", dict))
     state = reader.read_all(_entry(contents.model, "fitted", dict))
     if reader.arrays:
@@ -217,10 +217,9 @@ def restore(
     if device is not None:
         parameters["device"] = device
         state["device_"] = str(resolve_device(device, cls.__name__))
-    model = cls(**parameters)
     with sklearn.config_context(skip_parameter_validation=False):
-        check_parameters(model, cls._parameters)
-    model._set_file_state(_checked_names(state, cls))
+        model = _with_parameters(cls, parameters)
+        model._set_file_state(_checked_names(state, cls))
     _try(model)
     return model
 
@@ -229,6 +228,26 @@ def _entry(model: Any, key: str, kind: type) -> Any:
     if not isinstance(model, dict) or not isinstance(model.get(key), kind):
         raise ValueError(f"there is no {key!r}")
     return model[key]
+
+
+def _known(name: str) -> type[GenerativeModel]:
+    if name not in ESTIMATORS:
+        raise ValueError(
+            f"it holds a {name!r}, and this version of skgen has "
+            f"{', '.join(ESTIMATORS)}"
+        )
+    return ESTIMATORS[name]
+
+
+def _with_parameters(
+    cls: type[GenerativeModel], parameters: dict[str, Any]
+) -> GenerativeModel:
+    """Make an estimator; what a file of an earlier version lacks has its default."""
+    for name in set(parameters) - set(cls._get_param_names()):
+        raise ValueError(f"this version of {cls.__name__} has no parameter {name!r}")
+    model = cls(**parameters)
+    check_parameters(model, cls._parameters)
+    return model
 
 
 def _check_given(given: Mapping[str, Any], asked: set[str]) -> None:
