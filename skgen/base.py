@@ -15,7 +15,7 @@ and ``draw`` on tensors.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -128,6 +128,8 @@ class GenerativeModel(
 
     _parameters: ClassVar[Rules] = {"device": string}
     _task_name: ClassVar[str] = "iteration"
+    #: Fitted attributes that no score needs, but a further fit, and their types.
+    _goes_on_from: ClassVar[Mapping[str, type]] = {}
 
     # What a model gives.
 
@@ -462,6 +464,9 @@ class GenerativeModel(
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
         """Take what a file holds of a fit; a ValueError where it makes no sense."""
+        for name, kind in self._goes_on_from.items():
+            if not isinstance(state.get(name), kind):
+                raise ValueError(f"{name!r} is no {kind.__name__}")
         self.__setstate__(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

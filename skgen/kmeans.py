@@ -6,6 +6,7 @@ Encode a row as the nearest of K centres, decode a code as its centre. As a mode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -178,6 +179,11 @@ class KMeansAutoencoder(GenerativeModel):
         "encode": options("onehot-dense", "onehot", "ordinal"),
         "prior": options("empirical", "uniform"),
         "reg_covar": real(0),
+    }
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        "n_iter_": int,
+        "inertia_": float,
+        "_counts": np.ndarray,
     }
 
     def __init__(

@@ -10,7 +10,7 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
@@ -57,6 +57,12 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     _task_name = "epoch"
     _parameters: ClassVar[Rules] = NETWORK_RULES
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        "n_iter_": int,
+        "loss_terms_": dict,
+        "loss_curve_": list,
+        "validation_curve_": list,
+    }
 
     module_: Any
     _optimizer_state: list[dict[str, Tensor]] | None

@@ -1,5 +1,6 @@
 """Files: what comes back, what is refused, and that nothing in a file is run."""
 
+import copy
 import io
 import json
 import os
@@ -710,9 +711,9 @@ def edited(data, rng):
                 del holder[key]
             case 2:
                 other, there = rng.choice(list(_places(model)))
-                holder[key] = json.loads(json.dumps(other[there]))
+                holder[key] = copy.deepcopy(other[there])
             case _:
-                holder[key] = rng.choice(EVIL)
+                holder[key] = copy.deepcopy(rng.choice(EVIL))
     header["__metadata__"]["model"] = json.dumps(model)
     return _resealed(header, payload)
 
