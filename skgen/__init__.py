@@ -1,13 +1,14 @@
 """Latent-variable generative models as scikit-learn estimators."""
 
+__version__ = "0.1.0"
+
 from skgen.gaussian import GaussianDensity
+from skgen.io import load, save, to_onnx
 from skgen.kmeans import KMeansAutoencoder
 from skgen.mixture import GaussianMixtureEM
 from skgen.pipeline import GenerativePipeline, make_generative_pipeline
 from skgen.vae import IWAE, VAE, BetaVAE
 from skgen.vqvae import VQVAE
-
-__version__ = "0.1.0"
 
 __all__ = [
     "IWAE",
@@ -18,5 +19,8 @@ __all__ = [
     "GaussianMixtureEM",
     "GenerativePipeline",
     "KMeansAutoencoder",
+    "load",
     "make_generative_pipeline",
+    "save",
+    "to_onnx",
 ]

@@ -123,16 +123,33 @@ class Adam:
             maximize=False,
         )
 
-    def state(self) -> dict[int, dict[str, Tensor]]:
-        """Copy the moments to the host, where they pickle."""
-        return {
-            i: {name: value.cpu().clone() for name, value in each._asdict().items()}
-            for i, each in enumerate(self.moments)
-        }
+    def state(self) -> list[dict[str, Tensor]]:
+        """Copy the moments of each parameter to the host, where they pickle."""
+        return [
+            {name: value.cpu().clone() for name, value in each._asdict().items()}
+            for each in self.moments
+        ]
 
-    def load_state(self, state: dict[int, dict[str, Tensor]]) -> None:
-        """Go on from the moments of another descent, at this one's rates."""
-        for i, values in state.items():
-            device = self.learned[i].device
-            parts = {name: value.to(device).clone() for name, value in values.items()}
-            self.moments[i] = Moments(**parts)
+    def load_state(self, state: Sequence[dict[str, Tensor]]) -> None:
+        """Go on from the moments of another descent, at this one's rates.
+
+        Raises
+        ------
+        ValueError
+            If they are not those of these parameters: the kernel would not notice, and
+            would read beyond their end.
+        """
+        moments = []
+        for values, now in zip(state, self.moments, strict=True):
+            found = Moments(**values)
+            if [_layout(value) for value in found] != [_layout(value) for value in now]:
+                raise ValueError(
+                    "The state of the optimiser is not that of the parameters. Use fit "
+                    "to start anew."
+                )
+            moments.append(Moments(*(v.to(p).clone() for v, p in zip(found, now))))
+        self.moments = moments
+
+
+def _layout(value: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return value.shape, value.dtype

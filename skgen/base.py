@@ -15,7 +15,7 @@ and ``draw`` on tensors.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -52,6 +52,8 @@ FLOATS = (np.float64, np.float32)
 LARGEST = 1e150
 # What ``fit`` sets before it knows that it succeeds.
 _STATE = ("device_", "_dtype", "n_features_in_", "feature_names_in_")
+# What belongs to a session, and to no file.
+_SESSION = ("_skl_callbacks", "_metadata_request")
 
 
 class FitCallbacks:
@@ -126,6 +128,8 @@ class GenerativeModel(
 
     _parameters: ClassVar[Rules] = {"device": string}
     _task_name: ClassVar[str] = "iteration"
+    #: Fitted attributes that no score needs, but a further fit, and their types.
+    _goes_on_from: ClassVar[Mapping[str, type]] = {}
 
     # What a model gives.
 
@@ -456,6 +460,19 @@ class GenerativeModel(
         """Dtype in which rows of a dtype are evaluated: their own, where it is here."""
         wide = wide_dtype(torch.device(self.device_))
         return torch.float32 if dtype == np.float32 else wide
+
+    def _file_state(self) -> dict[str, Any]:
+        """Return what a file holds of a fit: a pickle's, as plain values and arrays."""
+        left_out = {*self.get_params(deep=False), *_SESSION}
+        state: Any = self.__getstate__()
+        return {name: state[name] for name in state if name not in left_out}
+
+    def _set_file_state(self, state: dict[str, Any]) -> None:
+        """Take what a file holds of a fit; a ValueError where it makes no sense."""
+        for name, kind in self._goes_on_from.items():
+            if not isinstance(state.get(name), kind):
+                raise ValueError(f"{name!r} is no {kind.__name__}")
+        self.__setstate__(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickle; what was on a device that is not here goes to the CPU."""

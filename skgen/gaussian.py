@@ -318,6 +318,13 @@ class GaussianDensity(GenerativeModel):
     ) -> None:
         self._set_moments(Moments.of(x, weight, full=self.covariance_type == "full"))
 
+    def _set_file_state(self, state: dict[str, Any]) -> None:
+        super()._set_file_state(state)
+        d = len(self.mean_)
+        scatter = (d, d) if self.covariance_type == "full" else (d,)
+        if [part.shape for part in self._moments] != [(), (d,), scatter]:
+            raise ValueError("the moments do not have the shapes of the mean")
+
     def _set_moments(self, moments: Moments) -> None:
         """Set the fitted attributes, in the dtype of the data."""
         mean, covariance = moments.mean, moments.covariance

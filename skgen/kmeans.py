@@ -6,6 +6,7 @@ Encode a row as the nearest of K centres, decode a code as its centre. As a mode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -36,6 +37,16 @@ from skgen.tensors import check_tokens, one_hot, to_array, to_tensor
 NO_SPREAD = (
     "The rows lie on the centres, so that the variance around them is 0 and the "
     "density is not defined with reg_covar=0. Lower n_clusters or increase reg_covar."
+)
+
+# What mini-batch K-means has of the batches that it has seen.
+BATCH_STATE = (
+    "cluster_centers_",
+    "n_steps_",
+    "_batch_size",
+    "_counts",
+    "_n_since_last_reassign",
+    "_random_state",
 )
 
 
@@ -168,6 +179,11 @@ class KMeansAutoencoder(GenerativeModel):
         "encode": options("onehot-dense", "onehot", "ordinal"),
         "prior": options("empirical", "uniform"),
         "reg_covar": real(0),
+    }
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        "n_iter_": int,
+        "inertia_": float,
+        "_counts": np.ndarray,
     }
 
     def __init__(
@@ -347,6 +363,25 @@ class KMeansAutoencoder(GenerativeModel):
         batches.partial_fit(centres, sample_weight=self._counts)
         return batches.set_params(reassignment_ratio=0.01)
 
+    def _file_state(self) -> dict[str, Any]:
+        state = super()._file_state()
+        if self._batches is not None:
+            batches = vars(self._batches)
+            state["_batches"] = {name: batches[name] for name in BATCH_STATE}
+        return state
+
+    def _set_file_state(self, state: dict[str, Any]) -> None:
+        super()._set_file_state({**state, "_batches": None})
+        seen = state["_batches"]
+        if seen is not None:
+            self._batches = self._start_batches(first=False)
+            new = vars(self._batches)
+            for name in BATCH_STATE:
+                # Compiled code reads these without a look at their shapes.
+                if _kind(seen[name]) != _kind(new[name]):
+                    raise ValueError(f"the batches have no proper {name!r}")
+                new[name] = seen[name]
+
     def fit_predict(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[Any]:
@@ -440,3 +475,8 @@ class KMeansAutoencoder(GenerativeModel):
         if self.encode == "ordinal":
             tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _kind(value: Any) -> tuple[type, tuple[int, ...], Any]:
+    """Type, shape and dtype."""
+    return type(value), np.shape(value), getattr(value, "dtype", None)

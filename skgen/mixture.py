@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -176,6 +177,10 @@ class GaussianMixtureEM(GenerativeModel):
         "warm_start": boolean,
         "verbose": verbosity,
         "verbose_interval": integer(1),
+    }
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        "lower_bound_": float,
+        "lower_bounds_": list,
     }
 
     def __init__(

@@ -57,6 +57,15 @@ def mlp_pair(
     return layers(hidden_layer_sizes), layers(hidden_layer_sizes[::-1])
 
 
+class Blank(nn.Module):
+    """Stands for a network of the user's, while no more than its widths is known."""
+
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+        super().__init__()
+        self.n_inputs, self.n_outputs = n_inputs, n_outputs
+        self.weight = nn.Parameter(torch.empty(0))  # a dtype, as every network has
+
+
 def build_network(
     network: nn.Module | Factory | None,
     default: Factory,
@@ -82,10 +91,12 @@ def build_network(
     ValueError
         If the module couples rows, or does not map the widths in both dtypes.
     """
+    if network is None or network is Blank:  # ours: there is nothing to try
+        return (network or default)(n_inputs, n_outputs).float()
     if isinstance(network, nn.Module):
         built = copy.deepcopy(network)
     else:
-        built = (network or default)(n_inputs, n_outputs)
+        built = network(n_inputs, n_outputs)
         if not isinstance(built, nn.Module):
             raise ValueError(
                 f"The factory given as {name!r} must return a torch Module. Got "

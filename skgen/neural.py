@@ -10,7 +10,7 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
@@ -36,8 +36,9 @@ from skgen.engine import (
 from skgen.evaluation import BoundedModel, LogLikelihood
 from skgen.images import ImageNetworks, check_image_shape
 from skgen.likelihoods import Likelihood, as_likelihood
-from skgen.networks import Factory, Standardizer, build_network, mlp_pair
-from skgen.parameters import Rules, integer
+from skgen.networks import Blank, Factory, Standardizer, build_network, mlp_pair
+from skgen.parameters import Rules, check_parameters, integer
+from skgen.rebuilding import check_depth, module_state, rebuilt
 from skgen.settings import NETWORK_RULES, NetworkSettings
 from skgen.tensors import draw_seed, forked_rng, fresh_random_state, make_generator
 
@@ -56,9 +57,15 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     _task_name = "epoch"
     _parameters: ClassVar[Rules] = NETWORK_RULES
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        "n_iter_": int,
+        "loss_terms_": dict,
+        "loss_curve_": list,
+        "validation_curve_": list,
+    }
 
     module_: Any
-    _optimizer_state: dict[int, dict[str, Tensor]] | None
+    _optimizer_state: list[dict[str, Tensor]] | None
     _built_with: dict[str, Any]
 
     # What a model gives.
@@ -506,6 +513,30 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _snapshot(self) -> dict[str, Any]:
         """Fitted attributes at the end of an epoch, for callbacks that evaluate."""
         return {"module_": copy.deepcopy(self.module_)}
+
+    def _file_state(self) -> dict[str, Any]:
+        state = super()._file_state()
+        return {**state, "module_": module_state(state["module_"])}
+
+    def _set_file_state(self, state: dict[str, Any]) -> None:
+        module = self._rebuilt(state["module_"], state["_built_with"])
+        super()._set_file_state({**state, "module_": module})
+        if self._optimizer_state is not None:
+            generator = make_generator(0, torch.device(self.device_))
+            self._new_descent(1, generator).optimizer.load_state(self._optimizer_state)
+
+    def _rebuilt(
+        self, state: dict[str, Any], built_with: dict[str, Any]
+    ) -> BoundedModel:
+        """Put the module of a file together as it was built, whatever was set since."""
+        if not set(built_with) <= set(self._architecture):
+            raise ValueError(f"it was built with {', '.join(built_with)}")
+        own = {"encoder": self.encoder, "decoder": self.decoder}
+        blanks = {name: Blank for name, network in own.items() if network is not None}
+        builder = type(self)(**{**self.get_params(deep=False), **built_with, **blanks})
+        check_parameters(builder, self._parameters)
+        check_depth(builder._layer_sizes, state)
+        return rebuilt(builder._build, state, own)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the module on the CPU: pickles have no map_location."""

@@ -8,7 +8,7 @@ autoregressive ``p(k)``; it is bounded by drawing tokens from a softmax posterio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
@@ -302,6 +302,10 @@ class VQVAE(NeuralModel):
         "prior",
     )
     _always_holds_out = True
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        **NeuralModel._goes_on_from,
+        "prior_curve_": list,
+    }
     # The codes have to keep up with the encoder.
     _rates: ClassVar[dict[str, float]] = {
         **NeuralModel._rates,

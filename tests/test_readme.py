@@ -34,6 +34,13 @@ def test_the_code_on_pipelines_runs():
     assert names["model"].score(names["X"]) < 0
 
 
+def test_the_code_on_files_runs():
+    pytest.importorskip("onnxscript")
+    names = run("docs/files.md")
+    assert names["mean"].shape == (13,)
+    assert names["path"].with_name("decoder.onnx").exists()
+
+
 def test_the_code_of_the_readme_runs():
     names = run("README.md")
     assert names["codes"].shape == (45, 3)

@@ -4,6 +4,8 @@ A likelihood turns the outputs of a decoder network into a density of a row. The
 leading dimensions of ``outputs`` (draws, rows) are free; sums run over features.
 """
 
+from typing import Any
+
 from skgen.likelihoods.base import Likelihood
 from skgen.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
 from skgen.likelihoods.gaussian import Gaussian
@@ -18,6 +20,8 @@ __all__ = [
     "Gaussian",
     "Likelihood",
     "as_likelihood",
+    "known_likelihood",
+    "name_of_likelihood",
 ]
 
 _BY_NAME: dict[str, type[Likelihood]] = {
@@ -31,6 +35,19 @@ _BY_NAME: dict[str, type[Likelihood]] = {
 NAMES = tuple(_BY_NAME)
 
 
+def known_likelihood(name: str, **options: Any) -> Likelihood:
+    """Return a new likelihood of a name, with options of its constructor."""
+    if name not in _BY_NAME:
+        raise ValueError(f"{name!r} is none of the likelihoods {', '.join(NAMES)}.")
+    return _BY_NAME[name](**options)
+
+
+def name_of_likelihood(likelihood: Likelihood) -> str | None:
+    """Return the name of a likelihood; None for one of the user's own class."""
+    names = {cls: name for name, cls in _BY_NAME.items()}
+    return names.get(type(likelihood))
+
+
 def as_likelihood(likelihood: str | Likelihood) -> Likelihood:
     """Return the likelihood of a name; an object as it is."""
-    return _BY_NAME[likelihood]() if isinstance(likelihood, str) else likelihood
+    return known_likelihood(likelihood) if isinstance(likelihood, str) else likelihood

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -33,6 +35,8 @@ class Likelihood(nn.Module, ABC):
 
     #: Number of decoder outputs for each feature.
     n_outputs: int = 1
+    #: Arguments of the constructor that make another of this kind; files hold them.
+    options: Mapping[str, Any] = MappingProxyType({})
     #: Whether what is observed of a row is drawn: whether ``observe`` needs its noise.
     draws_rows: bool = False
     #: Whether ``log_prob`` is a log-mass, which does not depend on the rows' units.

@@ -89,6 +89,7 @@ class Bernoulli(UnitInterval):
                 "The 'binarize' parameter of Bernoulli must be 'dynamic' or None. Got "
                 f"{binarize!r} instead."
             )
+        self.options = {"binarize": binarize}
         self.draws_rows = binarize == "dynamic"
 
     def observe(self, x: Tensor, uniform: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class Gaussian(Likelihood):
                 "The 'min_sigma' parameter of Gaussian must be a float in the range "
                 f"[0.0, inf). Got {min_sigma!r} instead."
             )
+        self.options = {"sigma": sigma, "min_sigma": min_sigma}
         self.kind = sigma if free else "fixed"
         self.min_sigma = min_sigma if free else 0.0
         if self.kind == "row":

@@ -42,7 +42,7 @@ class Levels(Likelihood):
                 f"The 'n_levels' parameter of {type(self).__name__} must be "
                 f"{rule.words}. Got {n_levels!r} instead."
             )
-        self.n_levels = n_levels
+        self.options, self.n_levels = {"n_levels": n_levels}, n_levels
         self.shift = (n_levels - 1) / 2
         self.scale = 2.0 ** math.ceil(math.log2(self.shift))
 

@@ -1,0 +1,10 @@
+"""Models in files: one file, arrays by safetensors, all else JSON; no code in it.
+
+The format is described in ``docs/files.md``.
+"""
+
+from skgen.io.container import ModelFileError
+from skgen.io.models import load, save
+from skgen.io.onnx import to_onnx
+
+__all__ = ["ModelFileError", "load", "save", "to_onnx"]

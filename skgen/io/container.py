@@ -1,0 +1,250 @@
+"""The bytes of a file: arrays and JSON in the safetensors format, with checksums.
+
+A file is a safetensors file. Its ``__metadata__`` has the JSON that says what the
+arrays are, and two SHA-256 sums: of the payload, and of the header with all that is
+in it. Nothing is read before its length is checked against that of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+import safetensors.numpy
+from numpy.typing import NDArray
+
+FORMAT, FORMAT_VERSION = "skgen", 1
+# What safetensors itself reads at most.
+MOST_HEADER_BYTES = 100_000_000
+LENGTH_BYTES, ALIGNMENT = 8, 8
+# First bytes of what people take for a model, and its name.
+OTHERS = {b"\x80": "a pickle", b"PK": "a zip archive, such as torch.save writes"}
+
+
+class ModelFileError(ValueError):
+    """A file from which no model can be loaded; the message says why, and what to do.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import skgen
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "model.pkl")
+    ...     _ = path.write_bytes(pickle.dumps(None))
+    ...     try:
+    ...         skgen.load(path)
+    ...     except skgen.io.ModelFileError as error:
+    ...         print(str(error).partition(": ")[2])
+    it looks like a pickle. skgen.load reads nothing else, and unpickles nothing; ...
+    """
+
+
+class Contents(NamedTuple):
+    """What a file holds."""
+
+    model: Any  # JSON
+    arrays: dict[str, NDArray[Any]]
+
+
+# Writing.
+
+
+def write_file(path: str | os.PathLike[str], contents: Contents, version: str) -> None:
+    """Write a file as a whole, or leave what is there.
+
+    Parameters
+    ----------
+    path : path-like
+        Where.
+    contents : Contents
+        JSON, and contiguous arrays.
+    version : str
+        Version of the package, for messages.
+    """
+    write_atomically(path, pack(contents, version))
+
+
+def pack(contents: Contents, version: str) -> list[bytes | memoryview]:
+    """Return the parts of a file: the header's length, the header, the payload."""
+    blob = memoryview(safetensors.numpy.save(contents.arrays))
+    start = LENGTH_BYTES + int.from_bytes(blob[:LENGTH_BYTES], "little")
+    payload = blob[start:]
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "skgen_version": version,
+        "model": json.dumps(contents.model, allow_nan=False),
+        "payload_sha256": hashlib.sha256(payload).hexdigest(),
+    }
+    index = json.loads(bytes(blob[LENGTH_BYTES:start]))
+    return [*sealed({"__metadata__": metadata, **index}), payload]
+
+
+def sealed(header: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Add its own checksum to a header: the bytes of its length, and its bytes."""
+    metadata = {**header["__metadata__"], "header_sha256": header_sum(header)}
+    text = json.dumps({**header, "__metadata__": metadata}).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(LENGTH_BYTES, "little"), text
+
+
+def header_sum(header: Mapping[str, Any]) -> str:
+    """SHA-256 of a header without this sum, as JSON with sorted keys and no spaces."""
+    metadata = dict(header["__metadata__"])
+    metadata.pop("header_sha256", None)
+    plain = {**header, "__metadata__": metadata}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomically(
+    path: str | os.PathLike[str], parts: Sequence[bytes | memoryview]
+) -> None:
+    """Write beside the place, then move there: a reader sees the old file or the new.
+
+    Parameters
+    ----------
+    path : path-like
+        Where; a link is followed, and a file that is there keeps its permissions.
+    parts : sequence of buffers
+        What, one after the other.
+    """
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(beside, "xb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        if place.exists():
+            shutil.copymode(place, beside)
+        os.replace(beside, place)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync_folder(place.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the move last through a loss of power, where folders can be opened."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# Reading.
+
+
+def read_file(path: str | os.PathLike[str]) -> Contents:
+    """Read a file, after its lengths, format, version and checksums.
+
+    Parameters
+    ----------
+    path : path-like
+        Where.
+
+    Raises
+    ------
+    ModelFileError
+        If it is another kind of file, or truncated, altered, or of a later format.
+    OSError
+        If it cannot be opened.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        _foreign(path, "it is no regular file")
+    with open(path, "rb") as file:
+        text = _header_text(path, file)
+        metadata = _checked_metadata(path, text)
+        file.seek(0)
+        data = file.read()
+    payload = memoryview(data)[LENGTH_BYTES + len(text) :]
+    if hashlib.sha256(payload).hexdigest() != metadata["payload_sha256"]:
+        _damaged(path, "its arrays do not have the checksum that it states")
+    try:
+        return Contents(parse(metadata["model"]), safetensors.numpy.load(data))
+    except Exception as error:  # whatever safetensors has for what is out of order
+        _damaged(path, f"its contents cannot be read: {error}", error)
+
+
+def _header_text(path: Any, file: BinaryIO) -> bytes:
+    """Read the header, if the file is long enough for what it announces."""
+    size = os.fstat(file.fileno()).st_size
+    first = file.read(LENGTH_BYTES)
+    n = int.from_bytes(first, "little")
+    if n <= min(size - LENGTH_BYTES, MOST_HEADER_BYTES):
+        return file.read(n)
+    for magic, name in OTHERS.items():
+        if first.startswith(magic):
+            _foreign(path, f"it looks like {name}")
+    _foreign(path, f"it has {size} bytes, and would have a header of {n}", cut=True)
+
+
+def _checked_metadata(path: Any, text: bytes) -> dict[str, str]:
+    """Parse a header; return its metadata if it is ours, known, and unaltered."""
+    try:
+        header = parse(text.decode())
+        metadata = header["__metadata__"]
+        ours = metadata["format"] == FORMAT
+        version, wrote = int(metadata["format_version"]), metadata["skgen_version"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        ours = False
+    if not ours:
+        _foreign(path, "it has no header of skgen's", cut=True)
+    if version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format {version}, written by skgen {wrote}; this version "
+            f"reads formats up to {FORMAT_VERSION}. Update skgen."
+        )
+    if header_sum(header) != metadata.get("header_sha256"):
+        _damaged(path, "its header does not have the checksum that it states")
+    if not all(
+        isinstance(metadata.get(key), str) for key in ("model", "payload_sha256")
+    ):
+        _damaged(path, "its header lacks an entry")
+    return dict(metadata)
+
+
+def parse(text: str) -> Any:
+    """Parse JSON as the standard has it: no key twice, no NaN, no Infinity."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _foreign(path: Any, what: str, *, cut: bool = False) -> NoReturn:
+    """Say that a file is none of ours; ``cut``: or not as it was written."""
+    other = ", or is cut off or damaged" if cut else ""
+    raise ModelFileError(
+        f"{path} is not a file of skgen.save{other}: {what}. skgen.load reads nothing "
+        "else, and unpickles nothing; use joblib.load for a pickle that you trust."
+    )
+
+
+def _damaged(path: Any, what: str, cause: Exception | None = None) -> NoReturn:
+    raise ModelFileError(
+        f"{path} is damaged, or was altered: {what}. Take another copy of the file, or "
+        "save the model again."
+    ) from cause

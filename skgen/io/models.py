@@ -1,0 +1,300 @@
+"""Saving a fitted estimator to one file, and loading it: no pickle, no code run."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import sklearn
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from skgen import __version__
+from skgen.base import GenerativeModel
+from skgen.gaussian import GaussianDensity
+from skgen.io.container import Contents, ModelFileError, read_file, write_file
+from skgen.io.values import Reader, Writer
+from skgen.kmeans import KMeansAutoencoder
+from skgen.likelihoods import Likelihood
+from skgen.mixture import GaussianMixtureEM
+from skgen.networks import Factory
+from skgen.parameters import check_parameters
+from skgen.tensors import resolve_device
+from skgen.vae import IWAE, VAE, BetaVAE
+from skgen.vqvae import VQVAE
+
+# A file says which of these it holds; no other name is looked up.
+ESTIMATORS: dict[str, type[GenerativeModel]] = {
+    cls.__name__: cls
+    for cls in (
+        GaussianDensity,
+        GaussianMixtureEM,
+        KMeansAutoencoder,
+        VAE,
+        BetaVAE,
+        IWAE,
+        VQVAE,
+    )
+}
+
+
+def save(model: GenerativeModel, path: str | os.PathLike[str]) -> None:
+    """Save a fitted estimator to one file, which `load` reads and no code is in.
+
+    A file holds what a pickle holds: parameters, fitted attributes, weights, the noise
+    of scores, and where ``partial_fit`` and ``warm_start`` go on; but for callbacks and
+    requests of metadata, which are of the session. Networks and likelihoods of your own
+    are code: the file holds their weights, and `load` takes them again.
+
+    The file is written beside its place and then moved there, so that a failure leaves
+    what was there before. The model is rebuilt from what is to be written, first.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted estimator of skgen, of exactly one of its classes.
+    path : path-like
+        Where to; ``.safetensors`` is a fitting suffix, since the format is that.
+
+    Raises
+    ------
+    NotFittedError
+        If the model is not fitted.
+    TypeError
+        If it is of another class, or has a parameter that is code, such as a callable
+        ``init`` of ``KMeansAutoencoder``.
+    ValueError
+        If it cannot be rebuilt from its state, as when an architecture was changed
+        after ``fit``.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    load : The way back.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_wine
+    >>> import skgen
+    >>> X = load_wine().data
+    >>> model = skgen.GaussianDensity().fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     skgen.save(model, Path(folder, "wine.safetensors"))
+    ...     same = skgen.load(Path(folder, "wine.safetensors"))
+    >>> same.score(X) == model.score(X)
+    True
+    """
+    contents, own = describe(model)
+    try:
+        restore(contents, own, device="cpu")
+    except Exception as error:
+        raise ValueError(
+            f"This {type(model).__name__} was not saved, since it cannot be rebuilt "
+            f"from its parameters and its state. {error} Were parameters changed "
+            "after the fit? Fit it again."
+        ) from error
+    write_file(path, contents, __version__)
+
+
+def load(
+    path: str | os.PathLike[str],
+    device: str | None = None,
+    *,
+    encoder: nn.Module | Factory | None = None,
+    decoder: nn.Module | Factory | None = None,
+    likelihood: Likelihood | None = None,
+) -> Any:
+    """Load an estimator that `save` wrote. Nothing in a file is run.
+
+    Checksums tell a file that was damaged, not one that was made to deceive: they are
+    in the file itself. Such a file can hold a model that is wrong, but no code.
+
+    Parameters
+    ----------
+    path : path-like
+        Where from.
+    device : str, default=None
+        Where the model goes, and its ``device`` parameter: "cpu", "cuda",
+        "cuda:<index>", "mps" or "auto". ``None`` is where it was if that is here, and
+        the CPU otherwise.
+    encoder, decoder : Module or callable, default=None
+        The networks, where the user's own were given to the estimator: as they were
+        given. Their weights are those of the file.
+    likelihood : Likelihood, default=None
+        Likewise of a likelihood of the user's own.
+
+    Returns
+    -------
+    model : estimator
+        As it was saved: scores, codes and draws are the same to the bit on the same
+        machine, and ``partial_fit`` goes on.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is of another kind, is truncated or altered, has a later format, or
+        does not make a model that works; or if it needs a network that is not given.
+    ValueError
+        If a network is given that the file does not need, or ``device`` is not here.
+    OSError
+        If the file cannot be opened.
+
+    See Also
+    --------
+    save : Where the files come from.
+
+    Examples
+    --------
+    A network of your own is passed again:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn.datasets import load_wine
+    >>> from torch import nn
+    >>> import skgen
+    >>> def encoder(n_inputs, n_outputs):
+    ...     hidden = [nn.Linear(n_inputs, 8), nn.Tanh()]
+    ...     return nn.Sequential(*hidden, nn.Linear(8, n_outputs))
+    >>> X = load_wine().data
+    >>> model = skgen.VAE(2, encoder=encoder, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     skgen.save(model, Path(folder, "wine.safetensors"))
+    ...     same = skgen.load(Path(folder, "wine.safetensors"), encoder=encoder)
+    >>> same.score(X) == model.score(X)
+    True
+    """
+    if device is not None:
+        resolve_device(device, "skgen.load")
+    given = {"encoder": encoder, "decoder": decoder, "likelihood": likelihood}
+    contents = read_file(path)
+    with _explained(path):
+        return restore(contents, given, device)
+
+
+# Between a model and the contents of a file.
+
+
+def describe(model: GenerativeModel) -> tuple[Contents, dict[str, Any]]:
+    """Take a fitted model apart: class, parameters, state; and what is the user's."""
+    name = type(model).__name__
+    if ESTIMATORS.get(name) is not type(model):
+        raise TypeError(
+            f"skgen.save takes an estimator of skgen: {', '.join(ESTIMATORS)}. Got "
+            f"{type(model)!r}, which a file could not name without code; use "
+            "joblib.dump."
+        )
+    check_is_fitted(model)
+    writer = Writer()
+    described = {
+        "class": name,
+        "parameters": writer.write_all(model.get_params(deep=False), "parameters"),
+        "fitted": writer.write_all(model._file_state(), "fitted"),
+    }
+    return Contents(described, writer.arrays), writer.own
+
+
+def restore(
+    contents: Contents, given: Mapping[str, Any], device: str | None
+) -> GenerativeModel:
+    """Put a model together, by the rules of its estimator, and try it.
+
+    ``given`` has what is the user's own: "encoder", "decoder", "likelihood".
+    """
+    reader = Reader(contents.arrays, given)
+    cls = _known(_entry(contents.model, "class", str))
+    parameters = reader.read_all(_entry(contents.model, "parameters", dict))
+    state = reader.read_all(_entry(contents.model, "fitted", dict))
+    if reader.arrays:
+        raise ValueError(f"nothing refers to the array {next(iter(reader.arrays))!r}")
+    _check_given(given, reader.asked)
+    if device is not None:
+        parameters["device"] = device
+        state["device_"] = str(resolve_device(device, cls.__name__))
+    with sklearn.config_context(skip_parameter_validation=False):
+        model = _with_parameters(cls, parameters)
+        model._set_file_state(_checked_names(state, cls))
+    _try(model)
+    return model
+
+
+def _entry(model: Any, key: str, kind: type) -> Any:
+    if not isinstance(model, dict) or not isinstance(model.get(key), kind):
+        raise ValueError(f"there is no {key!r}")
+    return model[key]
+
+
+def _known(name: str) -> type[GenerativeModel]:
+    if name not in ESTIMATORS:
+        raise ValueError(
+            f"it holds a {name!r}, and this version of skgen has "
+            f"{', '.join(ESTIMATORS)}"
+        )
+    return ESTIMATORS[name]
+
+
+def _with_parameters(
+    cls: type[GenerativeModel], parameters: dict[str, Any]
+) -> GenerativeModel:
+    """Make an estimator; what a file of an earlier version lacks has its default."""
+    for name in set(parameters) - set(cls._get_param_names()):
+        raise ValueError(f"this version of {cls.__name__} has no parameter {name!r}")
+    model = cls(**parameters)
+    check_parameters(model, cls._parameters)
+    return model
+
+
+def _check_given(given: Mapping[str, Any], asked: set[str]) -> None:
+    """Raise a ValueError where something is given in vain."""
+    for part, value in given.items():
+        if value is not None and part not in asked:
+            raise ValueError(
+                f"{part}={value!r} was given, but that of the model is skgen's own. "
+                f"Leave {part} out."
+            )
+
+
+def _checked_names(state: dict[str, Any], cls: type) -> dict[str, Any]:
+    """Raise a ValueError for an attribute that would hide a method."""
+    for name in state:
+        if hasattr(cls, name) or not name.isidentifier():
+            raise ValueError(f"{name!r} is no fitted attribute of {cls.__name__}")
+    return state
+
+
+def _try(model: GenerativeModel) -> None:
+    """Call what a fitted model has to do, on one row that it draws."""
+    bare = copy.copy(model)
+    for name in ("feature_names_in_", "_sklearn_output_config"):
+        bare.__dict__.pop(name, None)
+    with warnings.catch_warnings(), sklearn.config_context(transform_output="default"):
+        warnings.simplefilter("ignore")
+        x = bare.sample(1, random_state=0)
+        if x.shape != (1, model.n_features_in_):
+            raise ValueError(f"rows have {x.shape[1]} features by its arrays")
+        bare.score_samples(x)
+        bare.reconstruct(x)
+        bare.inverse_transform(bare.transform(x))
+
+
+@contextmanager
+def _explained(path: Any) -> Iterator[None]:
+    """Give all that goes wrong in putting a model together one error of our own."""
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        what = f"{kind}{error}".rstrip(".")
+        raise ModelFileError(
+            f"{path} does not make a model that works: {what}. If you passed a "
+            "network or a likelihood, pass what the model was fitted with; otherwise "
+            "the file was altered: take another copy of it, or save the model again."
+        ) from error
