@@ -42,15 +42,15 @@ class Pace(NamedTuple):
 
 
 def paces(
-    module: nn.Module, rule: StepRule, rates: dict[str, float]
+    module: nn.Module, rule: StepRule, rates: dict[str, float], part: str = ""
 ) -> dict[str, Pace]:
     """Return the pace of each parameter that is learned, by name.
 
-    ``rates`` are multiples of the learning rate, by name.
+    ``rates`` are multiples of the learning rate, by name; names begin with ``part``.
     """
     found = {}
     for name, p in module.named_parameters():
-        if p.requires_grad:
+        if p.requires_grad and name.startswith(part):
             # Biases, scales and what has a rate of its own do not decay.
             decay = rule.weight_decay if p.ndim > 1 and name not in rates else 0.0
             found[name] = Pace(rates.get(name, 1.0) * rule.learning_rate, decay)

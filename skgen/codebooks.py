@@ -16,7 +16,6 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skgen.covariance import squared_distances
 from skgen.tensors import to_array, to_tensor
 
 # Weight of the past against a step, in the averages.
@@ -241,8 +240,8 @@ class Codebook(nn.Module):
     def distances(self, z: Tensor) -> Tensor:
         """||z - e_k||^2, (..., K), of vectors (..., c)."""
         codes, z = self.project(self.vectors), self.project(z)
-        flat = squared_distances(codes, z.flatten(0, -2))  # (K, m)
-        return flat.T.unflatten(0, z.shape[:-1])
+        squares = (z**2).sum(-1, keepdim=True) + (codes**2).sum(-1)
+        return torch.clamp(squares - 2 * z @ codes.T, min=0)
 
     def nearest(self, z: Tensor) -> Tensor:
         """Tokens (...) of the codes nearest to vectors (..., c)."""

@@ -143,6 +143,22 @@ class Watch:
         return self.history.status != "max_iter"
 
 
+class Update(Protocol):
+    """What changes without a gradient, after a step: a named tuple of constants."""
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Names of the buffers that are changed."""
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Draw the noise of an update."""
+
+    def __call__(
+        self, model: Any, x: Tensor, weight: Tensor | None, noise: Tensor
+    ) -> None:
+        """Update a model after a step on observed rows and their weights or None."""
+
+
 class Descent:
     """Adam over shuffled batches of rows in memory.
 
@@ -168,9 +184,10 @@ class Descent:
         rows is always at 1, and patience waits for the end of the warm-up.
     held_out_chunk : int, default=8192
         Draws for rows that one evaluation of the held-out loss takes at a time.
-    after_step : callable, optional
-        ``after_step(x, weight)`` changes what has no gradient, after a step on
-        observed rows and their weights (n,) or None.
+    update : Update, optional
+        Changes what has no gradient, after each step.
+    part : str, default=""
+        What names of parameters begin with that are learned.
     """
 
     def __init__(
@@ -185,19 +202,20 @@ class Descent:
         rates: dict[str, float] | None = None,
         warm_up: int = 0,
         held_out_chunk: int = 8192,
-        after_step: Callable[[Tensor, Tensor | None], Any] = lambda x, weight: None,
+        update: Update | None = None,
+        part: str = "",
     ) -> None:
-        self.after_step = after_step
+        self.update = update
         self.module, self.objective = module, objective
         self.observe, self.rule = observe, rule
         self.batch_size, self.generator, self.warm_up = batch_size, generator, warm_up
         self.held_out_chunk = held_out_chunk
         self.rates = rates or {}
         self.n_epochs = 0  # that went before, of which the warm-up is a part
-        pace = paces(module, rule, self.rates)
+        self.paces = paces(module, rule, self.rates, part)
         named = dict(module.named_parameters())
-        self.learned = [named[name] for name in pace]
-        self.optimizer = Adam(self.learned, pace.values())
+        self.learned = [named[name] for name in self.paces]
+        self.optimizer = Adam(self.learned, self.paces.values())
         self.average = [p.detach().clone() for p in self.learned if rule.averaging]
         self.n_steps = 0
 
@@ -218,7 +236,9 @@ class Descent:
             terms = self.objective(self.module, x, noise, self.warmth(part))
             loss = terms.loss if weight is None else terms.loss * weight
             self._step(loss.mean())
-            self.after_step(x, weight)
+            if self.update is not None:
+                drawn = self.update.draw(self.generator)
+                self.update(self.module, x, weight, drawn)
             seen.append((weight, *(term.detach() for term in terms)))
         self.module.eval()
         self.n_epochs += 1

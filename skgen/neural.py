@@ -30,6 +30,7 @@ from skgen.engine import (
     Rows,
     Steps,
     Training,
+    Update,
     auto_batch_size,
     run_each,
 )
@@ -111,10 +112,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor | None:
         """Draw the noise (S, n, ...) that the loss of n rows needs."""
 
-    def _after_step(
-        self, module: Any, x: Tensor, weight: Tensor | None, generator: torch.Generator
-    ) -> None:
-        """Change what has no gradient, after a step on rows (n, d) and weights (n,)."""
+    @property
+    def _update(self) -> Update | None:
+        """What changes without a gradient, after a step."""
+        return None
 
     @abstractmethod
     def _finish(
@@ -365,7 +366,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             rates=self._rates,
             warm_up=self._warm_up(n_rows),
             held_out_chunk=module.pass_rows,
-            after_step=lambda x, weight: self._after_step(module, x, weight, generator),
+            update=self._update,
         )
 
     def _batch_rows(self, n_rows: int) -> int:

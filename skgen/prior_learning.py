@@ -8,7 +8,7 @@ mixed with unigrams, and the temperature of the posterior that the bound draws f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -47,6 +47,14 @@ class PriorTerms(NamedTuple):
         return self.loss
 
 
+def prior_loss(model: Any, z_e: Tensor, noise: Any, warmth: float) -> PriorTerms:
+    """-log p(k) of encoded rows (n, T, c), their tokens assigned afresh at each step.
+
+    The bound scores such tokens, and their noise keeps the prior from over-fitting.
+    """
+    return PriorTerms(-model.token_log_prob(z_e, noise))
+
+
 def learn_prior(
     model: VectorQuantizedAutoencoder,
     train: Rows,
@@ -58,6 +66,7 @@ def learn_prior(
     tol: float,
     patience: int,
     keep_counts: bool,
+    alike: Hashable | None = None,
 ) -> Generator[Training, History, tuple[History, Tensor]]:
     """Fit the prior of a token model, and the temperature of its posterior.
 
@@ -73,6 +82,8 @@ def learn_prior(
         Settings of the descent.
     keep_counts : bool
         Whether the unigram counts of earlier rows stay, in part.
+    alike : Hashable or None, default=None
+        What models share whose priors may be trained as one.
 
     Yields
     ------
@@ -105,6 +116,7 @@ def learn_prior(
         max_iter,
         tol,
         patience,
+        alike=alike,
     )
     with torch.no_grad():
         if held_out is not None:
@@ -160,23 +172,16 @@ def prior_descent(
     rule: StepRule,
     generator: torch.Generator,
 ) -> Descent:
-    """Descend -log p(k), with tokens assigned afresh at each step.
-
-    The bound scores such tokens, and their noise keeps the prior from over-fitting.
-    """
-
-    def loss(prior: Any, z_e: Tensor, noise: Any, warmth: float) -> PriorTerms:
-        tokens = model.assignments(z_e).draw(noise)[0]
-        return PriorTerms(-prior.token_log_probs(tokens)[0].sum(-1))
-
+    """Descend -log p(k) over encoded rows."""
     return Descent(
-        model.prior,
-        loss,
+        model,
+        prior_loss,
         lambda z_e: (z_e, model.standard_noise((1, len(z_e)), generator)),
         rule,
         batch_size=auto_batch_size(n_rows),
         generator=generator,
         held_out_chunk=model.pass_rows,
+        part="prior.",
     )
 
 

@@ -192,6 +192,9 @@ class Categorical(NamedTuple):
     def draw(self, uniform: Tensor) -> Tensor:
         """Tokens (S, n, T) from uniform noise (S, n, T), by the inverse of the CDF."""
         cdf = self.log_probs.exp().cumsum(-1)  # (n, T, K)
+        if len(uniform) == 1:  # by counting: a search would cost more
+            below = cdf <= uniform[0][..., None] * cdf[..., -1:]
+            return below.sum(-1)[None].clamp(max=cdf.shape[-1] - 1)
         noise = uniform.permute(1, 2, 0).contiguous()  # (n, T, S)
         # From the right: noise of exactly 0 must not draw a first token of no mass.
         tokens = torch.searchsorted(cdf, noise * cdf[..., -1:], right=True)

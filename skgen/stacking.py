@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from skgen.adam import SCHEDULES, Adam, Moments, paces
+from skgen.adam import SCHEDULES, Adam, Moments
 from skgen.engine import History, Rows, Training, Watch, averaging_decay
 from skgen.tensors import wide_dtype
 
@@ -53,6 +53,7 @@ def stacks_as(training: Training) -> Hashable:
     return (
         training.alike,
         _kind(descent.objective),
+        _kind(descent.update),
         _structure(descent.module),
         tuple(descent.rates.items()),
         descent.rule.max_grad_norm,
@@ -105,8 +106,8 @@ class _Method(nn.Module):
         super().__init__()
         self.module, self.name = module, name
 
-    def forward(self, *args: Tensor) -> Any:
-        return getattr(self.module, self.name)(*args)
+    def forward(self, *args: Tensor, **constants: Any) -> Any:
+        return getattr(self.module, self.name)(*args, **constants)
 
 
 class StackedModel:
@@ -115,14 +116,13 @@ class StackedModel:
     Parameters
     ----------
     modules : sequence of BoundedModel
-        Models of one structure, whose prior is a standard normal.
+        Models of one structure.
     learned : iterable of str
         Names of the parameters that are learned.
     """
 
     def __init__(self, modules: Sequence[Any], learned: Iterable[str]) -> None:
         self.template = copy.deepcopy(modules[0])
-        self.prior = self.template.prior
         self.methods: dict[str, _Method] = {}
         states = [_training_state(module) for module in modules]
         self.state = {
@@ -131,26 +131,74 @@ class StackedModel:
         }
         self.learned = list(learned)
 
+    # Of models with a continuous code, whose prior is a standard normal.
+
+    @property
+    def prior(self) -> Any:
+        """p(z), the same for all."""
+        return self.template.prior
+
     def posterior(self, x: Tensor) -> Any:
         """q(z|x) of rows (C, n, d)."""
-        return self._each("posterior", (x,), (0,), 0)
+        return self._each("posterior", (x,))
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x|z), (S, C, n), of rows (C, n, d) and codes (S, C, n, k)."""
         found: Tensor = self._each("log_likelihood", (x, z), (0, 1), 1)
         return found
 
+    # Of models with tokens.
+
+    def latents(self, x: Tensor) -> Any:
+        """Encode rows (C, n, d) to vectors (C, n, T, c)."""
+        return self._each("latents", (x,))
+
+    def quantise(self, z_e: Tensor) -> Any:
+        """Nearest code vectors (C, n, T, c)."""
+        return self._each("quantise", (z_e,))
+
+    def log_likelihood_at(self, x: Tensor, z_q: Tensor) -> Any:
+        """Log p(x|z_q), (C, n), of rows and code vectors."""
+        return self._each("log_likelihood_at", (x, z_q))
+
+    def token_log_prob(self, z_e: Tensor, uniform: Tensor) -> Any:
+        """Log p(k), (C, n), of tokens drawn for vectors, from noise (1, C, n, T)."""
+        return self._each("token_log_prob", (z_e, uniform), (0, 1))
+
+    def followed(self, *args: Tensor, moves: bool) -> Any:
+        """Averages of all codebooks after a step."""
+        return self._each("followed", args, moves=moves)
+
+    @property
+    def codebook(self) -> StackedModel:
+        """What has the averages of codebooks: this."""
+        return self
+
+    def set_averages(self, averages: Any) -> None:
+        """Take the averages that ``followed`` gave."""
+        vectors = self.template.codebook.project(averages.vectors)
+        self.state["codebook.vectors"].copy_(vectors)
+        self.state["codebook.shares"].copy_(averages.shares)
+        self.state["codebook.mass"].copy_(averages.mass)
+
+    # Of all.
+
     def _each(
-        self, name: str, args: tuple[Tensor, ...], dims: tuple[int, ...], out: int
+        self,
+        name: str,
+        args: tuple[Tensor, ...],
+        dims: tuple[int, ...] | int = 0,
+        out: int = 0,
+        **constants: Any,
     ) -> Any:
         """Call a method of every model, on its slice of the arguments."""
         method = self.methods.setdefault(name, _Method(self.template, name))
 
-        def one(state: dict[str, Tensor], *args: Tensor) -> Any:
-            return functional_call(method, state, args)
+        def one(state: dict[str, Tensor], args: tuple[Tensor, ...]) -> Any:
+            return functional_call(method, state, args, constants)
 
         state = {f"module.{key}": value for key, value in self.state.items()}
-        return vmap(one, in_dims=(0, *dims), out_dims=out)(state, *args)
+        return vmap(one, in_dims=(0, dims), out_dims=out)(state, args)
 
     def require_gradients(self) -> list[Tensor]:
         """Make leaves of what is learned, and return them."""
@@ -275,10 +323,11 @@ class StackedDescent:
         self.members, self.rule = members, first.rule
         self.rows = members[0].training.rows.x
         modules = [member.training.descent.module for member in members]
-        names = list(paces(first.module, first.rule, first.rates))
-        self.model = StackedModel(modules, names)
+        self.update = first.update
+        self.model = StackedModel(modules, first.paces)
         self.learned = self.model.require_gradients()
-        self.best = [p.detach().clone() for p in self.learned]
+        self.kept = [*first.paces, *(self.update.changes if self.update else ())]
+        self.best = [self.model.state[name].detach().clone() for name in self.kept]
         self.average = [p.detach().clone() for p in self.learned if self.rule.averaging]
         self.n_steps = 0
         self._arrange([Moments.of(p) for p in self.learned])
@@ -299,8 +348,7 @@ class StackedDescent:
         for a, b in zip(starts, [*starts[1:], len(strides)]):
             views = [p.detach()[a:b] for p in self.learned]
             descent = descents[a]
-            pace = paces(descent.module, descent.rule, descent.rates)
-            adam = Adam(views, pace.values())
+            adam = Adam(views, descent.paces.values())
             adam.moments = [
                 Moments(m.exp_avg[a:b], m.exp_avg_sq[a:b], m.step.clone())
                 for m in moments
@@ -346,6 +394,12 @@ class StackedDescent:
             terms = self.objective(self.model, x, noise, warmth)
             loss = terms.loss if weight is None else terms.loss * weight
             self._step(loss.mean(-1).sum())
+            if self.update is not None:
+                drawn = [
+                    self.update.draw(source.training.descent.generator)
+                    for source in self.sources
+                ]
+                self.update(self.model, x, weight, torch.stack(drawn)[self.which])
             seen.append((weight, *(term.detach() for term in terms)))
         weights, *columns = zip(*seen)
         each = terms._make(torch.cat(column, dim=1) for column in columns)  # (C, n)
@@ -385,12 +439,12 @@ class StackedDescent:
 
     @contextmanager
     def _judged_weights(self) -> Iterator[list[Tensor]]:
-        """Put the averages, if there are any, in place of the weights."""
+        """Put the averages, if there are any, in place of the weights: what is kept."""
         own = self.model.state
-        judged = self.average or self.learned
-        self.model.state = {**own, **dict(zip(self.model.learned, judged))}
+        judged = dict(zip(self.model.learned, self.average))
+        self.model.state = {**own, **judged}
         try:
-            yield judged
+            yield [self.model.state[name] for name in self.kept]
         finally:
             self.model.state = own
 
@@ -416,7 +470,9 @@ class StackedDescent:
             names, means = self.epoch()
             with self._judged_weights() as judged, torch.no_grad():
                 judge = means[-1] if self.held_out is None else self.evaluate()
-                finite = torch.stack([p.isfinite().flatten(1).all(1) for p in judged])
+                finite = torch.stack(
+                    [p.isfinite().view(len(p), -1).all(1) for p in judged]
+                )
                 judge = torch.where(finite.all(0), judge, torch.nan)
                 # The only wait for the device in an epoch.
                 each = torch.cat([judge[None].to(means), means[:-1]]).T.tolist()
@@ -461,9 +517,9 @@ class StackedDescent:
 
     def _hand_over(self, member: Member, i: int) -> None:
         """Put the best weights into a member's module; note where its draws end."""
-        with torch.no_grad():
-            for p, best in zip(member.training.descent.learned, self.best):
-                p.copy_(best[i])
+        state = dict(member.training.descent.module.state_dict())
+        for name, best in zip(self.kept, self.best):
+            state[name].copy_(best[i])
         member.drawn = member.source.training.descent.generator.get_state()
 
 

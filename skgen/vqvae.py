@@ -8,9 +8,9 @@ autoregressive ``p(k)``; it is bounded by drawing tokens from a softmax posterio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from skgen.adam import StepRule
 from skgen.codebooks import (
+    CodeAverages,
     Codebook,
     code_sums,
     follow,
@@ -58,6 +59,32 @@ PRIORS: dict[str, type[TokenPrior]] = {
     "nade": AutoregressivePrior,
     "transformer": TransformerPrior,
 }
+
+
+class FollowCodes(NamedTuple):
+    """Keep the averages of a codebook, and revive dead codes, after each step."""
+
+    codebook_size: int
+    moves: bool  # whether the code vectors are these averages
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """Names of the buffers that are changed."""
+        return ("codebook.shares", "codebook.mass")
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Draw what picks vectors for dead codes."""
+        K, device = self.codebook_size, generator.device
+        return torch.rand(K, generator=generator, device=device)
+
+    @torch.no_grad()
+    def __call__(
+        self, model: Any, x: Tensor, weight: Tensor | None, noise: Tensor
+    ) -> None:
+        """Follow a step on rows and their weights or None."""
+        given = () if weight is None else (weight,)
+        averages = model.followed(x, noise, *given, moves=self.moves)
+        model.codebook.set_averages(averages)
 
 
 class VectorQuantizedAutoencoder(BoundedModel):
@@ -106,24 +133,31 @@ class VectorQuantizedAutoencoder(BoundedModel):
         z_e = self.encoder(x).unflatten(-1, (self.prior.n_tokens, -1))
         return self.codebook.project(z_e)
 
-    def follow_codes(
-        self, x: Tensor, weight: Tensor | None, uniform: Tensor, *, moves: bool
-    ) -> None:
-        """Bring the averages of the codebook up to a step on rows (n, d).
+    def followed(
+        self, x: Tensor, uniform: Tensor, weight: Tensor | None = None, *, moves: bool
+    ) -> CodeAverages:
+        """Averages of the codebook, brought up to a step on rows (n, d).
 
         ``moves`` says that code vectors are these averages. Those that are dead go to
         vectors of the batch that the noise (K,) picks.
         """
-        z = self.latents(x)
+        z, before = self.latents(x), self.codebook.averages
         tokens = self.codebook.nearest(z).flatten()
         if weight is not None:
             weight = weight.repeat_interleave(z.shape[1])
         z = z.flatten(0, 1)
-        before = self.codebook.averages
         state = follow(before, *code_sums(z, tokens, weight, len(self.codebook)))
         if not moves:
             state = state._replace(vectors=before.vectors)
-        self.codebook.set_averages(revive(state, pick(z, uniform)))
+        return revive(state, pick(z, uniform))
+
+    def token_log_prob(self, z_e: Tensor, uniform: Tensor) -> Tensor:
+        """Log p(k), (n,), of the prior's network, of tokens drawn for vectors z_e.
+
+        From noise (1, n, T).
+        """
+        tokens = self.assignments(z_e).draw(uniform)[0]
+        return self.prior.token_log_probs(tokens)[0].sum(-1)
 
     def assignments(self, z_e: Tensor) -> Categorical:
         """Tokens k with probability exp(-||z_e - e_k||^2 / tau), normalised."""
@@ -367,13 +401,14 @@ class VQVAE(NeuralModel):
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> None:
         return None
 
-    def _after_step(
-        self, module: Any, x: Tensor, weight: Tensor | None, generator: torch.Generator
-    ) -> None:
-        K, moves = len(module.codebook), self.codebook_update == "ema"
-        uniform = torch.rand(K, generator=generator, device=x.device)
-        with torch.no_grad():
-            module.follow_codes(x, weight, uniform, moves=moves)
+    @property
+    def _update(self) -> FollowCodes:
+        return FollowCodes(self.codebook_size, moves=self.codebook_update == "ema")
+
+    @property
+    def _alike(self) -> Hashable | None:
+        own = self.encoder is not None or self.decoder is not None
+        return None if own or self.architecture != "mlp" else "VQVAE"
 
     def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
         if self.architecture == "conv":
@@ -426,6 +461,7 @@ class VQVAE(NeuralModel):
             tol=self.tol,
             patience=self._patience(len(train.x)),
             keep_counts=incremental,
+            alike=self._alike,
         )
         before = getattr(self, "prior_curve_", []) if incremental else []
         self.prior_curve_ = [*before, *history.curves["loss"]]

@@ -508,7 +508,15 @@ def test_the_average_of_the_weights_is_judged_and_kept():
         return distance(module, x)
 
     made = descent(module, loss, batch_size=10, averaging=0.75)
-    made.after_step = lambda *_: steps.append(module.at.detach().clone())
+
+    class Watching(NamedTuple):
+        def draw(self, generator):
+            return None
+
+        def __call__(self, module, x, weight, noise):
+            steps.append(module.at.detach().clone())
+
+    made.update = Watching()
     settings = {"max_iter": 6, "tol": 0.0, "patience": 9}
     history = made.run(ROWS, Rows(X + 5, None), **settings)
     average, averages = torch.zeros(2).double(), []

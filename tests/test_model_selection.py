@@ -38,6 +38,12 @@ def small(cls=BetaVAE, **settings):
     return cls(**{**SMALL, **settings})
 
 
+def tokens(**settings):
+    shape = {"codebook_size": 5, "n_tokens": 3, "code_size": 2}
+    shared = {k: v for k, v in SMALL.items() if k not in ("n_components", "kl_warmup")}
+    return VQVAE(**{**shared, **shape, **settings})
+
+
 # Fits that are trained as one.
 
 STACKS = {
@@ -62,6 +68,18 @@ STACKS = {
     "doubly reparameterised": [
         small(IWAE, n_draws=3, learning_rate_init=rate) for rate in (1e-3, 1e-2)
     ],
+    "commitment": [
+        tokens(commitment_cost=cost, random_state=seed)
+        for cost, seed in ((0.1, 0), (1.0, 0), (1.0, 1))
+    ],
+    "codes that follow": [
+        tokens(codebook_update="ema", distance="cosine", learning_rate_init=rate)
+        for rate in (1e-3, 1e-2)
+    ],
+    "codes straight through": [
+        tokens(gradient="straight-through", early_stopping=False, random_state=seed)
+        for seed in (0, 1)
+    ],
     "standard gradient": [
         small(IWAE, n_draws=3, gradient="standard", random_state=s) for s in (0, 1)
     ],
@@ -83,6 +101,9 @@ def assert_same_fit(one, other):
     assert one.n_iter_ == other.n_iter_
     assert_allclose(one.loss_curve_, other.loss_curve_, rtol=1e-4)
     assert_allclose(one.validation_curve_, other.validation_curve_, rtol=1e-4)
+    if isinstance(one, VQVAE):
+        assert_allclose(one.prior_curve_, other.prior_curve_, rtol=1e-4)
+        assert_allclose(one.codebook_, other.codebook_, rtol=1e-3, atol=1e-4)
     assert_allclose(one.score_samples(X[:5]), other.score_samples(X[:5]), rtol=1e-3)
 
 

@@ -23,6 +23,7 @@ from toys import (
 from skgen import VQVAE, GaussianDensity
 from skgen.objectives import importance_weighted_bound, log_weights
 from skgen.token_priors import TransformerPrior
+from skgen.vqvae import FollowCodes
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -393,7 +394,7 @@ def test_a_weight_of_two_moves_codes_as_a_row_given_twice(moves):
         model = token_model()
         model.codebook.double()
         with torch.no_grad():
-            model.follow_codes(rows, weights, noise, moves=moves)
+            FollowCodes(len(noise), moves)(model, rows, weights, noise)
         states.append(model.codebook.averages)
     torch.testing.assert_close(*states)
     moved = not states[0].vectors.equal(token_model().codebook.vectors)
