@@ -9,6 +9,7 @@ distances and to moments alike is made once, by ``project``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -43,11 +44,15 @@ class Covariance(ABC):
         """Project rows (n, d) to what the methods below take them as."""
 
     @abstractmethod
+    def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function of y that gives squared Mahalanobis distances (K, n)."""
+
     def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
         """Squared Mahalanobis distances (K, n)."""
+        return self.metric(means, roots)(y)
 
     @abstractmethod
-    def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
         """First (K, d) and second moments, weighted by responsibilities (K, n)."""
 
     @abstractmethod
@@ -61,6 +66,11 @@ class Covariance(ABC):
 
     def spread(self, rows: CentredRows, means: Tensor) -> Tensor | None:
         """Return the covariances that go with means that are rows, where not zero."""
+        return None
+
+    @property
+    def expanded(self) -> ExpandedFull | None:
+        """The same type in a form that is faster and may lose digits, if any."""
         return None
 
     # What matrices and variances do each in their way.
@@ -170,10 +180,10 @@ class Full(_Matrix):
         centres = (roots.mT @ means[:, :, None]).view(K * d, 1)
         return torch.addmm(centres, stacked, x.T, beta=-1).view(K, d, len(x))
 
-    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
-        return (y * y).sum(1)
+    def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda y: (y * y).sum(1)
 
-    def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
         z = y * resp[:, None]
         return z.sum(2), z @ y.mT
 
@@ -191,6 +201,10 @@ class Full(_Matrix):
             coloured[k == i] = noise[k == i] @ back
         return coloured
 
+    @property
+    def expanded(self) -> ExpandedFull:
+        return ExpandedFull()
+
 
 class Tied(_Matrix):
     """One matrix for all components. Rows are whitened: y = x P, (n, d)."""
@@ -207,10 +221,11 @@ class Tied(_Matrix):
     def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
         return x @ roots
 
-    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
-        return squared_distances(means @ roots, y)
+    def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        white = means @ roots
+        return lambda y: squared_distances(white, y)
 
-    def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
         return resp @ y, (y * resp.sum(0)[:, None]).T @ y
 
     def maximise(
@@ -241,8 +256,108 @@ def squared_distances(means: Tensor, x: Tensor) -> Tensor:
     return torch.addmm(constant, means, x.T, alpha=-2).clamp_(min=0)
 
 
-class _Variance(Covariance):
-    """Variances, of any shape; a distance is linear in (x, x^2)."""
+class _Expanded(Covariance):
+    """Distances expanded about the centre: linear in (x, squares of x), (f, n).
+
+    Two products, y -> distances and responsibilities -> moments, are all the work.
+    """
+
+    @abstractmethod
+    def n_features(self, d: int) -> int:
+        """Return f, the length of x and its squares."""
+
+    @abstractmethod
+    def squares(self, x: Tensor, out: Tensor) -> None:
+        """Write the squares (f - d, n) of rows, features first (d, n)."""
+
+    @abstractmethod
+    def slopes(self, means: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
+        """S^-1 m (K, d), and what the squares are multiplied by (K, f - d)."""
+
+    def row_elements(self, K: int, d: int) -> int:
+        return K + self.n_features(d)
+
+    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+        n, d = x.shape
+        y = x.new_empty(self.n_features(d), n)
+        y[:d] = x.T
+        self.squares(y[:d], out=y[d:])
+        return y
+
+    def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        pulled, precisions = self.slopes(means, roots)
+        constant = (means * pulled).sum(1, keepdim=True)
+        slopes = torch.cat([-2 * pulled, precisions], dim=1)
+        return lambda y: torch.addmm(constant, slopes, y).clamp_(min=0)
+
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
+        sums = resp @ y.T
+        return sums[:, :d], sums[:, d:]
+
+
+class ExpandedFull(_Expanded, Full):
+    """Full covariances, expanded: the squares are the products x_i x_j.
+
+    Each pair comes once, as (i, i + s mod d) with s up to half a turn: half the work
+    of whitening. What lies far from the centre for its width loses digits.
+    """
+
+    def n_features(self, d: int) -> int:
+        return d + (d // 2 + 1) * d
+
+    def squares(self, x: Tensor, out: Tensor) -> None:
+        d, n = x.shape
+        turned = torch.cat([x, x]).unfold(0, d, 1).mT  # (s, i, n) -> x_(i + s mod d)
+        torch.mul(x, turned[: d // 2 + 1], out=out.view(-1, d, n))
+
+    def slopes(self, means: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
+        precisions = self.precisions(roots)
+        pulled = (precisions @ means[:, :, None]).squeeze(2)
+        s, i, j = _turns(means)
+        # A pair of two features is met once, or, at half a turn, in both orders.
+        times = torch.where(2 * s % means.shape[1] == 0, 1, 2)
+        return pulled, (precisions[:, i, j] * times).flatten(1)
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        _, i, j = _turns(means)
+        means = first / nk[:, None]
+        matrices = torch.empty_like(roots)
+        matrices[:, i, j] = matrices[:, j, i] = (second / nk[:, None]).view(
+            -1, *i.shape
+        )
+        return means, matrices - means[:, :, None] * means[:, None]
+
+    def roots(self, covariances: Tensor) -> Tensor:
+        # Without an error: where this fails, the whitened form has the last word.
+        lower, info = torch.linalg.cholesky_ex(covariances)
+        lower = lower.where(info[:, None, None] == 0, torch.nan)
+        return _inverse(lower.mT, upper=True)
+
+    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> float:
+        """Estimate the rounding of log-densities, in nats: the largest of a component.
+
+        A distance adds up the terms x_i L_ij x_j, each rounded; at the rows of a
+        component they may be far larger than it. As much comes into a covariance that
+        is taken from moments about the centre.
+        """
+        squares = means**2 + covariances.diagonal(dim1=-2, dim2=-1)
+        size = squares.sqrt()  # (K, d): root mean square of x_i
+        terms = size[:, :, None] * self.precisions(roots) * size[:, None]
+        return float(terms.flatten(1).norm(dim=1).max()) * torch.finfo(terms.dtype).eps
+
+
+def _turns(means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Shifts s (d // 2 + 1, 1), and indices i and j = i + s mod d (d // 2 + 1, d)."""
+    d = means.shape[1]
+    i = torch.arange(d, device=means.device)
+    s = i.new_tensor(range(d // 2 + 1))[:, None]
+    return s, *torch.broadcast_tensors(i, (i + s) % d)
+
+
+class _Variance(_Expanded):
+    """Variances, of any shape."""
 
     def identity(self, means: Tensor) -> Tensor:
         return means.new_ones(self.shape(*means.shape))
@@ -268,15 +383,6 @@ class _Variance(Covariance):
     def covariances(self, roots: Tensor) -> Tensor:
         return roots**-2
 
-    def moments(self, y: Tensor, resp: Tensor) -> tuple[Tensor, Tensor]:
-        d = self.split(y.shape[1])
-        sums = resp @ y
-        return sums[:, :d], sums[:, d:]
-
-    @abstractmethod
-    def split(self, width: int) -> int:
-        """Return the number of features, from that of a projected row."""
-
 
 def _spread(squares: Tensor, squared_means: Tensor) -> Tensor:
     """Return their difference, or zero where it is within rounding."""
@@ -286,7 +392,7 @@ def _spread(squares: Tensor, squared_means: Tensor) -> Tensor:
 
 
 class Diag(_Variance):
-    """A variance a component and feature. Rows are projected to (x, x^2), (n, 2d)."""
+    """A variance a component and feature. The squares are those of the features."""
 
     def shape(self, K: int, d: int) -> tuple[int, ...]:
         return (K, d)
@@ -294,20 +400,15 @@ class Diag(_Variance):
     def n_parameters(self, K: int, d: int) -> int:
         return K * d
 
-    def row_elements(self, K: int, d: int) -> int:
-        return K + 2 * d
+    def n_features(self, d: int) -> int:
+        return 2 * d
 
-    def split(self, width: int) -> int:
-        return width // 2
+    def squares(self, x: Tensor, out: Tensor) -> None:
+        torch.mul(x, x, out=out)
 
-    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
-        return torch.cat([x, x * x], dim=1)
-
-    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+    def slopes(self, means: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
         precisions = roots**2
-        slopes = torch.cat([-2 * means * precisions, precisions], dim=1)
-        constant = (means**2 * precisions).sum(1, keepdim=True)
-        return torch.addmm(constant, slopes, y.T).clamp_(min=0)
+        return means * precisions, precisions
 
     def maximise(
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
@@ -323,7 +424,7 @@ class Diag(_Variance):
 
 
 class Spherical(_Variance):
-    """A variance a component. Rows are projected to (x, ||x||^2), (n, d + 1)."""
+    """A variance a component. The square is ||x||^2."""
 
     def shape(self, K: int, d: int) -> tuple[int, ...]:
         return (K,)
@@ -331,20 +432,15 @@ class Spherical(_Variance):
     def n_parameters(self, K: int, d: int) -> int:
         return K
 
-    def row_elements(self, K: int, d: int) -> int:
-        return K + d
+    def n_features(self, d: int) -> int:
+        return d + 1
 
-    def split(self, width: int) -> int:
-        return width - 1
+    def squares(self, x: Tensor, out: Tensor) -> None:
+        torch.sum(x * x, 0, keepdim=True, out=out)
 
-    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
-        return torch.cat([x, (x * x).sum(1, keepdim=True)], dim=1)
-
-    def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+    def slopes(self, means: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
         precisions = (roots**2)[:, None]
-        slopes = torch.cat([-2 * means * precisions, precisions], dim=1)
-        constant = (means**2).sum(1, keepdim=True) * precisions
-        return torch.addmm(constant, slopes, y.T).clamp_(min=0)
+        return means * precisions, precisions
 
     def maximise(
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor

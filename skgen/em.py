@@ -8,6 +8,7 @@ the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import NamedTuple, Self
 
@@ -19,6 +20,11 @@ from skgen.covariance import Covariance
 from skgen.engine import Iterate
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import LOG_2PI, wide_dtype
+
+# Nats that a log-density may lose where its distance is expanded about the centre.
+LOSS = 1e-8
+# Rows of a chunk below which a product with so many pairs of features is slow.
+ENOUGH_ROWS = 64
 
 
 class Mixture(NamedTuple):
@@ -47,13 +53,32 @@ def e_step(
     kind: Covariance, theta: Mixture, x: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log p(x) = log sum_k w_k N_k(x), r_k = w_k N_k(x) / p(x), and x projected."""
-    y = kind.project(x, theta.means, theta.roots)
-    log_det = kind.log_det(theta.roots, x.shape[1])
-    constant = theta.weights.log() + log_det - 0.5 * x.shape[1] * LOG_2PI
-    distances = kind.distances(y, theta.means, theta.roots)
-    joint = torch.add(constant[:, None], distances, alpha=-0.5)  # (K, n)
-    log_prob = joint.logsumexp(0)  # (n,)
-    return log_prob, (joint - log_prob).exp_(), y
+    return expectation(kind, theta)(x)
+
+
+def expectation(
+    kind: Covariance, theta: Mixture
+) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Return the E-step at theta, with what no row changes done once."""
+    d = theta.means.shape[1]
+    log_det = kind.log_det(theta.roots, d)
+    constant = (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[:, None]
+    metric = kind.metric(theta.means, theta.roots)
+
+    def at(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = kind.project(x, theta.means, theta.roots)
+        joint = torch.add(constant, metric(y), alpha=-0.5)  # (K, n)
+        return *_normalise(joint), y
+
+    return at
+
+
+def _normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp (n,) of log-masses (K, n), and their softmax: one exp for both."""
+    top = joint.amax(0).clamp_(min=torch.finfo(joint.dtype).min)
+    resp = joint.sub_(top).exp_()
+    total = resp.sum(0)
+    return total.log().add_(top), resp.div_(total)
 
 
 def maximum(
@@ -77,12 +102,28 @@ def m_step(
 def em_step(
     kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
 ) -> Iterate[Mixture]:
-    """Both steps in one pass, and the mean log-density of the rows under theta."""
+    """Both steps, and the mean log-density of the rows under theta.
+
+    In the expanded form where neither theta nor what is found loses digits by it.
+    """
+    quick = kind.expanded
+    if quick and _chunk(quick, theta) >= ENOUGH_ROWS and quick.loss(*theta[1:]) < LOSS:
+        found = one_pass(quick, rows, theta, reg_covar)
+        if quick.loss(*found.state[1:]) < LOSS:
+            return found
+    return one_pass(kind, rows, theta, reg_covar)
+
+
+def one_pass(
+    kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
+) -> Iterate[Mixture]:
+    """Both steps in one pass over the rows."""
+    posterior, d = expectation(kind, theta), len(rows.centre)
 
     def expected(x: Tensor, weight: Tensor) -> Moments:
-        log_prob, resp, y = e_step(kind, theta, x)
+        log_prob, resp, y = posterior(x)
         resp *= weight
-        return Moments(weight @ log_prob, resp.sum(1), *kind.moments(y, resp))
+        return Moments(weight @ log_prob, resp.sum(1), *kind.moments(y, resp, d))
 
     chunks = rows.chunks(_chunk(kind, theta))
     sums = reduce(Moments.add, (expected(x, weight) for x, weight in chunks))
@@ -106,7 +147,7 @@ def start_from(
     def weighted(x: Tensor, weight: Tensor, r: Tensor) -> Moments:
         r = r.T * weight
         y = kind.project(x, theta.means, theta.roots)
-        return Moments(weight.sum(), r.sum(1), *kind.moments(y, r))
+        return Moments(weight.sum(), r.sum(1), *kind.moments(y, r, len(rows.centre)))
 
     def summed() -> Moments:
         chunks = zip(rows.chunks(size), resp.split(size))
