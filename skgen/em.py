@@ -8,7 +8,7 @@ the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import NamedTuple, Self
 
@@ -81,22 +81,20 @@ def _normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
     return total.log().add_(top), resp.div_(total)
 
 
-def maximum(
-    kind: Covariance, sums: Moments, theta: Mixture
-) -> tuple[Tensor, Tensor, Tensor]:
-    """n_k, m_k and S_k of largest expected likelihood."""
-    nk = sums.counts + 10 * torch.finfo(sums.counts.dtype).eps
-    parts = (sums.first, sums.second, theta.means, theta.roots)
-    return (nk, *kind.maximise(nk, *parts))
-
-
 def m_step(
     kind: Covariance, sums: Moments, theta: Mixture, reg_covar: float
 ) -> Mixture:
     """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
-    nk, means, covariances = maximum(kind, sums, theta)
+    nk = _positive(sums.counts)
+    parts = (sums.first, sums.second, theta.means, theta.roots)
+    means, covariances = kind.maximise(nk, *parts)
     covariances = kind.add(covariances, reg_covar)
     return Mixture(nk / nk.sum(), means, covariances, kind.roots(covariances))
+
+
+def _positive(counts: Tensor) -> Tensor:
+    """Keep n_k from zero, as scikit-learn does."""
+    return counts + 10 * torch.finfo(counts.dtype).eps
 
 
 def em_step(
@@ -139,32 +137,32 @@ def start_from(
     kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
 ) -> Mixture:
     """M-step from responsibilities (n, K): the means, then covariances about them."""
-    n, K = resp.shape
-    means = rows.centre.new_zeros(K, len(rows.centre))
-    theta = Mixture(means[:, 0], means, means, kind.identity(means))
+    d, K = len(rows.centre), resp.shape[1]
+    none = rows.centre.new_zeros(K, d)
+    theta = Mixture(none[:, 0], none, none, kind.identity(none))
     size = _chunk(kind, theta)
 
-    def weighted(x: Tensor, weight: Tensor, r: Tensor) -> Moments:
-        r = r.T * weight
+    def chunks() -> Iterator[tuple[Tensor, Tensor]]:
+        for (x, weight), r in zip(rows.chunks(size), resp.split(size)):
+            yield x, r.T * weight
+
+    def moments(x: Tensor, r: Tensor) -> Moments:
         y = kind.project(x, theta.means, theta.roots)
-        return Moments(weight.sum(), r.sum(1), *kind.moments(y, r, len(rows.centre)))
+        return Moments(r.sum(), r.sum(1), *kind.moments(y, r, d))
 
-    def summed() -> Moments:
-        chunks = zip(rows.chunks(size), resp.split(size))
-        return reduce(Moments.add, (weighted(*chunk, r) for chunk, r in chunks))
-
-    sums = summed()
-    theta = theta._replace(means=maximum(kind, sums, theta)[1])
-    sums = summed()
-    found = m_step(kind, sums, theta, reg_covar)
-    # As in scikit-learn, these weights need not sum to one.
-    return found._replace(weights=sums.counts / n)
+    nk = _positive(sum((r.sum(1) for _, r in chunks()), start=none[:, 0]))
+    means = sum((r @ x for x, r in chunks()), start=none) / nk[:, None]
+    theta = theta._replace(means=means)
+    sums = reduce(Moments.add, (moments(x, r) for x, r in chunks()))
+    return m_step(kind, sums, theta, reg_covar)
 
 
 def start_from_picks(
     kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
 ) -> Mixture:
-    """Do to the covariances what scikit-learn does where only picked rows respond."""
+    """Do to a start from K of the rows what scikit-learn does to it."""
+    # These weights do not sum to one.
+    theta = theta._replace(weights=theta.weights * len(theta.means) / len(rows.x))
     covariances = kind.spread(rows, theta.means)
     if covariances is None:
         return theta
