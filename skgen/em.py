@@ -2,8 +2,7 @@
 
 EM is coordinate ascent on ``E_q[log p(x, z)] + H(q)`` in (q, theta). The E-step makes
 the bound tight, ``q = p(z|x)``; the M-step raises it. Both are written for a chunk of
-rows, so that memory is a chunk's: (K, d, n) with full covariances, (K + d, n) with
-the others.
+rows, so that memory is a chunk's: the responsibilities (K, n), and the rows projected.
 """
 
 from __future__ import annotations
