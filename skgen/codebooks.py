@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skgen.covariance import squared_distances
+from skgen.matrices import squared_distances
 from skgen.tensors import to_array, to_tensor
 
 # Weight of the past against a step, in the averages.

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgen.base import FitCallbacks, GenerativeModel
-from skgen.covariance import COVARIANCES, squared_distances
+from skgen.covariance import COVARIANCES
 from skgen.em import FittedMixture
 from skgen.lloyd import (
     Assignment,
@@ -25,6 +25,7 @@ from skgen.lloyd import (
     restarted_lloyd,
     variance_tolerance,
 )
+from skgen.matrices import squared_distances
 from skgen.parameters import (
     Rules,
     array_like,

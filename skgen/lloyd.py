@@ -10,8 +10,8 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
-from skgen.covariance import squared_distances
 from skgen.engine import FixedPoint, Iterate, iterate_fixed_point
+from skgen.matrices import squared_distances
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import to_array, to_tensor, wide_dtype
 
