@@ -2,7 +2,8 @@
 
     python benchmarks/kmeans_speed.py [--threads 1] [--repeats 5] [--quick]
 
-First equal starts (random rows as centres) and an equal number of iterations; faiss,
+First equal starts (random rows as centres) and at most 20 iterations, all of which
+faiss makes, while the others stop where no label changes; faiss,
 where it is installed, has float32 only. Then what a user gets who sets no parameter
 but the number of clusters and the seed. Results go to
 ``benchmarks/results/kmeans_speed.txt``.
