@@ -2,12 +2,12 @@
 
 EM is coordinate ascent on ``E_q[log p(x, z)] + H(q)`` in (q, theta). The E-step makes
 the bound tight, ``q = p(z|x)``; the M-step raises it. Both are written for a chunk of
-rows, so that memory is a chunk's: (K, d, n) with full covariances, (K + d, n) with
-the others.
+rows, so that memory is a chunk's: the responsibilities (K, n), and the rows projected.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import NamedTuple, Self
 
@@ -19,6 +19,11 @@ from skgen.covariance import Covariance
 from skgen.engine import Iterate
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import LOG_2PI, wide_dtype
+
+# Nats that a log-density may lose where its distance is expanded about the centre.
+LOSS = 1e-8
+# Rows of a chunk below which a product with so many pairs of features is slow.
+ENOUGH_ROWS = 64
 
 
 class Mixture(NamedTuple):
@@ -47,42 +52,75 @@ def e_step(
     kind: Covariance, theta: Mixture, x: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log p(x) = log sum_k w_k N_k(x), r_k = w_k N_k(x) / p(x), and x projected."""
-    y = kind.project(x, theta.means, theta.roots)
-    log_det = kind.log_det(theta.roots, x.shape[1])
-    constant = theta.weights.log() + log_det - 0.5 * x.shape[1] * LOG_2PI
-    distances = kind.distances(y, theta.means, theta.roots)
-    joint = torch.add(constant[:, None], distances, alpha=-0.5)  # (K, n)
-    log_prob = joint.logsumexp(0)  # (n,)
-    return log_prob, (joint - log_prob).exp_(), y
+    return expectation(kind, theta)(x)
 
 
-def maximum(
-    kind: Covariance, sums: Moments, theta: Mixture
-) -> tuple[Tensor, Tensor, Tensor]:
-    """n_k, m_k and S_k of largest expected likelihood."""
-    nk = sums.counts + 10 * torch.finfo(sums.counts.dtype).eps
-    parts = (sums.first, sums.second, theta.means, theta.roots)
-    return (nk, *kind.maximise(nk, *parts))
+def expectation(
+    kind: Covariance, theta: Mixture
+) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Return the E-step at theta, with what no row changes done once."""
+    d = theta.means.shape[1]
+    log_det = kind.log_det(theta.roots, d)
+    constant = (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[:, None]
+    metric = kind.metric(theta.means, theta.roots)
+
+    def at(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = kind.project(x, theta.means, theta.roots)
+        joint = torch.add(constant, metric(y), alpha=-0.5)  # (K, n)
+        return *_normalise(joint), y
+
+    return at
+
+
+def _normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp (n,) of log-masses (K, n), and their softmax: one exp for both."""
+    top = joint.amax(0).clamp_(min=torch.finfo(joint.dtype).min)
+    resp = joint.sub_(top).exp_()
+    total = resp.sum(0)
+    return total.log().add_(top), resp.div_(total)
 
 
 def m_step(
     kind: Covariance, sums: Moments, theta: Mixture, reg_covar: float
 ) -> Mixture:
     """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
-    nk, means, covariances = maximum(kind, sums, theta)
+    nk = _positive(sums.counts)
+    parts = (sums.first, sums.second, theta.means, theta.roots)
+    means, covariances = kind.maximise(nk, *parts)
     covariances = kind.add(covariances, reg_covar)
     return Mixture(nk / nk.sum(), means, covariances, kind.roots(covariances))
+
+
+def _positive(counts: Tensor) -> Tensor:
+    """Keep n_k from zero, as scikit-learn does."""
+    return counts + 10 * torch.finfo(counts.dtype).eps
 
 
 def em_step(
     kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
 ) -> Iterate[Mixture]:
-    """Both steps in one pass, and the mean log-density of the rows under theta."""
+    """Both steps, and the mean log-density of the rows under theta.
+
+    In the expanded form where neither theta nor what is found loses digits by it.
+    """
+    quick = kind.expanded
+    if quick and _chunk(quick, theta) >= ENOUGH_ROWS and quick.loss(*theta[1:]) < LOSS:
+        found = one_pass(quick, rows, theta, reg_covar)
+        if quick.loss(*found.state[1:]) < LOSS:
+            return found
+    return one_pass(kind, rows, theta, reg_covar)
+
+
+def one_pass(
+    kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
+) -> Iterate[Mixture]:
+    """Both steps in one pass over the rows."""
+    posterior, d = expectation(kind, theta), len(rows.centre)
 
     def expected(x: Tensor, weight: Tensor) -> Moments:
-        log_prob, resp, y = e_step(kind, theta, x)
+        log_prob, resp, y = posterior(x)
         resp *= weight
-        return Moments(weight @ log_prob, resp.sum(1), *kind.moments(y, resp))
+        return Moments(weight @ log_prob, resp.sum(1), *kind.moments(y, resp, d))
 
     chunks = rows.chunks(_chunk(kind, theta))
     sums = reduce(Moments.add, (expected(x, weight) for x, weight in chunks))
@@ -98,32 +136,32 @@ def start_from(
     kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
 ) -> Mixture:
     """M-step from responsibilities (n, K): the means, then covariances about them."""
-    n, K = resp.shape
-    means = rows.centre.new_zeros(K, len(rows.centre))
-    theta = Mixture(means[:, 0], means, means, kind.identity(means))
+    d, K = len(rows.centre), resp.shape[1]
+    none = rows.centre.new_zeros(K, d)
+    theta = Mixture(none[:, 0], none, none, kind.identity(none))
     size = _chunk(kind, theta)
 
-    def weighted(x: Tensor, weight: Tensor, r: Tensor) -> Moments:
-        r = r.T * weight
+    def chunks() -> Iterator[tuple[Tensor, Tensor]]:
+        for (x, weight), r in zip(rows.chunks(size), resp.split(size)):
+            yield x, r.T * weight
+
+    def moments(x: Tensor, r: Tensor) -> Moments:
         y = kind.project(x, theta.means, theta.roots)
-        return Moments(weight.sum(), r.sum(1), *kind.moments(y, r))
+        return Moments(r.sum(), r.sum(1), *kind.moments(y, r, d))
 
-    def summed() -> Moments:
-        chunks = zip(rows.chunks(size), resp.split(size))
-        return reduce(Moments.add, (weighted(*chunk, r) for chunk, r in chunks))
-
-    sums = summed()
-    theta = theta._replace(means=maximum(kind, sums, theta)[1])
-    sums = summed()
-    found = m_step(kind, sums, theta, reg_covar)
-    # As in scikit-learn, these weights need not sum to one.
-    return found._replace(weights=sums.counts / n)
+    nk = _positive(sum((r.sum(1) for _, r in chunks()), start=none[:, 0]))
+    means = sum((r @ x for x, r in chunks()), start=none) / nk[:, None]
+    theta = theta._replace(means=means)
+    sums = reduce(Moments.add, (moments(x, r) for x, r in chunks()))
+    return m_step(kind, sums, theta, reg_covar)
 
 
 def start_from_picks(
     kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
 ) -> Mixture:
-    """Do to the covariances what scikit-learn does where only picked rows respond."""
+    """Do to a start from K of the rows what scikit-learn does to it."""
+    # These weights do not sum to one.
+    theta = theta._replace(weights=theta.weights * len(theta.means) / len(rows.x))
     covariances = kind.spread(rows, theta.means)
     if covariances is None:
         return theta

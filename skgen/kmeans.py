@@ -17,9 +17,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgen.base import FitCallbacks, GenerativeModel
-from skgen.covariance import COVARIANCES, squared_distances
+from skgen.covariance import COVARIANCES
 from skgen.em import FittedMixture
-from skgen.lloyd import assign, restarted_lloyd, variance_tolerance
+from skgen.lloyd import (
+    Assignment,
+    assign,
+    measure,
+    restarted_lloyd,
+    variance_tolerance,
+)
+from skgen.matrices import squared_distances
 from skgen.parameters import (
     Rules,
     array_like,
@@ -59,7 +66,7 @@ class Codebook(NamedTuple):
     def nearest(self, x: Tensor) -> Tensor:
         """Index of the nearest centre (n,)."""
         x = x.to(self.density.centre.dtype) - self.density.centre
-        return squared_distances(self.density.theta.means, x).argmin(0)
+        return squared_distances(self.density.theta.means, x).min(0).indices
 
     def encode(self, x: Tensor) -> Tensor:
         """One-hot rows (n, K), or indices (n, 1)."""
@@ -228,14 +235,18 @@ class KMeansAutoencoder(GenerativeModel):
     ) -> None:
         rows = CentredRows.of(x, weight)
         find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
-        centres, self.n_iter_ = find(rows.proper(), rng)
+        centres, labels, self.n_iter_ = find(rows.proper(), rng)
         self._reset_counts()
-        self._set_attributes(rows, centres)
+        if len(labels) == len(x):
+            found = measure(x, to_tensor(centres, x.device).to(x), labels)
+        else:  # rows of weight zero have labels too
+            found = self._assign(rows, centres)
+        self._set_attributes(rows, centres, found)
 
     def _find_on_cpu(
         self, rows: CentredRows, rng: np.random.RandomState
-    ) -> tuple[NDArray[Any], int]:
-        """Find centres by scikit-learn."""
+    ) -> tuple[NDArray[Any], Tensor, int]:
+        """Find centres and labels by scikit-learn."""
         X = to_array(rows.x)
         weight = to_array(rows.weight) if rows.is_weighted else None
         tol = self.tol
@@ -255,12 +266,13 @@ class KMeansAutoencoder(GenerativeModel):
             algorithm=self.algorithm,
         )
         kmeans.fit(X, sample_weight=weight)
-        return kmeans.cluster_centers_, kmeans.n_iter_
+        labels = torch.from_numpy(kmeans.labels_).long()
+        return kmeans.cluster_centers_, labels, kmeans.n_iter_
 
     def _find_on_device(
         self, rows: CentredRows, rng: np.random.RandomState
-    ) -> tuple[NDArray[Any], int]:
-        """Find centres by Lloyd's algorithm in torch."""
+    ) -> tuple[NDArray[Any], Tensor, int]:
+        """Find centres and labels by Lloyd's algorithm in torch."""
         run = restarted_lloyd(
             rows,
             self.n_clusters,
@@ -270,7 +282,8 @@ class KMeansAutoencoder(GenerativeModel):
             tol=self.tol,
             rng=rng,
         )
-        return to_array(run.state + rows.centre), len(run.bounds)
+        labels = assign(rows, run.state).labels
+        return to_array(run.state + rows.centre), labels, len(run.bounds)
 
     def _reset_counts(self) -> None:
         """Forget all rows."""
@@ -278,10 +291,14 @@ class KMeansAutoencoder(GenerativeModel):
         self._counts = np.zeros(self.n_clusters)
         self.inertia_ = 0.0
 
-    def _set_attributes(self, rows: CentredRows, centres: NDArray[Any]) -> None:
-        """Assign rows to the centres, count them in, and set what follows."""
+    def _assign(self, rows: CentredRows, centres: NDArray[Any]) -> Assignment:
         seen = to_tensor(centres, rows.x.device).to(rows.centre) - rows.centre
-        found = assign(rows, seen)
+        return assign(rows, seen)
+
+    def _set_attributes(
+        self, rows: CentredRows, centres: NDArray[Any], found: Assignment
+    ) -> None:
+        """Count rows in with the centres they are assigned to."""
         used = rows.weight.new_zeros(len(centres))
         used.index_add_(0, found.labels, rows.weight)
         self.cluster_centers_ = centres.astype(self._dtype, copy=False)
@@ -337,7 +354,8 @@ class KMeansAutoencoder(GenerativeModel):
         )
         self._batches.partial_fit(batch, sample_weight=weights)
         self.n_iter_ += 1
-        self._set_attributes(rows, self._batches.cluster_centers_)
+        centres = self._batches.cluster_centers_
+        self._set_attributes(rows, centres, self._assign(rows, centres))
         return self
 
     def _start_batches(self, first: bool) -> MiniBatchKMeans:

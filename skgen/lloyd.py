@@ -10,10 +10,10 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
-from skgen.covariance import squared_distances
 from skgen.engine import FixedPoint, Iterate, iterate_fixed_point
+from skgen.matrices import squared_distances
 from skgen.rows import CentredRows, chunk_rows
-from skgen.tensors import to_array, to_tensor
+from skgen.tensors import to_array, to_tensor, wide_dtype
 
 
 class Assignment(NamedTuple):
@@ -36,10 +36,25 @@ def assign(rows: CentredRows, centres: Tensor) -> Assignment:
     K, d = centres.shape
     labels, distances = [], []
     for x, _ in rows.chunks(chunk_rows(centres.device, K + d)):
-        nearest = squared_distances(centres, x).argmin(0)
+        nearest = squared_distances(centres, x).min(0).indices
         labels.append(nearest)
         distances.append(((x - centres[nearest]) ** 2).sum(1))
     return Assignment(torch.cat(labels), torch.cat(distances))
+
+
+def measure(x: Tensor, centres: Tensor, labels: Tensor) -> Assignment:
+    """Take labels as given: the squared distance of each row to its centre.
+
+    Rows and centres are of one dtype, in which their difference is as good as they
+    are; it is the sum of its squares that is wide.
+    """
+    size, wide = chunk_rows(x.device, x.shape[1]), wide_dtype(x.device)
+    chunks = zip(x.split(size), labels.split(size))
+    distances = [
+        (part - centres.index_select(0, k)).square_().sum(1, dtype=wide)
+        for part, k in chunks
+    ]
+    return Assignment(labels, torch.cat(distances))
 
 
 def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ class GaussianMixtureEM(GenerativeModel):
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
             default="kmeans"
         Where EM starts: from clusters, from rows picked far apart, from random
-        responsibilities, or from random rows.
+        responsibilities, or from random rows. With more than 2^20 rows, all but the
+        last look at 2^20 of them only, drawn at random.
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -270,8 +271,10 @@ class GaussianMixtureEM(GenerativeModel):
         """Draw a start, and put what the user gives in its place."""
         found: Any = (None,) * 4
         if not given.is_complete:
-            resp = draw_responsibilities(rows, self.n_components, self.init_params, rng)
-            found = start_from(self._kind, rows, resp, self.reg_covar)
+            start = draw_responsibilities(
+                rows, self.n_components, self.init_params, rng
+            )
+            found = start_from(self._kind, *start, self.reg_covar)
             if self.init_params in ("k-means++", "random_from_data"):
                 found = start_from_picks(self._kind, rows, found, self.reg_covar)
         weights, means, covariances, roots = found

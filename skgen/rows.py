@@ -39,10 +39,15 @@ class CentredRows(NamedTuple):
         wide = wide_dtype(x.device)
         if weight is None:
             weight = torch.ones((), dtype=wide, device=x.device).expand(len(x))
-        return cls(x, weight.to(wide), x.mean(0, dtype=wide))
+        # In chunks: a mean in another dtype would be one of a copy.
+        chunks = x.split(chunk_rows(x.device, x.shape[1]))
+        total = sum(chunk.sum(0, dtype=wide) for chunk in chunks)
+        return cls(x, weight.to(wide), total / len(x))
 
     def proper(self) -> Self:
         """Leave rows of weight zero out, and divide weights by their mean."""
+        if not self.is_weighted:
+            return self._replace(weight=self.weight.new_ones(()).expand(len(self.x)))
         rows = self
         if not self.weight.all():
             kept = self.weight > 0
@@ -53,6 +58,10 @@ class CentredRows(NamedTuple):
     def is_weighted(self) -> bool:
         """Whether weights differ."""
         return bool((self.weight != self.weight[0]).any())
+
+    def take(self, index: Tensor) -> Self:
+        """Select rows, seen from the same centre."""
+        return self._replace(x=self.x[index], weight=self.weight[index])
 
     def chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield centred rows and their weights."""

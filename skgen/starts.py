@@ -1,7 +1,7 @@
 """Where EM begins: responsibilities drawn as scikit-learn draws them, or given values.
 
 The random state is consumed in scikit-learn's order, so that the same seed gives the
-same start.
+same start, up to `MANY_ROWS` rows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from skgen.covariance import Covariance
 from skgen.lloyd import assign, restarted_lloyd
 from skgen.rows import CentredRows
 from skgen.tensors import to_array, to_tensor
+
+# Rows above which a start is sought on so many, drawn at random. K-means would copy
+# all rows, and responsibilities (n, K) may be larger than they.
+MANY_ROWS = 2**20
 
 
 class Given(NamedTuple):
@@ -82,18 +86,23 @@ def _check_weights(weights: Tensor) -> None:
 
 def draw_responsibilities(
     rows: CentredRows, K: int, method: str, rng: np.random.RandomState
-) -> Tensor:
-    """Draw responsibilities (n, K) to begin with, in the dtype of the rows."""
+) -> tuple[CentredRows, Tensor]:
+    """Draw rows to begin with, and responsibilities (n, K) for them.
+
+    These are all rows, or many of them; or K that are picked, one a component.
+    """
+    if len(rows.x) > MANY_ROWS and method != "random_from_data":
+        index = rng.choice(len(rows.x), size=MANY_ROWS, replace=False)
+        rows = rows.take(torch.as_tensor(index, device=rows.x.device))
     n, x = len(rows.x), rows.x
     weight = to_array(rows.weight) if rows.is_weighted else None
     if method == "random":
         resp = rng.uniform(size=(n, K)).astype(to_array(x[:1]).dtype, copy=False)
         resp /= resp.sum(axis=1)[:, np.newaxis]
-        return to_tensor(resp, x.device)
-    drawn = x.new_zeros(n, K)
+        return rows, to_tensor(resp, x.device)
     if method == "kmeans":
         labels = _kmeans_labels(rows, K, weight, rng)
-        return drawn.scatter_(1, labels[:, None], 1)
+        return rows, x.new_zeros(n, K).scatter_(1, labels[:, None], 1)
     if method == "k-means++":
         _, picks = kmeans_plusplus(
             to_array(x), K, sample_weight=weight, random_state=rng
@@ -101,10 +110,9 @@ def draw_responsibilities(
     else:
         p = None if weight is None else weight / weight.sum()
         picks = rng.choice(n, size=K, replace=False, p=p)
-    picked = torch.as_tensor(picks, device=x.device)
+    picked = rows.take(torch.as_tensor(picks, device=x.device))
     # A picked row counts once, whatever its weight.
-    drawn[picked, torch.arange(K, device=x.device)] = (1 / rows.weight[picked]).to(x)
-    return drawn
+    return picked, (1 / picked.weight).diag()
 
 
 def _kmeans_labels(

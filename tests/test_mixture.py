@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import operator
 import pickle
 
 import numpy as np
@@ -12,9 +13,9 @@ from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from skgen import GaussianDensity, GaussianMixtureEM
-from skgen.covariance import COVARIANCES
-from skgen.em import e_step, em_step, start_from
+from skgen import GaussianDensity, GaussianMixtureEM, starts
+from skgen.covariance import COVARIANCES, ExpandedFull, Full
+from skgen.em import LOSS, e_step, em_step, one_pass, start_from
 from skgen.rows import CentredRows
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -124,6 +125,25 @@ def test_a_seed_starts_where_scikit_learn_does(covariance_type, init_params):
     for name in PARTS[:3]:
         expected = getattr(theirs, name)
         assert_allclose(getattr(ours, name), expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("init_params", INITS[:3])
+def test_many_rows_start_from_some_of_them(init_params, monkeypatch):
+    monkeypatch.setattr("skgen.starts.MANY_ROWS", 200)
+    seen = []
+    for name in ("kmeans_plusplus", "KMeans.fit"):
+        original = operator.attrgetter(name)(starts)
+
+        def spy(*args, original=original, **kwargs):
+            seen.extend(len(arg) for arg in args if isinstance(arg, np.ndarray))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(f"skgen.starts.{name}", spy)
+    X, params = blobs(1000), {"init_params": init_params, "random_state": 0}
+    model = GaussianMixtureEM(3, **params).fit(X)
+    assert seen == ([] if init_params == "random" else [200])
+    whole = GaussianMixtureEM(3, means_init=model.means_, random_state=0).fit(X[:900])
+    assert_allclose(np.sort(model.means_, 0), np.sort(whole.means_, 0), atol=0.5)
 
 
 @pytest.mark.parametrize(
@@ -324,6 +344,62 @@ def test_full_components_of_any_scale_lie_side_by_side():
     model.fit(X)
     deviations = np.sqrt([np.diag(c) for c in model.covariances_])
     assert_allclose(np.sort(deviations, 0), [[s] * 2 for s in scales], rtol=0.15)
+
+
+# The expanded form of full covariances.
+
+
+def full_state(x, d, K=3, seed=0):
+    rows = CentredRows.of(torch.from_numpy(x), None)
+    generator = torch.Generator().manual_seed(seed)
+    resp = torch.rand(len(x), K, generator=generator).double() ** 4
+    return rows, start_from(Full(), rows, resp / resp.sum(1, keepdim=True), 0.0)
+
+
+def assert_same_step(found, expected, rtol=0.0):
+    assert_allclose(found.bound, expected.bound, rtol=rtol)
+    for part, other in zip(found.state, expected.state):
+        assert_allclose(part, other, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 7])
+def test_the_expanded_form_is_the_whitened_one(d):
+    rows, theta = full_state(blobs(d=d), d)
+    expected = one_pass(Full(), rows, theta, 0.0)
+    assert_same_step(one_pass(ExpandedFull(), rows, theta, 0.0), expected, rtol=1e-9)
+    log_prob, resp, _ = e_step(Full(), theta, rows.x - rows.centre)
+    found = e_step(ExpandedFull(), theta, rows.x - rows.centre)
+    assert_allclose(found[0], log_prob, atol=1e-10)
+    assert_allclose(found[1], resp, atol=1e-10)
+
+
+def test_components_narrow_for_where_they_lie_are_whitened():
+    x = blobs() + 1e6 * np.repeat([[0], [1], [2]], 100, axis=0)
+    rows, theta = full_state(x, 3)
+    theta = em_step(Full(), rows, theta, 0.0).state
+    narrow = theta._replace(roots=theta.roots * 1e6)
+    covariances = Full().covariances(narrow.roots)
+    narrow = narrow._replace(covariances=covariances)
+    assert ExpandedFull().loss(*narrow[1:]) > LOSS
+    expected = one_pass(Full(), rows, narrow, 0.0)
+    assert_same_step(em_step(Full(), rows, narrow, 0.0), expected)
+
+
+def test_components_that_become_narrow_in_one_step_are_whitened():
+    rng = np.random.RandomState(0)
+    ends = np.array([[-1.0, -1.0], [1.0, 1.0]])
+    x = np.repeat(ends, 100, axis=0) + 1e-7 * rng.randn(200, 2)
+    rows = CentredRows.of(torch.from_numpy(x), None)
+    _, theta = full_state(x, 2, K=2)
+    unit = torch.eye(2).double().expand(2, 2, 2)
+    theta = theta._replace(
+        means=torch.from_numpy(ends), covariances=unit / 16, roots=4 * unit
+    )
+    assert ExpandedFull().loss(*theta[1:]) < LOSS
+    found = em_step(Full(), rows, theta, 0.0)
+    assert_same_step(found, one_pass(Full(), rows, theta, 0.0))
+    deviations = found.state.covariances.diagonal(dim1=1, dim2=2).sqrt()
+    assert_allclose(deviations, 1e-7, rtol=0.2)
 
 
 # The density.
