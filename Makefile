@@ -5,13 +5,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format env clean
+.PHONY: bench demo test lint format env clean
 
 demo: $(READY)
 	$(BIN)/python examples/quickstart.py
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# All comparisons of speed, into benchmarks/results; BENCH=--quick takes minutes.
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,bench]"
+	for subject in vae_epoch mixture_speed kmeans_speed throughput grid_search; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$subject.py $(BENCH); \
+	done
 
 lint: $(READY)
 	$(BIN)/ruff check .
