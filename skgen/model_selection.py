@@ -229,16 +229,14 @@ def _earlier_steps(task: Task, data: Data, known: dict[Any, Any]) -> Any:
         if task.split not in known:
             known[task.split] = data.part(task.train)[0]
         return known[task.split]
-    before = model[:-1]
-    key = (task.split, joblib.hash(before.get_params()) if len(before) else None)
+    steps = model.steps[:-1]
+    key = (task.split, joblib.hash(Pipeline(steps).get_params()) if steps else None)
     if key not in known:
         X, y = data.part(task.train)
-        if len(before):
-            before = clone(before)
-            X = before.fit_transform(X, y)
-        known[key] = (before, X)
-    before, X = known[key]
-    model.steps[:-1] = before.steps
+        before = Pipeline([(name, clone(step, safe=False)) for name, step in steps])
+        known[key] = (before.steps, before.fit_transform(X, y) if steps else X)
+    fitted, X = known[key]
+    model.steps[:-1] = fitted
     return X
 
 

@@ -9,9 +9,16 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from skgen import IWAE, VAE, VQVAE, BetaVAE, GaussianMixtureEM
+from skgen import (
+    IWAE,
+    VAE,
+    VQVAE,
+    BetaVAE,
+    GaussianMixtureEM,
+    make_generative_pipeline,
+)
 from skgen.likelihoods import Bernoulli, Gaussian
 from skgen.model_selection import BatchedGridSearchCV, Fit, fit_together
 from skgen.stacking import stacks_as
@@ -301,6 +308,24 @@ def test_steps_before_the_last_may_be_searched_over_and_want_targets():
     pipeline = make_pipeline(SelectKBest(f_regression), small())
     grid = {"selectkbest__k": [2, 3], "betavae__beta": [1.0, 2.0]}
     assert_same_search(*both(pipeline, grid, y=X[:, 0] + X[:, 1]))
+
+
+def test_scalers_are_compared_in_the_units_of_the_data():
+    pipeline = make_generative_pipeline(StandardScaler(), small())
+    grid = {
+        "standardscaler": [StandardScaler(), MinMaxScaler(), "passthrough"],
+        "betavae__beta": [1.0, 2.0],
+    }
+    one, other = both(pipeline, grid)
+    assert_allclose(
+        one.cv_results_["mean_test_score"],
+        other.cv_results_["mean_test_score"],
+        rtol=1e-4,
+    )
+
+
+def test_a_pipeline_of_one_step():
+    assert_same_search(*both(make_pipeline(small()), {"betavae__beta": [1.0, 2.0]}))
 
 
 @pytest.mark.filterwarnings("ignore:.*does not support sample_weight:UserWarning")
