@@ -357,18 +357,15 @@ class StackedDescent:
 
     def _draw_held_out(self) -> None:
         """Draw, once, what the held-out rows are seen as, and their noise."""
-        self.held_out: Any = None
-        if self.members[0].training.held_out is None:
-            return
-        drawn = []
+        self.held_out: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
         for source in self.sources:
             held_out = source.training.held_out
-            assert held_out is not None
-            x, noise = source.training.descent.observe(held_out.x)
-            drawn.append((x, noise, held_out.weight))
-        self.held_out = self._spread(drawn)
-        for member, loss in zip(self.members, self.evaluate().tolist()):
-            member.watch.begin(loss)
+            if held_out is not None:
+                x, noise = source.training.descent.observe(held_out.x)
+                self.held_out[id(source)] = (x, noise, held_out.weight)
+        if self.held_out:
+            for member, loss in zip(self.members, self.evaluate().tolist()):
+                member.watch.begin(loss)
 
     def _spread(
         self, drawn: Sequence[tuple[Tensor, Tensor | None, Tensor | None]]
@@ -451,15 +448,17 @@ class StackedDescent:
     @torch.no_grad()
     def evaluate(self) -> Tensor:
         """Mean over the held-out rows of what is watched, (C,)."""
-        x, noise, weight = self.held_out
+        drawn = [self.held_out[id(source)] for source in self.sources]
+        first, noise, _ = drawn[0]
         draws = len(self.members) * (1 if noise is None else len(noise))
         size = self.members[0].training.descent.held_out_chunk // draws + 1
-        values = []
-        for start in range(0, x.shape[1], size):
+        values, weights = [], list[Any]()
+        for start in range(0, len(first), size):
             part = slice(start, start + size)
-            eps = None if noise is None else noise[:, :, part]
-            terms = self.objective(self.model, x[:, part], eps, 1.0)
-            values.append(terms.watched)
+            x, noise, weight = self._spread([_rows_of(each, part) for each in drawn])
+            values.append(self.objective(self.model, x, noise, 1.0).watched)
+            weights.append(weight)
+        weight = None if weights[0] is None else torch.cat(weights, dim=1)
         return _mean(torch.cat(values, dim=1), weight)
 
     def run(self) -> None:
@@ -469,7 +468,7 @@ class StackedDescent:
                 adam.factor = self.members[run.start].factor
             names, means = self.epoch()
             with self._judged_weights() as judged, torch.no_grad():
-                judge = means[-1] if self.held_out is None else self.evaluate()
+                judge = self.evaluate() if self.held_out else means[-1]
                 finite = torch.stack(
                     [p.isfinite().view(len(p), -1).all(1) for p in judged]
                 )
@@ -506,13 +505,6 @@ class StackedDescent:
         self.learned = self.model.require_gradients()
         self.best = [best[index] for best in self.best]
         self.average = [average[index] for average in self.average]
-        if self.held_out is not None:
-            x, noise, weight = self.held_out
-            self.held_out = (
-                x[index],
-                None if noise is None else noise[:, index],
-                None if weight is None else weight[index],
-            )
         self._arrange(moments)
 
     def _hand_over(self, member: Member, i: int) -> None:
@@ -521,6 +513,18 @@ class StackedDescent:
         for name, best in zip(self.kept, self.best):
             state[name].copy_(best[i])
         member.drawn = member.source.training.descent.generator.get_state()
+
+
+def _rows_of(
+    drawn: tuple[Tensor, Tensor | None, Tensor | None], part: slice
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Take some rows (b, ...), their noise (S, b, ...) and their weights (b,)."""
+    x, noise, weight = drawn
+    return (
+        x[part],
+        None if noise is None else noise[:, part],
+        None if weight is None else weight[part],
+    )
 
 
 def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
