@@ -85,7 +85,12 @@ def elbo(model: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """
     q = model.posterior(x)
     z = q.draw(noise)
-    return model.log_likelihood(x, z).mean(0), model.prior.kl(q, z)
+    return mean_over_draws(model.log_likelihood(x, z)), model.prior.kl(q, z)
+
+
+def mean_over_draws(values: Tensor) -> Tensor:
+    """Mean of (S, n) over S; of one draw, that draw."""
+    return values.squeeze(0) if len(values) == 1 else values.mean(0)
 
 
 def log_weights(model: Any, x: Tensor, noise: Tensor, q: Any = None) -> Tensor:

@@ -144,7 +144,7 @@ class Gaussian(Likelihood):
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Sum of log N(x; mean, sigma^2)."""
         d, (mean, log_sigma) = x.shape[-1], self._parts(outputs)
-        log_det = log_sigma.expand(*log_sigma.shape[:-1], d).sum(-1)
+        log_det = log_sigma.sum(-1) if log_sigma.ndim else d * log_sigma
         squared = (((x - mean) * (-log_sigma).exp()) ** 2).sum(-1)
         return -0.5 * squared - (log_det + 0.5 * d * LOG_2PI)
 
