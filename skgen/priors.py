@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from skgen.tensors import LOG_2PI
 
@@ -30,7 +31,9 @@ class Normal(NamedTuple):
     def of(cls, outputs: Tensor) -> Normal:
         """From the outputs (..., n, 2k) of a network: means and log sigmas."""
         mean, log_sigma = outputs.chunk(2, dim=-1)
-        return cls(mean, log_sigma.clamp(LOG_SIGMA_MIN, LOG_SIGMA_MAX).exp())
+        # A clamp, whose gradient is one operation instead of five.
+        log_sigma = F.hardtanh(log_sigma, LOG_SIGMA_MIN, LOG_SIGMA_MAX)
+        return cls(mean, log_sigma.exp())
 
     def draw(self, eps: Tensor) -> Tensor:
         """Reparameterised draws z = mean + sigma * eps, (..., n, k)."""

@@ -120,8 +120,8 @@ class Gaussian(Likelihood):
         """Log of the root of sigma^2 + min_sigma^2."""
         if self.min_sigma == 0:
             return log_sigma
-        floor = 2 * math.log(self.min_sigma)
-        return 0.5 * (F.softplus(2 * log_sigma - floor, threshold=50.0) + floor)
+        floor = math.log(self.min_sigma)  # log(1 + exp 2t) / 2 is a softplus of t
+        return F.softplus(log_sigma - floor, beta=2.0, threshold=50.0) + floor
 
     @property
     def _has_constants(self) -> bool:
