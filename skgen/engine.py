@@ -154,9 +154,9 @@ class Update(Protocol):
         """Draw the noise of an update."""
 
     def __call__(
-        self, model: Any, x: Tensor, weight: Tensor | None, noise: Tensor
+        self, model: Any, terms: Any, weight: Tensor | None, noise: Tensor
     ) -> None:
-        """Update a model after a step on observed rows and their weights or None."""
+        """Update a model by the terms of a step's rows, and their weights or None."""
 
 
 class Descent:
@@ -238,7 +238,7 @@ class Descent:
             self._step(loss.mean())
             if self.update is not None:
                 drawn = self.update.draw(self.generator)
-                self.update(self.module, x, weight, drawn)
+                self.update(self.module, terms, weight, drawn)
             seen.append((weight, *(term.detach() for term in terms)))
         self.module.eval()
         self.n_epochs += 1

@@ -48,6 +48,12 @@ class TokenTerms(NamedTuple):
         return -self.reconstruction
 
 
+class EncodedTerms(TokenTerms):
+    """The terms of rows, and the vectors z_e that they were encoded to."""
+
+    z_e: Tensor  # (n, T, c), without a gradient
+
+
 class KLWeight(NamedTuple):
     """What the KL of each coordinate costs: beta |sum_j max(lambda, KL_j) - C|.
 
@@ -167,7 +173,7 @@ class TokenLoss(NamedTuple):
 
     def __call__(
         self, model: Any, x: Tensor, noise: Any = None, warmth: float = 1.0
-    ) -> TokenTerms:
+    ) -> EncodedTerms:
         """Terms of rows; there is neither noise nor a warm-up."""
         z_e = model.latents(x)  # (n, T, c)
         e = model.quantise(z_e)
@@ -175,4 +181,7 @@ class TokenLoss(NamedTuple):
         codebook = ((z_e.detach() - e) ** 2).sum((-2, -1))
         commitment = ((z_e - e.detach()) ** 2).sum((-2, -1))
         costs = self.codebook_cost * codebook + self.commitment_cost * commitment
-        return TokenTerms(costs - reconstruction, reconstruction, codebook, commitment)
+        loss = costs - reconstruction
+        terms = EncodedTerms(loss, reconstruction, codebook, commitment)
+        terms.z_e = z_e.detach()
+        return terms

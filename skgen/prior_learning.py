@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from skgen.adam import StepRule
-from skgen.engine import Descent, History, Rows, Training, auto_batch_size
+from skgen.engine import Descent, History, Rows, Training
 from skgen.objectives import importance_weighted_bound, log_weights
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def learn_prior(
     tol: float,
     patience: int,
     keep_counts: bool,
+    batch_size: int,
     alike: Hashable | None = None,
 ) -> Generator[Training, History, tuple[History, Tensor]]:
     """Fit the prior of a token model, and the temperature of its posterior.
@@ -78,7 +79,7 @@ def learn_prior(
         Standardised rows (n, d). Without held-out rows the prior stays as it is mixed.
     generator : Generator
         Source of the draws.
-    rule, max_iter, tol, patience
+    rule, max_iter, tol, patience, batch_size
         Settings of the descent.
     keep_counts : bool
         Whether the unigram counts of earlier rows stay, in part.
@@ -110,7 +111,7 @@ def learn_prior(
         prior.counts *= COUNT_DECAY
         prior.counts += token_counts(model, z_train, model.expected_one_hot)
     history = yield Training(
-        prior_descent(model, len(z_train.x), rule, generator),
+        prior_descent(model, batch_size, rule, generator),
         z_train,
         None if held_out is None else z_judges.repeated(),
         max_iter,
@@ -168,7 +169,7 @@ def choose_temperature(
 
 def prior_descent(
     model: VectorQuantizedAutoencoder,
-    n_rows: int,
+    batch_size: int,
     rule: StepRule,
     generator: torch.Generator,
 ) -> Descent:
@@ -178,7 +179,7 @@ def prior_descent(
         prior_loss,
         lambda z_e: (z_e, model.standard_noise((1, len(z_e)), generator)),
         rule,
-        batch_size=auto_batch_size(n_rows),
+        batch_size=batch_size,
         generator=generator,
         held_out_chunk=model.pass_rows,
         part="prior.",

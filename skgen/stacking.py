@@ -396,7 +396,8 @@ class StackedDescent:
                     self.update.draw(source.training.descent.generator)
                     for source in self.sources
                 ]
-                self.update(self.model, x, weight, torch.stack(drawn)[self.which])
+                noise = torch.stack(drawn)[self.which]
+                self.update(self.model, terms, weight, noise)
             seen.append((weight, *(term.detach() for term in terms)))
         weights, *columns = zip(*seen)
         each = terms._make(torch.cat(column, dim=1) for column in columns)  # (C, n)

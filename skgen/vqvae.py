@@ -36,7 +36,7 @@ from skgen.images import grid_shape
 from skgen.likelihoods import Likelihood
 from skgen.networks import Factory, Standardizer
 from skgen.neural import NeuralModel
-from skgen.objectives import TokenLoss
+from skgen.objectives import EncodedTerms, TokenLoss
 from skgen.parameters import Rules, integer, options, real
 from skgen.prior_learning import learn_prior
 from skgen.priors import Categorical
@@ -79,11 +79,11 @@ class FollowCodes(NamedTuple):
 
     @torch.no_grad()
     def __call__(
-        self, model: Any, x: Tensor, weight: Tensor | None, noise: Tensor
+        self, model: Any, terms: EncodedTerms, weight: Tensor | None, noise: Tensor
     ) -> None:
-        """Follow a step on rows and their weights or None."""
+        """Follow the vectors of a step's rows, and their weights or None."""
         given = () if weight is None else (weight,)
-        averages = model.followed(x, noise, *given, moves=self.moves)
+        averages = model.followed(terms.z_e, noise, *given, moves=self.moves)
         model.codebook.set_averages(averages)
 
 
@@ -134,14 +134,14 @@ class VectorQuantizedAutoencoder(BoundedModel):
         return self.codebook.project(z_e)
 
     def followed(
-        self, x: Tensor, uniform: Tensor, weight: Tensor | None = None, *, moves: bool
+        self, z: Tensor, uniform: Tensor, weight: Tensor | None = None, *, moves: bool
     ) -> CodeAverages:
-        """Averages of the codebook, brought up to a step on rows (n, d).
+        """Averages of the codebook, brought up to the vectors (n, T, c) of a step.
 
         ``moves`` says that code vectors are these averages. Those that are dead go to
         vectors of the batch that the noise (K,) picks.
         """
-        z, before = self.latents(x), self.codebook.averages
+        before = self.codebook.averages
         tokens = self.codebook.nearest(z).flatten()
         if weight is not None:
             weight = weight.repeat_interleave(z.shape[1])
@@ -289,9 +289,9 @@ class VQVAE(NeuralModel):
     -----
     A part ``validation_fraction`` of the rows trains neither the codebook nor the
     prior, whatever ``early_stopping`` is: it decides when the prior stops, how it is
-    mixed with independent tokens, and tau. The prior trains in batches of "auto"
-    size. A code is dead when it has less than a tenth of an equal share of the
-    vectors, over the last steps; it is put on a random vector of the batch.
+    mixed with independent tokens, and tau. A code is dead when it has less than a
+    tenth of an equal share of the vectors, over the last steps; it is put on a random
+    vector of the batch.
 
     The gap between the score and log p(x) grows with the codebook: on digits, with 64
     importance samples against 5000, it is about 1 nat with 16 codes and 2 with 64.
@@ -403,7 +403,9 @@ class VQVAE(NeuralModel):
 
     @property
     def _update(self) -> FollowCodes:
-        return FollowCodes(self.codebook_size, moves=self.codebook_update == "ema")
+        return FollowCodes(
+            len(self.module_.codebook), moves=self.codebook_update == "ema"
+        )
 
     @property
     def _alike(self) -> Hashable | None:
@@ -461,6 +463,7 @@ class VQVAE(NeuralModel):
             tol=self.tol,
             patience=self._patience(len(train.x)),
             keep_counts=incremental,
+            batch_size=self._batch_rows(len(train.x)),
             alike=self._alike,
         )
         before = getattr(self, "prior_curve_", []) if incremental else []

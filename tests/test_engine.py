@@ -513,7 +513,7 @@ def test_the_average_of_the_weights_is_judged_and_kept():
         def draw(self, generator):
             return None
 
-        def __call__(self, module, x, weight, noise):
+        def __call__(self, module, terms, weight, noise):
             steps.append(module.at.detach().clone())
 
     made.update = Watching()

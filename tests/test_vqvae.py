@@ -21,7 +21,7 @@ from toys import (
 )
 
 from skgen import VQVAE, GaussianDensity
-from skgen.objectives import importance_weighted_bound, log_weights
+from skgen.objectives import TokenLoss, importance_weighted_bound, log_weights
 from skgen.token_priors import TransformerPrior
 from skgen.vqvae import FollowCodes
 
@@ -394,7 +394,8 @@ def test_a_weight_of_two_moves_codes_as_a_row_given_twice(moves):
         model = token_model()
         model.codebook.double()
         with torch.no_grad():
-            FollowCodes(len(noise), moves)(model, rows, weights, noise)
+            terms = TokenLoss(0.25)(model, rows)
+            FollowCodes(len(noise), moves)(model, terms, weights, noise)
         states.append(model.codebook.averages)
     torch.testing.assert_close(*states)
     moved = not states[0].vectors.equal(token_model().codebook.vectors)
