@@ -87,6 +87,7 @@ def new_model(run: Run) -> Any:
     settings: dict[str, Any] = {}
     if run.model == "IWAE":
         settings = {"n_draws": run.K, "gradient": run.gradient}
+        settings["max_grad_norm"] = None  # as the papers and pythae do
     return MODELS[run.model](
         run.n_components,
         hidden_layer_sizes=run.hidden_layer_sizes,

@@ -72,7 +72,7 @@ NETWORK_PARAMETERS = """\
     weight_decay : float, default=0.0
         Decoupled decay of the weight matrices, as in AdamW.
     max_grad_norm : float or None, default=None
-        Norm that longer gradients are cut to.
+        Norm that longer gradients are cut to; 100 is the default of IWAE.
     weight_averaging : float, default=0.0
         Decay, a step, of the exponential moving average of the weights that is judged
         and kept; 0 keeps the weights themselves.

@@ -415,7 +415,8 @@ class IWAE(VAE):
         Estimator of the gradient. "standard" differentiates the bound as it stands:
         the encoder's signal fades as ``n_draws`` grows. "stl" leaves the score of the
         encoder's density out, which lowers the variance and biases it; "dreg" is
-        doubly reparameterised: unbiased, with a signal that grows.
+        doubly reparameterised: unbiased, with a signal that grows. Its tails are
+        heavy where a row has many features: ``max_grad_norm`` is 100 by default.
     {network parameters}
 
     Attributes
@@ -461,6 +462,7 @@ class IWAE(VAE):
     _: KW_ONLY
     n_draws: int = 5
     gradient: str = "dreg"
+    max_grad_norm: float | None = 100.0
 
     @property
     def _objective(self) -> ImportanceWeightedLoss:
