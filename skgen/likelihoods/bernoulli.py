@@ -115,7 +115,9 @@ class Bernoulli(UnitInterval):
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Sum of x log p + (1 - x) log(1 - p), from the logits."""
-        return (x * outputs - F.softplus(outputs)).sum(-1)
+        x = x.expand_as(outputs)
+        entropy = F.binary_cross_entropy_with_logits(outputs, x, reduction="none")
+        return -entropy.sum(-1)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the probabilities of ones."""
