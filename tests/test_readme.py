@@ -34,6 +34,10 @@ def test_the_code_on_pipelines_runs():
     assert names["model"].score(names["X"]) < 0
 
 
+def test_the_code_on_speed_runs():
+    assert run("docs/speed.md")["search"].n_splits_ == 3
+
+
 def test_the_code_on_files_runs():
     pytest.importorskip("onnxscript")
     names = run("docs/files.md")
