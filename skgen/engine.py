@@ -242,13 +242,9 @@ class Descent:
             seen.append((weight, *(term.detach() for term in terms)))
         self.module.eval()
         self.n_epochs += 1
-        weights, *columns = zip(*seen)
-        each = terms._make(torch.cat(column) for column in columns)  # (n,) a term
-        weight = None if rows.weight is None else torch.cat(weights).to(wide)
-        means = Rows(torch.stack((*each, each.watched), 1).to(wide), weight)
         # The only wait for the device in an epoch.
-        *values, watched = means.mean(means.x).tolist()
-        return dict(zip(terms._fields, values)), watched
+        *means, watched = epoch_means(terms, seen, wide).tolist()
+        return dict(zip(terms._fields, means)), watched
 
     def batches(self, rows: Rows) -> Iterator[Batch]:
         """Yield shuffled batches.
@@ -360,6 +356,26 @@ class Descent:
                 break
         _restore(self.module, best)
         return history
+
+
+def epoch_means(terms: Any, seen: list[Any], dtype: torch.dtype) -> Tensor:
+    """Weighted means over the rows of an epoch, what is watched last: (T + 1, ...).
+
+    ``seen`` has, for each step, weights (..., b) or None and T terms (..., b), of
+    which ``terms`` is the kind.
+    """
+    weights, *columns = zip(*seen)
+    each = terms._make(torch.cat(column, dim=-1) for column in columns)
+    values = torch.stack((*each, each.watched)).to(dtype)
+    weight = None if weights[0] is None else torch.cat(weights, dim=-1).to(dtype)
+    return row_mean(values, weight)
+
+
+def row_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Weighted mean over rows of values (..., n)."""
+    if weight is None:
+        return values.mean(-1)
+    return (values * weight).sum(-1) / weight.sum(-1)
 
 
 def averaging_decay(decay: float, n_steps: int) -> float:

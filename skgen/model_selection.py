@@ -199,6 +199,7 @@ def _fit_alone(task: Task, data: Data, outcome: Outcome) -> None:
 def _fit_all(tasks: Sequence[Task], data: Data, outcomes: Sequence[Outcome]) -> None:
     """Fit the steps before the last once a split, and the last steps together."""
     earlier: dict[Any, Any] = {}
+    known: list[Training] = []  # one for each set of rows
     started: list[tuple[Fit, Outcome]] = []
     for task, outcome in zip(tasks, outcomes):
         start = time.perf_counter()
@@ -209,12 +210,11 @@ def _fit_all(tasks: Sequence[Task], data: Data, outcomes: Sequence[Outcome]) -> 
         except Exception as error:
             outcome.error = error
             continue
-        if fit.training is not None:
-            known = [other.training for other, _ in started if other.training]
-            share_rows(fit.training, known)
         outcome.fit_seconds = time.perf_counter() - start - fit.seconds
         if fit.training is not None and stacks_as(fit.training) is None:
             fit_together([fit])  # now: else the rows of many would pile up
+        elif fit.training is not None:
+            share_rows(fit.training, known)
         started.append((fit, outcome))
     fit_together([fit for fit, _ in started])
     for fit, outcome in started:

@@ -20,7 +20,15 @@ from torch.func import functional_call, vmap
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.adam import SCHEDULES, Adam, Moments
-from skgen.engine import History, Rows, Training, Watch, averaging_decay
+from skgen.engine import (
+    History,
+    Rows,
+    Training,
+    Watch,
+    averaging_decay,
+    epoch_means,
+    row_mean,
+)
 from skgen.tensors import wide_dtype
 
 # Multiplications of one model's step up to which models are stacked: beyond, they are
@@ -34,13 +42,14 @@ def is_small(training: Training, batch_size: int) -> bool:
     return n_parameters * batch_size <= LARGEST_STEP
 
 
-def share_rows(training: Training, others: Iterable[Training]) -> None:
-    """Let a training have the rows of another, where they are equal: one copy each."""
-    for other in others:
+def share_rows(training: Training, known: list[Training]) -> None:
+    """Let a training have the rows of one that is known, or become known by its own."""
+    for other in known:
         same_held_out = _equal(training.held_out, other.held_out)
         if same_held_out and _equal(training.rows, other.rows):
             training.rows, training.held_out = other.rows, other.held_out
             return
+    known.append(training)
 
 
 def stacks_as(training: Training) -> Hashable:
@@ -399,13 +408,9 @@ class StackedDescent:
                 noise = torch.stack(drawn)[self.which]
                 self.update(self.model, terms, weight, noise)
             seen.append((weight, *(term.detach() for term in terms)))
-        weights, *columns = zip(*seen)
-        each = terms._make(torch.cat(column, dim=1) for column in columns)  # (C, n)
-        values = torch.stack((*each, each.watched)).to(wide)
-        weight = None if weights[0] is None else torch.cat(weights, dim=1).to(wide)
         for member in self.members:
             member.training.descent.n_epochs += 1
-        return list(terms._fields), _mean(values, weight)
+        return list(terms._fields), epoch_means(terms, seen, wide)
 
     def _warmth(self, part: float) -> Any:
         warmths = [member.training.descent.warmth(part) for member in self.members]
@@ -460,7 +465,7 @@ class StackedDescent:
             values.append(self.objective(self.model, x, noise, 1.0).watched)
             weights.append(weight)
         weight = None if weights[0] is None else torch.cat(weights, dim=1)
-        return _mean(torch.cat(values, dim=1), weight)
+        return row_mean(torch.cat(values, dim=1), weight)
 
     def run(self) -> None:
         """Descend until every member is done; the best weights go to their modules."""
@@ -526,10 +531,3 @@ def _rows_of(
         None if noise is None else noise[:, part],
         None if weight is None else weight[part],
     )
-
-
-def _mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Weighted mean over rows of values (..., C, n)."""
-    if weight is None:
-        return values.mean(-1)
-    return (values * weight).sum(-1) / weight.sum(-1)
