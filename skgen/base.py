@@ -36,6 +36,7 @@ from torch import Tensor
 from skgen.engine import Steps, run_each
 from skgen.parameters import Rules, check_parameters, integer, string
 from skgen.rows import chunk_rows
+from skgen.tables import Columns, dressed
 from skgen.tensors import (
     draw_seed,
     fresh_random_state,
@@ -51,7 +52,7 @@ FLOATS = (np.float64, np.float32)
 # Rows above this have squares, and sums of them, that overflow.
 LARGEST = 1e150
 # What ``fit`` sets before it knows that it succeeds.
-_STATE = ("device_", "_dtype", "n_features_in_", "feature_names_in_")
+_STATE = ("device_", "_dtype", "_columns", "n_features_in_", "feature_names_in_")
 # What belongs to a session, and to no file.
 _SESSION = ("_skl_callbacks", "_metadata_request")
 
@@ -128,6 +129,7 @@ class GenerativeModel(
 
     _parameters: ClassVar[Rules] = {"device": string}
     _task_name: ClassVar[str] = "iteration"
+    _columns: Columns | None  # of the DataFrame that was fitted
     #: Fitted attributes that no score needs, but a further fit, and their types.
     _goes_on_from: ClassVar[Mapping[str, type]] = {}
 
@@ -243,10 +245,11 @@ class GenerativeModel(
         """
         check_parameters(self, self._parameters)
         device = resolve_device(self.device, type(self).__name__)
+        columns = Columns.of(X) if reset else self._columns
         X = self._validate_rows(X, reset=reset, n_min=2 if reset else 1)
         weight = self._validate_weight(sample_weight, X)
         self.device_ = str(device)
-        self._dtype = X.dtype
+        self._dtype, self._columns = X.dtype, columns
         x = to_tensor(X, device)
         return X, x, None if weight is None else to_tensor(weight, device, x.dtype)
 
@@ -267,7 +270,7 @@ class GenerativeModel(
         """
         return self._apply(lambda model, x: model.encode(x), X)
 
-    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
+    def inverse_transform(self, X: ArrayLike) -> Any:
         """Decode latent codes.
 
         Parameters
@@ -277,8 +280,9 @@ class GenerativeModel(
 
         Returns
         -------
-        X_decoded : ndarray of shape (n_samples, n_features)
-            Decoded mean.
+        X_decoded : array or DataFrame of shape (n_samples, n_features)
+            Decoded mean; a DataFrame where ``set_output`` asks for one, with the names
+            and dtypes of the columns that were fitted: integers are rounded.
         """
         check_is_fitted(self)
         code = check_array(
@@ -293,9 +297,9 @@ class GenerativeModel(
         if scipy.sparse.issparse(code):
             code = code.toarray()
         code = self._check_code(code)
-        return self._map(lambda model, z: model.decode(z), code)
+        return self._dressed(self._map(lambda model, z: model.decode(z), code), X)
 
-    def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
+    def reconstruct(self, X: ArrayLike) -> Any:
         """Encode rows and decode the codes.
 
         Parameters
@@ -305,19 +309,20 @@ class GenerativeModel(
 
         Returns
         -------
-        X_decoded : ndarray of shape (n_samples, n_features)
+        X_decoded : array or DataFrame of shape (n_samples, n_features)
             ``inverse_transform(transform(X))``.
         """
         # Token indices are integers: decode them in the dtype of the rows.
-        return self._apply(
+        rows = self._apply(
             lambda model, x: model.decode(model.encode(x).to(x.dtype)), X
         )
+        return self._dressed(rows, X)
 
     # The density.
 
     def sample(
         self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
-    ) -> NDArray[Any]:
+    ) -> Any:
         """Draw rows from the density that ``score_samples`` evaluates.
 
         Parameters
@@ -332,8 +337,9 @@ class GenerativeModel(
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
-            Rows in random order, in the dtype of the training data.
+        X : array or DataFrame of shape (n_samples, n_features)
+            Rows in random order, in the dtype of the training data; a DataFrame where
+            ``set_output`` asks for one.
         """
         check_is_fitted(self)
         if not integer(1).accepts(n_samples):
@@ -350,7 +356,7 @@ class GenerativeModel(
                 to_array(model.draw(rows.stop - rows.start, noise, generator))
                 for rows in self._chunks(n_samples, self._row_elements)
             ]
-        return np.concatenate(chunks).astype(self._dtype, copy=False)
+        return self._dressed(np.concatenate(chunks).astype(self._dtype, copy=False))
 
     def score_samples(self, X: ArrayLike) -> NDArray[Any]:
         """Evaluate the log-density of each row.
@@ -384,7 +390,11 @@ class GenerativeModel(
         """
         return float(np.mean(self.score_samples(X), dtype=np.float64))
 
-    # Validation, chunks, state.
+    # Validation, containers, chunks, state.
+
+    def _dressed(self, rows: NDArray[Any], like: Any = None) -> Any:
+        """Return rows (n, d) in the container that ``set_output`` asks for."""
+        return dressed(self, rows, self._columns, like)
 
     def _validate_rows(self, X: Any, *, reset: bool, n_min: int = 1) -> NDArray[Any]:
         """Return rows as a float array; ``reset`` learns the features anew."""
@@ -472,6 +482,8 @@ class GenerativeModel(
         for name, kind in self._goes_on_from.items():
             if not isinstance(state.get(name), kind):
                 raise ValueError(f"{name!r} is no {kind.__name__}")
+        if state.get("_columns") is not None:
+            state = {**state, "_columns": Columns(*state["_columns"])}
         self.__setstate__(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

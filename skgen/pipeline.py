@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-import sklearn
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_array
@@ -30,7 +29,7 @@ from skgen.changes import (
     push_forward,
 )
 from skgen.evaluation import LogLikelihood
-from skgen.tables import Columns
+from skgen.tables import Columns, dressed
 from skgen.tensors import fresh_random_state
 
 __all__ = [
@@ -426,15 +425,7 @@ class GenerativePipeline(Pipeline):
 
     def _dressed(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
-        config = getattr(self, "_sklearn_output_config", {})
-        library = config.get("transform", sklearn.get_config()["transform_output"])
-        if library == "default":
-            return rows
-        columns = self._columns or Columns.numbered(rows)
-        frame = columns.table(rows, library)
-        if hasattr(frame, "iloc") and hasattr(like, "iloc"):
-            frame.index = like.index
-        return frame
+        return dressed(self, rows, self._columns, like)
 
 
 @inverse.register(GenerativePipeline)

@@ -275,6 +275,7 @@ def _try(model: GenerativeModel) -> None:
         bare.__dict__.pop(name, None)
     with warnings.catch_warnings(), sklearn.config_context(transform_output="default"):
         warnings.simplefilter("ignore")
+        warnings.simplefilter("error", RuntimeWarning)  # NumPy's, of a number at fault
         x = bare.sample(1, random_state=0)
         if x.shape != (1, model.n_features_in_):
             raise ValueError(f"rows have {x.shape[1]} features by its arrays")
