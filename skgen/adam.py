@@ -46,14 +46,16 @@ def paces(
 ) -> dict[str, Pace]:
     """Return the pace of each parameter that is learned, by name.
 
-    ``rates`` are multiples of the learning rate, by name; names begin with ``part``.
+    ``rates`` are multiples of the learning rate, by what a name ends with; names begin
+    with ``part``.
     """
     found = {}
     for name, p in module.named_parameters():
         if p.requires_grad and name.startswith(part):
+            own = next((rates[end] for end in rates if name.endswith(end)), None)
             # Biases, scales and what has a rate of its own do not decay.
-            decay = rule.weight_decay if p.ndim > 1 and name not in rates else 0.0
-            found[name] = Pace(rates.get(name, 1.0) * rule.learning_rate, decay)
+            decay = rule.weight_decay if p.ndim > 1 and own is None else 0.0
+            found[name] = Pace((own or 1.0) * rule.learning_rate, decay)
     return found
 
 

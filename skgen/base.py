@@ -177,6 +177,11 @@ class GenerativeModel(
         """Whether scores are log-masses, which do not depend on the units of X."""
         return False
 
+    @property
+    def _allows_missing(self) -> bool:
+        """Whether rows may have missing cells, NaN."""
+        return False
+
     def _check_rows(self, X: NDArray[Any]) -> None:
         """Raise a ValueError where rows are outside the model's support."""
 
@@ -399,7 +404,12 @@ class GenerativeModel(
     def _validate_rows(self, X: Any, *, reset: bool, n_min: int = 1) -> NDArray[Any]:
         """Return rows as a float array; ``reset`` learns the features anew."""
         X = validate_data(
-            self, _host(X), reset=reset, dtype=FLOATS, ensure_min_samples=n_min
+            self,
+            _host(X),
+            reset=reset,
+            dtype=FLOATS,
+            ensure_min_samples=n_min,
+            ensure_all_finite="allow-nan" if self._allows_missing else True,
         )
         _check_magnitude(X, type(self).__name__)
         self._check_rows(X)
@@ -495,12 +505,13 @@ class GenerativeModel(
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = self._allows_missing
         return tags
 
 
 def _check_magnitude(X: NDArray[Any], owner: str) -> None:
     """Raise a ValueError where the square of a finite value would not be finite."""
-    largest = max(float(X.max()), -float(X.min()))
+    largest = max(float(np.fmax.reduce(X, None)), -float(np.fmin.reduce(X, None)))
     if largest > LARGEST:
         raise ValueError(
             f"X has a value of magnitude {largest:.3g}, whose square overflows in "

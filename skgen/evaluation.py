@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from skgen.likelihoods import Likelihood
 from skgen.networks import Standardizer, widest_output
-from skgen.objectives import importance_weighted_bound, log_weights
+from skgen.objectives import importance_weighted_bound, log_weights, weights_at
 from skgen.tensors import make_generator
 
 N_BLOCKS = 256
@@ -101,15 +101,17 @@ def estimate_log_likelihood(
 class BoundedModel(nn.Module):
     """A module whose log p(x) is bounded by importance sampling from its encoder.
 
-    A model gives ``prior``, ``posterior(x)``, ``log_likelihood(x, z)``,
-    ``standard_noise`` and ``draw_codes``. These see standardised rows; ``decode``,
-    ``draw``, ``log_prob`` and ``noise_of`` see the rows of the user.
+    A model gives ``prior``, ``posterior(x)``, ``outputs_of(z)`` (those of the decoder
+    at draws from a posterior), ``standard_noise`` and ``draw_codes``. These see
+    standardised rows; ``decode``, ``draw``, ``log_prob``, ``impute`` and ``noise_of``
+    see the rows of the user.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     standard_noise: Callable[..., Tensor]
     posterior: Callable[[Tensor], Any]
+    outputs_of: Callable[[Tensor], Tensor]
     draw_codes: Callable[..., Tensor]
     noise: Tensor  # (256, S, ...): a block of S draws for each hash of a row
     thresholds: Tensor  # (256, d): uniforms, where the likelihood draws what it sees
@@ -137,8 +139,9 @@ class BoundedModel(nn.Module):
         if outputs is not None and start_from is not None:
             start_from(outputs)
         z = self.draw_codes(1, make_generator(0, x.device))
+        inputs = self.likelihood.inputs(x[:1])
         self.widest = max(
-            widest_output(self.encoder, x[:1]), widest_output(self.decoder, z)
+            widest_output(self.encoder, inputs), widest_output(self.decoder, z)
         )
 
     def observe(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -157,6 +160,15 @@ class BoundedModel(nn.Module):
         if not self.likelihood.draws_rows:
             return scaled
         return self.likelihood.observe(scaled, self.thresholds[row_blocks(x)])
+
+    def encoder_outputs(self, x: Tensor) -> Tensor:
+        """Encode rows (n, d) by the network, to outputs (n, q)."""
+        outputs: Tensor = self.encoder(self.likelihood.inputs(x))
+        return outputs
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x|z), (S, n), of rows (n, d) and draws (S, n, ...) from a posterior."""
+        return self.likelihood.log_prob(self.outputs_of(z), x)
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
@@ -183,6 +195,24 @@ class BoundedModel(nn.Module):
         """Importance-weighted bound on log p(x), (n,)."""
         log_w = log_weights(self, self.view(x), self.noise_of(x))
         return importance_weighted_bound(log_w) - self.standardizer.log_scale
+
+    def impute(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Rows (n, d) with the mean of missing cells given the rest, or a draw of them.
+
+        By draws from the encoder, weighted as those of ``log_prob`` are: the mean is
+        theirs, a draw comes from one of them that is picked by its weight.
+        """
+        scaled = self.view(x)
+        q = self.posterior(scaled)
+        z = q.draw(self.noise_of(x))
+        weight = weights_at(self, scaled, z, q).softmax(0)  # (S, n)
+        if generator is None:
+            found = self.likelihood.mixture_mean(self.outputs_of(z), weight)
+        else:
+            picked = weight.T.multinomial(1, generator=generator).squeeze(1)
+            z = z[picked, torch.arange(len(x), device=x.device)]
+            found = self.likelihood.draw(self.outputs_of(z), generator)
+        return torch.where(x.isnan(), self.standardizer.inverse(found), x)
 
     @property
     def row_elements(self) -> int:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -83,9 +84,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         "standardize",
         "n_importance_samples",
     )
-    #: Multiples of the learning rate for parameters of the module, by name. At the
-    #: networks' rate sigma stays wide for so long that codes go out of use.
-    _rates: ClassVar[dict[str, float]] = {"likelihood.log_sigma": 3.0}
+    #: Multiples of the learning rate for parameters of the module, by what their names
+    #: end with. At the networks' rate sigma stays wide for so long that codes go out of
+    #: use.
+    _rates: ClassVar[dict[str, float]] = {"log_sigma": 3.0, "log_dispersion": 3.0}
 
     @abstractmethod
     def _build(
@@ -299,7 +301,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             low, high = x.aminmax()
             if not (low >= -START_LIMIT and high <= START_LIMIT):
                 # Squares of the start stay in range: a divergence can go back to it.
-                x = x.nan_to_num().clamp(-START_LIMIT, START_LIMIT)
+                near = x.nan_to_num().clamp(-START_LIMIT, START_LIMIT)
+                x = torch.where(train.x.isnan(), x, near)
             module.set_rows(x)
         self._built_with = {name: getattr(self, name) for name in self._architecture}
         return module.eval()
@@ -309,9 +312,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     ) -> tuple[nn.Module, nn.Module]:
         """Make the encoder (d -> n_encoded) and the decoder (n_code -> outputs)."""
         encoder, decoder = self._default_networks(n_features)
-        n_outputs = n_features * likelihood.n_outputs
+        n_inputs = likelihood.encoder_width(n_features)
+        n_outputs = likelihood.decoder_width(n_features)
         return (
-            build_network(self.encoder, encoder, n_features, n_encoded, "encoder"),
+            build_network(self.encoder, encoder, n_inputs, n_encoded, "encoder"),
             build_network(self.decoder, decoder, n_code, n_outputs, "decoder"),
         )
 
@@ -483,6 +487,46 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         )
         return LogLikelihood(*columns.T)
 
+    @available_if(lambda model: model._allows_missing)
+    def impute(
+        self, X: ArrayLike, *, noise: bool = False, random_state: Any = None
+    ) -> Any:
+        """Fill cells that are missing, where the likelihood allows them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows with NaN in the place of what is missing.
+        noise : bool, default=False
+            Whether to draw a missing cell from its density given the rest of the row,
+            for multiple imputation. Without it, a number is the mean of that density,
+            and a level the most probable one.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
+
+        Returns
+        -------
+        X_filled : array or DataFrame of shape (n_samples, n_features)
+            The rows; cells that were there are as they were.
+
+        Notes
+        -----
+        By importance sampling from the encoder, with the ``n_importance_samples``
+        draws of ``score_samples``.
+
+        References
+        ----------
+        Mattei & Frellsen, "MIWAE: deep generative modelling and imputation of
+        incomplete data sets", ICML 2019.
+        """
+        check_is_fitted(self)
+        generator = None
+        if noise:
+            seed = draw_seed(fresh_random_state(random_state))
+            generator = make_generator(seed, torch.device(self.device_))
+        rows = self._apply(lambda model, x: model.impute(x, generator), X, scores=True)
+        return self._dressed(rows, X)
+
     def _model(self, dtype: torch.dtype) -> Any:
         """Return the module in a dtype: a cast copy, where it must be cast.
 
@@ -495,6 +539,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     @property
     def _scores_mass(self) -> bool:
         return as_likelihood(self.likelihood).is_mass
+
+    @property
+    def _allows_missing(self) -> bool:
+        allowed = getattr(self.likelihood, "allows_missing", False)
+        return bool(allowed)
 
     def _check_rows(self, X: NDArray[Any]) -> None:
         as_likelihood(self.likelihood).check_rows(X, type(self).__name__)

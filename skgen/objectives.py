@@ -102,7 +102,11 @@ def mean_over_draws(values: Tensor) -> Tensor:
 def log_weights(model: Any, x: Tensor, noise: Tensor, q: Any = None) -> Tensor:
     """Log p(x, z) - log q(z|x) at draws from q, (S, n)."""
     q = model.posterior(x) if q is None else q
-    z = q.draw(noise)
+    return weights_at(model, x, q.draw(noise), q)
+
+
+def weights_at(model: Any, x: Tensor, z: Tensor, q: Any) -> Tensor:
+    """Log p(x, z) - log q(z|x), (S, n), at draws z (S, n, ...) from q."""
     return model.log_likelihood(x, z) + model.prior.log_prob(z) - q.log_prob(z)
 
 

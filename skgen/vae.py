@@ -85,20 +85,19 @@ class VariationalAutoencoder(BoundedModel):
 
     def first_posterior(self, x: Tensor) -> Normal:
         """q(z|x) of rows (n, d), of the first layer."""
-        return Normal.of(self.encoder(x))
+        return Normal.of(self.encoder_outputs(x))
 
     def posterior(self, x: Tensor) -> Any:
         """q(z|x) of rows (n, d), of all layers."""
         return self.prior.posterior(self.first_posterior(x))
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log p(x|z), (S, n), of rows (n, d) and codes (S, n, k)."""
-        outputs = self.decoder_outputs(z[..., : self.n_components])
-        return self.likelihood.log_prob(outputs, x)
+    def outputs_of(self, z: Tensor) -> Tensor:
+        """Decode codes (..., n, k) of all layers, to outputs (..., n, p)."""
+        return self.decoder_outputs(z[..., : self.n_components])
 
     def encode(self, x: Tensor) -> Tensor:
         """Posterior mean (n, k)."""
-        outputs: Tensor = self.encoder(self.view(x))
+        outputs = self.encoder_outputs(self.view(x))
         return outputs[:, : self.n_components]
 
     def elbo(self, x: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def latents(self, x: Tensor) -> Tensor:
         """z_e(x), (n, T, c)."""
-        z_e = self.encoder(x).unflatten(-1, (self.prior.n_tokens, -1))
+        z_e = self.encoder_outputs(x).unflatten(-1, (self.prior.n_tokens, -1))
         return self.codebook.project(z_e)
 
     def followed(
@@ -190,9 +190,9 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """log p(x|z_q), (..., n), of rows (n, d) and code vectors (..., n, T, c)."""
         return self.likelihood.log_prob(self.decoder_outputs(z_q.flatten(-2)), x)
 
-    def log_likelihood(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """log p(x|e_k), (S, n), of rows (n, d) and tokens (S, n, T)."""
-        return self.log_likelihood_at(x, self.codebook(tokens))
+    def outputs_of(self, tokens: Tensor) -> Tensor:
+        """Decode tokens (..., n, T), to outputs (..., n, p)."""
+        return self.decoder_outputs(self.codebook(tokens).flatten(-2))
 
     def tokens(self, x: Tensor) -> Tensor:
         """Tokens (n, T) of rows (n, d)."""

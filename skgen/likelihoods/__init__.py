@@ -10,6 +10,7 @@ from skgen.likelihoods.base import Likelihood
 from skgen.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
 from skgen.likelihoods.gaussian import Gaussian
 from skgen.likelihoods.levels import Categorical, DiscretizedLogistic
+from skgen.likelihoods.mixed import Mixed
 
 __all__ = [
     "NAMES",
@@ -19,12 +20,13 @@ __all__ = [
     "DiscretizedLogistic",
     "Gaussian",
     "Likelihood",
+    "Mixed",
     "as_likelihood",
     "known_likelihood",
     "name_of_likelihood",
 ]
 
-_BY_NAME: dict[str, type[Likelihood]] = {
+_BY_NAME: dict[str, type[Any]] = {
     "gaussian": Gaussian,
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,
@@ -33,18 +35,22 @@ _BY_NAME: dict[str, type[Likelihood]] = {
 }
 #: What an estimator's ``likelihood`` may be called.
 NAMES = tuple(_BY_NAME)
+# A name in files only: it needs the kinds of the columns.
+_IN_FILES = {**_BY_NAME, "mixed": Mixed}
 
 
 def known_likelihood(name: str, **options: Any) -> Likelihood:
     """Return a new likelihood of a name, with options of its constructor."""
-    if name not in _BY_NAME:
-        raise ValueError(f"{name!r} is none of the likelihoods {', '.join(NAMES)}.")
-    return _BY_NAME[name](**options)
+    if name not in _IN_FILES:
+        known = ", ".join(_IN_FILES)
+        raise ValueError(f"{name!r} is none of the likelihoods {known}.")
+    found: Likelihood = _IN_FILES[name](**options)
+    return found
 
 
 def name_of_likelihood(likelihood: Likelihood) -> str | None:
     """Return the name of a likelihood; None for one of the user's own class."""
-    names = {cls: name for name, cls in _BY_NAME.items()}
+    names = {cls: name for name, cls in _IN_FILES.items()}
     return names.get(type(likelihood))
 
 

@@ -41,6 +41,16 @@ class Likelihood(nn.Module, ABC):
     draws_rows: bool = False
     #: Whether ``log_prob`` is a log-mass, which does not depend on the rows' units.
     is_mass: bool = False
+    #: Whether rows may have cells that are missing, NaN.
+    allows_missing: bool = False
+
+    def encoder_width(self, n_features: int) -> int:
+        """Return the number of encoder inputs for a row."""
+        return n_features
+
+    def decoder_width(self, n_features: int) -> int:
+        """Return the number of decoder outputs for a row."""
+        return n_features * self.n_outputs
 
     # Rows before they are standardised.
 
@@ -71,6 +81,10 @@ class Likelihood(nn.Module, ABC):
 
     def observe(self, x: Tensor, uniform: Tensor) -> Tensor:
         """Return what is observed of rows (n, d), given uniform noise (n, d)."""
+        return x
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return what an encoder gets of rows (n, d), (n, ``encoder_width(d)``)."""
         return x
 
     def set_rows(self, x: Tensor) -> None:

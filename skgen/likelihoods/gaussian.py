@@ -97,12 +97,16 @@ class Gaussian(Likelihood):
 
     def see_rows(self, x: Tensor) -> None:
         """Free the constants that further rows contradict; warn of binary rows."""
+        self.free_constants(x)
+        warn_of_binary_rows(x)
+
+    def free_constants(self, x: Tensor) -> None:
+        """Take columns that further rows contradict for constants no more."""
         freed = self.is_constant & (x != self.constants).any(0)
         self.is_constant = self.is_constant & ~freed
         if self.kind == "feature":
             self.log_sigma.data = torch.where(freed, 0.0, self.log_sigma)
         self._any_constant = bool(self.is_constant.any())
-        warn_of_binary_rows(x)
 
     def initial_outputs(self, x: Tensor) -> Tensor:
         """Return the mean of the rows, and beside it the log spread for "row"."""
@@ -130,7 +134,7 @@ class Gaussian(Likelihood):
             self._any_constant = bool(self.is_constant.any())
         return self._any_constant
 
-    def _parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    def parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (..., n, d) and log sigma, which may lack leading dimensions."""
         if self.kind == "row":
             mean, log_sigma = outputs.unflatten(-1, (-1, 2)).unbind(-1)
@@ -143,18 +147,18 @@ class Gaussian(Likelihood):
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Sum of log N(x; mean, sigma^2)."""
-        d, (mean, log_sigma) = x.shape[-1], self._parts(outputs)
+        d, (mean, log_sigma) = x.shape[-1], self.parts(outputs)
         log_det = log_sigma.sum(-1) if log_sigma.ndim else d * log_sigma
         squared = (((x - mean) * (-log_sigma).exp()) ** 2).sum(-1)
         return -0.5 * squared - (log_det + 0.5 * d * LOG_2PI)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the decoder's means; of a constant column, the constant."""
-        return self._parts(outputs)[0]
+        return self.parts(outputs)[0]
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Add normal noise."""
-        mean, log_sigma = self._parts(outputs)
+        mean, log_sigma = self.parts(outputs)
         return mean + log_sigma.exp() * torch.empty_like(mean).normal_(
             generator=generator
         )

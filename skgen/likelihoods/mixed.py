@@ -1,0 +1,260 @@
+"""Rows with columns of several kinds, and with cells that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skgen.engine import Rows
+from skgen.likelihoods.base import Likelihood
+from skgen.likelihoods.kinds import Count, Kind, Levels, Positive, Real
+from skgen.networks import Standardizer
+from skgen.parameters import integer
+
+KINDS: dict[str, type[Real | Positive | Count]] = {
+    "real": Real,
+    "positive": Positive,
+    "count": Count,
+}
+MAX_LEVELS = 2**16
+
+
+class Mixed(Likelihood):
+    """Columns of several kinds, each with its density; cells may be missing, NaN.
+
+    Given the code, cells are independent, so that the density of a row with missing
+    cells is that of the rest: a product over what was observed. An encoder sees zeros
+    in the place of missing cells, and beside all cells whether they are there.
+
+    Parameters
+    ----------
+    kinds : sequence of {"real", "positive", "count"} or int
+        The kind of each column. "real": normal, standardised inside; "positive":
+        log-normal, above 0; "count": negative binomial, whole numbers from 0; an
+        int K: one of the levels 0, ..., K - 1, each with a probability.
+
+    Notes
+    -----
+    The score is the log of a density in the columns "real" and "positive", and of a
+    mass in the others: it compares under the same kinds only.
+
+    ``mean`` is that of numbers, and of levels the most probable.
+
+    See Also
+    --------
+    skgen.MixedDensity : Tables with names and levels of any type.
+
+    References
+    ----------
+    Nazabal, Olmos, Ghahramani & Valera, "Handling incomplete heterogeneous data using
+    VAEs", Pattern Recognition 107, 2020.
+
+    Mattei & Frellsen, "MIWAE: deep generative modelling and imputation of incomplete
+    data sets", ICML 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from skgen import VAE
+    >>> from skgen.likelihoods import Mixed
+    >>> X = np.column_stack(load_iris(return_X_y=True))
+    >>> X[::7, 2] = np.nan  # some petals were not measured
+    >>> vae = VAE(2, likelihood=Mixed(["real"] * 4 + [3]), random_state=0).fit(X)
+    >>> filled = vae.impute([[5.0, 3.4, np.nan, 0.2, np.nan]])
+    >>> filled[:, 4]  # its species, by the rest
+    array([0.])
+    """
+
+    allows_missing = True
+    log_scales: Tensor  # (d,), of the standardiser
+
+    def __init__(self, kinds: Sequence[str | int]) -> None:
+        super().__init__()
+        self.kinds = tuple(_checked(kind) for kind in kinds)
+        if not self.kinds:
+            raise ValueError("The 'kinds' parameter of Mixed has no column.")
+        self.options = {"kinds": self.kinds}
+        self.blocks = nn.ModuleList()
+        for kind in dict.fromkeys(self.kinds):
+            places = [i for i, other in enumerate(self.kinds) if other == kind]
+            self.blocks.append(block := _block(kind, len(places)))
+            index = torch.tensor(places)
+            block.register_buffer("places", index, persistent=False)
+        self.is_mass = all(block.is_mass for block in self._blocks)
+        self.register_buffer(
+            "log_scales", torch.zeros(len(self.kinds), dtype=torch.float64)
+        )
+
+    @property
+    def _blocks(self) -> Iterator[Any]:
+        """The densities of the kinds, each with the places of its columns."""
+        return iter(self.blocks)
+
+    def decoder_width(self, n_features: int) -> int:
+        """Return the number of decoder outputs for a row."""
+        return sum(len(block.places) * block.n_outputs for block in self._blocks)
+
+    def encoder_width(self, n_features: int) -> int:
+        """Return the number of encoder inputs for a row."""
+        n_values = sum(len(block.places) * block.n_inputs for block in self._blocks)
+        return n_values + len(self.kinds)
+
+    # Rows before they are standardised.
+
+    def check_rows(self, X: NDArray[Any], owner: str) -> None:
+        """Raise a ValueError for cells outside the support of their column."""
+        if X.shape[1] != len(self.kinds):
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {owner} has a likelihood of "
+                f"{len(self.kinds)} kinds of columns: give one kind for each."
+            )
+        for column, (x, kind) in enumerate(zip(X.T, self.kinds)):
+            wrong = _outside(x, kind)
+            if wrong.any():
+                raise ValueError(
+                    f"Column {column} of X is of the kind {kind!r} for {owner}, which "
+                    f"has {_support(kind)}, but it has the value "
+                    f"{x[np.argmax(wrong)]:.5g}. Give the column another kind, or NaN "
+                    "for a value that is missing."
+                )
+
+    def standardizer(self, rows: Rows, standardize: bool) -> Standardizer:
+        """Return means and scales of the cells that are there; 0 and 1 of masses."""
+        wide = torch.float32 if rows.x.device.type == "mps" else torch.float64
+        weight = rows.x.new_ones(len(rows.x)) if rows.weight is None else rows.weight
+        mean = torch.zeros(len(self.kinds), dtype=wide, device=rows.x.device)
+        variance = mean + 1
+        if standardize:
+            for block in self._blocks:
+                places = block.places.to(rows.x.device)
+                x, seen = _cells(rows.x.to(wide), places, block.filler)
+                given = weight.to(wide)[:, None] * seen
+                mean[places], variance[places] = block.scaling(x, given)
+        found = Standardizer.of(mean, variance)
+        self.log_scales = found.scale.log()
+        return found
+
+    # Rows as the networks see them.
+
+    def set_rows(self, x: Tensor) -> None:
+        """Adapt to training rows (n, d): nothing but ``initial_outputs`` does."""
+
+    def see_rows(self, x: Tensor) -> None:
+        """Free what further rows contradict."""
+        for block in self._blocks:
+            block.see(*_cells(x, block.places, block.filler))
+
+    def initial_outputs(self, x: Tensor) -> Tensor:
+        """Adapt to training rows; outputs of the best constant decoder."""
+        starts = [
+            block.start(*_cells(x, block.places, block.filler)).flatten()
+            for block in self._blocks
+        ]
+        return torch.cat(starts)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Cells as their kinds have them, zeros where missing; and which are there."""
+        parts = []
+        for block in self._blocks:
+            cells, seen = _cells(x, block.places, block.filler)
+            parts.append((block.inputs(cells) * seen[..., None]).flatten(-2))
+        return torch.cat([*parts, (~x.isnan()).to(x.dtype)], dim=-1)
+
+    def _parts(self, outputs: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        """Each density with its part of the outputs, (..., n, c, n_outputs)."""
+        start = 0
+        for block in self._blocks:
+            shape = len(block.places), block.n_outputs
+            stop = start + shape[0] * shape[1]
+            yield block, outputs[..., start:stop].unflatten(-1, shape)
+            start = stop
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Sum over the cells that are there.
+
+        The standardiser takes the log-scale of every column; those of missing cells
+        are given back.
+        """
+        total: Any = 0.0
+        for block, part in self._parts(outputs):
+            cells, seen = _cells(x, block.places, block.filler)
+            scales = self.log_scales[block.places].to(part.dtype)
+            log_prob = block.log_prob(part, cells)
+            total = total + torch.where(seen, log_prob, scales).sum(-1)
+        return total
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Return means of numbers, and the most probable levels."""
+        return self._joined(
+            (block, block.value(block.expected(part)))
+            for block, part in self._parts(outputs)
+        )
+
+    def mixture_mean(self, outputs: Tensor, weight: Tensor) -> Tensor:
+        """Mean (n, d) of the mixture with weights (S, n) of outputs (S, n, p)."""
+        return self._joined(
+            (
+                block,
+                block.value((weight[..., None, None] * block.expected(part)).sum(0)),
+            )
+            for block, part in self._parts(outputs)
+        )
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw every cell."""
+        return self._joined(
+            (block, block.draw(part, generator)) for block, part in self._parts(outputs)
+        )
+
+    def _joined(self, parts: Any) -> Tensor:
+        """Put columns (..., n, c) of the kinds in their places, (..., n, d)."""
+        blocks, cells = zip(*parts)
+        places = torch.cat([block.places for block in blocks])
+        return torch.cat(cells, dim=-1)[..., places.argsort()]
+
+
+def _checked(kind: Any) -> str | int:
+    if isinstance(kind, str) and kind in KINDS:
+        return kind
+    if integer(1, MAX_LEVELS).accepts(kind):
+        return int(kind)
+    names = ", ".join(repr(name) for name in KINDS)
+    raise ValueError(
+        f"The 'kinds' parameter of Mixed must be a sequence of {names} and numbers of "
+        f"levels, ints in the range [1, {MAX_LEVELS}]. Got {kind!r} in it."
+    )
+
+
+def _block(kind: str | int, n_columns: int) -> Kind:
+    if isinstance(kind, int):
+        return Levels(n_columns, kind)
+    return KINDS[kind](n_columns)
+
+
+def _cells(x: Tensor, places: Tensor, filler: float) -> tuple[Tensor, Tensor]:
+    """Columns (n, c) of rows (n, d), filled where missing; and which are there."""
+    cells = x[..., places]
+    seen = ~cells.isnan()
+    return torch.where(seen, cells, filler), seen
+
+
+def _outside(x: NDArray[Any], kind: str | int) -> NDArray[np.bool_]:
+    """Which cells (n,) are there, and outside the support."""
+    if kind == "real":
+        return np.zeros(len(x), dtype=bool)
+    if kind == "positive":
+        return x <= 0
+    top = np.inf if kind == "count" else int(kind) - 1
+    return ~np.isnan(x) & ((x < 0) | (x > top) | (x != np.floor(x)))
+
+
+def _support(kind: str | int) -> str:
+    if isinstance(kind, int):
+        return f"the levels 0 to {kind - 1}"
+    return {"positive": "values above 0", "count": "whole numbers from 0"}[kind]
