@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from skgen.compose import MixedDensity
 from skgen.gaussian import GaussianDensity
 from skgen.io import load, save, to_onnx
 from skgen.kmeans import KMeansAutoencoder
@@ -19,6 +20,7 @@ __all__ = [
     "GaussianMixtureEM",
     "GenerativePipeline",
     "KMeansAutoencoder",
+    "MixedDensity",
     "load",
     "make_generative_pipeline",
     "save",

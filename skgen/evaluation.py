@@ -202,16 +202,17 @@ class BoundedModel(nn.Module):
         By draws from the encoder, weighted as those of ``log_prob`` are: the mean is
         theirs, a draw comes from one of them that is picked by its weight.
         """
+        likelihood: Any = self.likelihood
         scaled = self.view(x)
         q = self.posterior(scaled)
         z = q.draw(self.noise_of(x))
         weight = weights_at(self, scaled, z, q).softmax(0)  # (S, n)
         if generator is None:
-            found = self.likelihood.mixture_mean(self.outputs_of(z), weight)
+            found: Tensor = likelihood.mixture_mean(self.outputs_of(z), weight)
         else:
             picked = weight.T.multinomial(1, generator=generator).squeeze(1)
             z = z[picked, torch.arange(len(x), device=x.device)]
-            found = self.likelihood.draw(self.outputs_of(z), generator)
+            found = likelihood.draw(self.outputs_of(z), generator)
         return torch.where(x.isnan(), self.standardizer.inverse(found), x)
 
     @property

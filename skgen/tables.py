@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,7 @@ class Columns(NamedTuple):
 
     def table(
         self,
-        columns: Sequence[NDArray[Any]],
+        columns: Iterable[NDArray[Any]],
         library: str,
         levels: Mapping[Any, Sequence[Any]] | None = None,
     ) -> Any:
@@ -47,7 +47,7 @@ class Columns(NamedTuple):
 
         Parameters
         ----------
-        columns : sequence of n_columns arrays of shape (n_samples,)
+        columns : iterable of n_columns arrays of shape (n_samples,)
             Their values. Numbers are rounded for a dtype of integers.
         library : {"pandas", "polars"}
             That of the table. If it is another than the columns had, dtypes are the

@@ -36,7 +36,7 @@ _BY_NAME: dict[str, type[Any]] = {
 #: What an estimator's ``likelihood`` may be called.
 NAMES = tuple(_BY_NAME)
 # A name in files only: it needs the kinds of the columns.
-_IN_FILES = {**_BY_NAME, "mixed": Mixed}
+_IN_FILES: dict[str, type[Any]] = {**_BY_NAME, "mixed": Mixed}
 
 
 def known_likelihood(name: str, **options: Any) -> Likelihood:

@@ -1,0 +1,224 @@
+"""Columns of a table as numbers: kinds, levels, missing cells; and back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skgen.likelihoods.mixed import MAX_LEVELS
+from skgen.tables import LISTED, Columns, kind_of
+
+NUMBERS = ("real", "positive", "count")
+#: What a column may be called. "binary" is "categorical" with two levels.
+KINDS = (*NUMBERS, "binary", "categorical")
+
+
+class ColumnCode(NamedTuple):
+    """What a column is, and how its values become numbers."""
+
+    name: Any
+    kind: str  # of KINDS
+    levels: list[Any] | None  # of "binary" and "categorical"
+
+    @property
+    def density(self) -> str | int:
+        """What ``Mixed`` calls the kind."""
+        return self.kind if self.levels is None else len(self.levels)
+
+    def encode(self, values: NDArray[Any], owner: str) -> NDArray[np.float64]:
+        """Numbers (n,) of values (n,): levels by their places; NaN where missing."""
+        missing = is_missing(values)
+        code = np.full(len(values), np.nan)
+        try:
+            code[~missing] = self._numbers(values[~missing])
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Column {self.name!r} is of the kind {self.kind!r} for {owner}, which "
+                f"is of numbers, but: {error}. Give the column the kind 'categorical'."
+            ) from error
+        unknown = np.isnan(code) & ~missing
+        if unknown.any():
+            raise ValueError(
+                f"Found unknown categories {values[unknown][:3].tolist()} in column "
+                f"{self.name!r} of {owner}, which has {_listed(self.levels or [])}. "
+                "Leave such rows out, or fit with kinds="
+                f"{{{self.name!r}: [...]}}, all levels of the column."
+            )
+        return code
+
+    def _numbers(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        if self.levels is None:
+            return values.astype(np.float64)
+        places = {level: i for i, level in enumerate(self.levels)}
+        found = [places.get(value, np.nan) for value in values.tolist()]
+        return np.array(found, dtype=np.float64)
+
+    def decode(self, code: NDArray[Any]) -> NDArray[Any]:
+        """Values (n,) of numbers (n,) that are not missing."""
+        if self.levels is None:
+            return code.round() if self.kind == "count" else code
+        levels = np.empty(len(self.levels), dtype=object)
+        levels[:] = self.levels
+        same = {type(level) for level in self.levels}
+        if same in ({bool}, {int}, {float}):
+            levels = levels.astype(same.pop())
+        return levels[code.astype(int)]
+
+
+def learn_codes(X: Any, kinds: Mapping[Any, Any], owner: str) -> list[ColumnCode]:
+    """Find the kind of each column, and its levels.
+
+    Parameters
+    ----------
+    X : DataFrame or array of shape (n_samples, n_features)
+        Training rows.
+    kinds : mapping
+        Kinds of some columns, by name or position; a list is one of levels.
+    owner : str
+        Name of the estimator, for errors.
+    """
+    codes = []
+    for name, dtype, values in columns_of(X):
+        seen = values[~is_missing(values)]
+        if not len(seen):
+            raise ValueError(
+                f"Column {name!r} has no value in the rows given to {owner}: every "
+                "cell is missing. Leave the column out."
+            )
+        kind = kinds.get(name, "auto")
+        if isinstance(kind, str) and kind == "auto":
+            kind = _guessed(seen, dtype)
+        if not isinstance(kind, str):  # its levels
+            codes.append(ColumnCode(name, _kind_of_levels(kind), list(kind)))
+        elif kind in NUMBERS:
+            codes.append(ColumnCode(name, kind, None))
+        else:
+            levels = _levels(X, name, seen, owner)
+            if kind == "binary" and len(levels) > 2:
+                raise ValueError(
+                    f"Column {name!r} is of the kind 'binary' for {owner}, but it has "
+                    f"{_listed(levels)}. Give it the kind 'categorical'."
+                )
+            codes.append(ColumnCode(name, _kind_of_levels(levels), levels))
+    return codes
+
+
+def encode_table(X: Any, codes: Sequence[ColumnCode], owner: str) -> NDArray[Any]:
+    """Rows of numbers (n, d), in the order of the codes, NaN where missing."""
+    columns = columns_of(X)
+    return np.column_stack(
+        [code.encode(values, owner) for code, (_, _, values) in zip(codes, columns)]
+    )
+
+
+def columns_of(X: Any) -> Iterator[tuple[Any, str, NDArray[Any]]]:
+    """Yield name, name of the dtype, and values (n,) of each column.
+
+    Columns of numbers are float64, of anything else Python's objects.
+    """
+    columns = Columns.of(X)
+    if columns is None:
+        for j, values in enumerate(np.asarray(X).T):
+            yield j, "", _plain(values)
+        return
+    for name, dtype in zip(columns.names, columns.dtypes):
+        if kind_of(dtype) not in ("f", "i", "u"):
+            yield name, dtype, _plain(_objects(X[name].to_list()))
+        elif columns.library == "pandas":
+            yield name, dtype, X[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        else:
+            yield name, dtype, X[name].to_numpy().astype(np.float64)
+
+
+def _objects(values: list[Any]) -> NDArray[Any]:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Values (n,) as float64 where all that are there are numbers, else as objects."""
+    if values.dtype.kind in "fiu":
+        return values.astype(np.float64)
+    objects = _objects(values.tolist())
+    missing = is_missing(objects)
+    if not all(_is_number(value) for value in objects[~missing]):
+        return objects
+    numbers = np.full(len(objects), np.nan)
+    numbers[~missing] = objects[~missing].astype(np.float64)
+    return numbers
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values (n,), floats or objects, are None, NaN or pandas.NA."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.array([_is_none(value) for value in values], dtype=bool)
+
+
+def _is_none(value: Any) -> bool:
+    if isinstance(value, float):
+        return value != value
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _guessed(seen: NDArray[Any], dtype: str) -> str:
+    """Guess the kind of a column from the values that are there.
+
+    Levels where they are no numbers, or two numbers; a count where they are whole, not
+    negative, and vary as much as Poisson counts at least, as a negative binomial
+    does; positive where a log-normal density fits better than a normal one.
+    """
+    if seen.dtype.kind != "f" or dtype in LISTED:
+        return "categorical"
+    low, mean, variance = seen.min(), seen.mean(), seen.var()
+    if variance and np.isin(seen, [low, seen.max()]).all():
+        return "binary"
+    whole = (seen == np.floor(seen)).all()
+    if whole and low >= 0 and variance >= mean > 0:
+        return "count"
+    if low > 0 and variance:
+        log_x = np.log(seen)
+        # Log-likelihoods a cell: -log sigma, and the mean of log du/dx = -log x.
+        if 0.5 * np.log(log_x.var()) + log_x.mean() < 0.5 * np.log(variance):
+            return "positive"
+    return "real"
+
+
+def _levels(X: Any, name: Any, seen: NDArray[Any], owner: str) -> list[Any]:
+    """Levels of a column: those that its dtype lists, or those that it has, sorted."""
+    dtype = X[name].dtype if hasattr(X, "columns") else None
+    listed = getattr(dtype, "categories", None)
+    if listed is not None and len(listed):  # of pandas, or of an Enum of polars
+        return list(listed.tolist() if hasattr(listed, "tolist") else listed)
+    try:
+        levels: list[Any] = np.unique(seen).tolist()
+    except TypeError as error:
+        raise ValueError(
+            f"Column {name!r} given to {owner} has levels of several types, which have "
+            "no order: make them uniformly strings or numbers."
+        ) from error
+    if len(levels) > MAX_LEVELS:
+        raise ValueError(
+            f"Column {name!r} has {len(levels)} levels for {owner}, and {MAX_LEVELS} "
+            "is the most. Leave the column out, or give it another kind."
+        )
+    return levels
+
+
+def _kind_of_levels(levels: Sequence[Any]) -> str:
+    return "binary" if len(levels) == 2 else "categorical"
+
+
+def _listed(levels: Sequence[Any]) -> str:
+    shown = ", ".join(repr(level) for level in itertools.islice(levels, 5))
+    return f"the levels {shown}" + (", ..." if len(levels) > 5 else "")

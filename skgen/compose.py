@@ -1,0 +1,435 @@
+"""A density of tables: columns of several kinds, and cells that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    DensityMixin,
+    MetaEstimatorMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skgen.column_codes import KINDS, ColumnCode, encode_table, learn_codes
+from skgen.evaluation import LogLikelihood
+from skgen.likelihoods import Mixed
+from skgen.neural import NeuralModel
+from skgen.parameters import Rules, check_parameters, instance, none, options
+from skgen.tables import Columns, indexed, output_library
+from skgen.vae import VAE, Elbo, Posterior
+
+
+def _estimator_has(name: str) -> Callable[[Any], bool]:
+    """Whether the model inside has a method; an AttributeError where it has not."""
+
+    def check(table: Any) -> bool:
+        inner = getattr(table, "estimator_", None) or table.estimator or VAE()
+        getattr(inner, name)
+        return True
+
+    return check
+
+
+class MixedDensity(
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    DensityMixin,
+    MetaEstimatorMixin,
+    BaseEstimator,
+):
+    """A density of a table: columns of several kinds, and cells that are missing.
+
+    One model with a latent code has a density of its own for each column: normal for
+    real numbers, log-normal for positive ones, negative binomial for counts, a
+    probability for each level of binary and categorical columns. Given the code, cells
+    are independent; together they are one density of the row. Missing cells are left
+    out of it: training and scores are those of what was observed.
+
+    Parameters
+    ----------
+    estimator : VAE, BetaVAE, IWAE or VQVAE, default=None
+        The model, whose ``likelihood`` is given by the columns; ``None`` is ``VAE()``.
+        Its parameters are reached as ``estimator__beta``.
+    kinds : "auto" or dict, default="auto"
+        Kinds of columns by name, or by position where there are no names: "real",
+        "positive", "count", "binary", "categorical", or a list of all levels. Other
+        columns are guessed: text, booleans and categories are levels, and so are two
+        numbers; whole numbers that are not negative and vary as counts do are counts;
+        positive numbers that a log-normal density fits better than a normal one are
+        positive; the rest is real.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The fitted model, of columns as numbers.
+    kinds_ : dict
+        The kind of each column.
+    levels_ : dict
+        The levels of each column that has them.
+    n_features_in_ : int
+        Number of columns seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen during fit, when they are all strings.
+
+    See Also
+    --------
+    skgen.likelihoods.Mixed : The density, of numbers.
+    GenerativePipeline : Transformers before a density.
+
+    Notes
+    -----
+    The score is the log of a density in the columns "real" and "positive", and of a
+    mass in the others: it compares with others of the same table under the same
+    kinds. For rows with missing cells it is that of the observed part.
+
+    Cells are taken to be missing at random: that one is missing may depend on what was
+    observed in its row, and on nothing else.
+
+    References
+    ----------
+    Nazabal, Olmos, Ghahramani & Valera, "Handling incomplete heterogeneous data using
+    VAEs", Pattern Recognition 107, 2020.
+
+    Mattei & Frellsen, "MIWAE: deep generative modelling and imputation of incomplete
+    data sets", ICML 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from sklearn.datasets import load_iris
+    >>> from skgen import VAE, MixedDensity
+    >>> iris = load_iris(as_frame=True)
+    >>> X = iris.data.assign(species=iris.target_names[iris.target])
+    >>> X.loc[::7, "petal length (cm)"] = np.nan
+    >>> model = MixedDensity(VAE(2, random_state=0)).fit(X)
+    >>> model.kinds_["species"], model.levels_["species"]
+    ('categorical', ['setosa', 'versicolor', 'virginica'])
+    >>> bool((model.sample(10).dtypes == X.dtypes).all())
+    True
+    >>> row = X[:1].assign(species=None)
+    >>> model.impute(row)["species"].item()
+    'setosa'
+    """
+
+    _parameters: ClassVar[Rules] = {
+        "estimator": (instance(NeuralModel, "a VAE, BetaVAE, IWAE or VQVAE"), none),
+        "kinds": (options("auto"), instance(Mapping, "a dict")),
+    }
+
+    _codes: list[ColumnCode]
+    _columns: Columns | None
+
+    def __init__(
+        self,
+        estimator: NeuralModel | None = None,
+        *,
+        kinds: str | Mapping[Any, Any] = "auto",
+    ) -> None:
+        self.estimator = estimator
+        self.kinds = kinds
+
+    # Fitting.
+
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Find the kinds of the columns, and fit the model.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; None, NaN and pandas.NA are missing cells.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, not negative; only their ratios matter.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or a column is not of its kind.
+        """
+        check_parameters(self, self._parameters)
+        X = self._validated(X, reset=True)
+        codes = learn_codes(X, self._given_kinds(X), type(self).__name__)
+        rows = encode_table(X, codes, type(self).__name__)
+        likelihood = Mixed([code.density for code in codes])
+        self.estimator_ = self._new_estimator().set_params(likelihood=likelihood)
+        self.estimator_.fit(rows, sample_weight=sample_weight)
+        self._codes, self._columns = codes, Columns.of(X)
+        self.kinds_ = {code.name: code.kind for code in codes}
+        self.levels_ = {code.name: code.levels for code in codes if code.levels}
+        return self
+
+    def _new_estimator(self) -> Any:
+        model = VAE() if self.estimator is None else clone(self.estimator)
+        if model.likelihood != type(model)().likelihood:
+            raise ValueError(
+                f"The 'estimator' parameter of {type(self).__name__} has likelihood="
+                f"{model.likelihood!r}, but the likelihood is made from the kinds of "
+                "the columns. Leave it out, and give 'kinds'."
+            )
+        return model
+
+    def _given_kinds(self, X: Any) -> Mapping[Any, Any]:
+        """Kinds by the names of columns, all of which are there."""
+        kinds = {} if isinstance(self.kinds, str) else self.kinds
+        names = list(X.columns) if hasattr(X, "columns") else list(range(X.shape[1]))
+        for name, kind in kinds.items():
+            if name not in names:
+                raise ValueError(
+                    f"The 'kinds' parameter of {type(self).__name__} has the column "
+                    f"{name!r}, which is not among those of X: {names}."
+                )
+            if kind not in KINDS if isinstance(kind, str) else not len(kind):
+                raise ValueError(
+                    f"The 'kinds' parameter of {type(self).__name__} has {kind!r} for "
+                    f"the column {name!r}. It must be one of {', '.join(KINDS)}, or a "
+                    "list of levels."
+                )
+        return kinds
+
+    def _validated(self, X: Any, *, reset: bool) -> Any:
+        """Check names and number of columns; a DataFrame stays one."""
+        if Columns.of(X) is not None:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            return X
+        return validate_data(
+            self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
+        )
+
+    def _encoded(self, X: Any) -> NDArray[np.float64]:
+        """Rows of numbers, NaN where missing."""
+        check_is_fitted(self)
+        X = self._validated(X, reset=False)
+        return encode_table(X, self._codes, type(self).__name__)
+
+    # Between rows and codes.
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+
+        Returns
+        -------
+        code : ndarray of shape (n_samples, n_latent)
+            Latent code.
+        """
+        rows = self._encoded(X)
+        return np.asarray(self.estimator_.transform(rows))
+
+    def inverse_transform(self, X: ArrayLike) -> Any:
+        """Decode latent codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_latent)
+            Latent code, as ``transform`` gives it.
+
+        Returns
+        -------
+        X_decoded : DataFrame or array of shape (n_samples, n_features)
+            The mean of numbers, and the most probable level, in the container of the
+            rows that were fitted or the one that ``set_output`` asks for.
+        """
+        check_is_fitted(self)
+        return self._table(self.estimator_.inverse_transform(X), X)
+
+    def reconstruct(self, X: Any) -> Any:
+        """Encode rows and decode the codes.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+
+        Returns
+        -------
+        X_decoded : DataFrame or array of shape (n_samples, n_features)
+            ``inverse_transform(transform(X))``.
+        """
+        return self._table(self.estimator_.reconstruct(self._encoded(X)), X)
+
+    def impute(self, X: Any, *, noise: bool = False, random_state: Any = None) -> Any:
+        """Fill the cells that are missing, given the rest of their row.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows.
+        noise : bool, default=False
+            Whether to draw the cells, for multiple imputation. Without it, a number
+            is the mean, and a level the most probable one.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
+
+        Returns
+        -------
+        X_filled : DataFrame or array of shape (n_samples, n_features)
+            The rows; cells that were there are as they were.
+        """
+        rows = self._encoded(X)
+        filled = self.estimator_.impute(rows, noise=noise, random_state=random_state)
+        return self._table(filled, X)
+
+    # The density.
+
+    def sample(
+        self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
+    ) -> Any:
+        """Draw rows, with all cells.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        noise : bool, default=True
+            Whether to draw p(x|z). Without it, a row is what ``inverse_transform``
+            makes of its latent draw.
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
+
+        Returns
+        -------
+        X : DataFrame or array of shape (n_samples, n_features)
+            Rows in random order, with the names and dtypes of the table.
+        """
+        check_is_fitted(self)
+        drawn = self.estimator_.sample(
+            n_samples, noise=noise, random_state=random_state
+        )
+        return self._table(drawn)
+
+    def score_samples(self, X: Any) -> NDArray[Any]:
+        """Evaluate the log-density of what was observed of each row.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            A lower bound on log p of the observed cells, in nats.
+        """
+        scores: NDArray[Any] = self.estimator_.score_samples(self._encoded(X))
+        return scores
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean log-density of what was observed of the rows.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+        y : None
+            Ignored, present for API consistency by convention.
+
+        Returns
+        -------
+        score : float
+            Mean of ``score_samples(X)``, in nats per row.
+        """
+        return float(np.mean(self.score_samples(X)))
+
+    def log_likelihood(
+        self, X: Any, n_samples: int = 5000, *, random_state: Any = 0
+    ) -> LogLikelihood:
+        """Estimate the log-density carefully, with many importance samples.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+        n_samples : int, default=5000
+            Draws from the encoder, for each row.
+        random_state : int, RandomState instance or None, default=0
+            Source of the draws.
+
+        Returns
+        -------
+        estimate : LogLikelihood
+            Named tuple of ``log_prob`` and its Monte Carlo ``standard_error``, in nats.
+        """
+        estimate: LogLikelihood = self.estimator_.log_likelihood(
+            self._encoded(X), n_samples, random_state=random_state
+        )
+        return estimate
+
+    @available_if(_estimator_has("posterior"))
+    def posterior(self, X: Any) -> Posterior:
+        """Encode rows as normal densities of their codes.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+
+        Returns
+        -------
+        posterior : Posterior
+            Named tuple of ``mean`` and ``std``, (n_samples, n_components) each.
+        """
+        posterior: Posterior = self.estimator_.posterior(self._encoded(X))
+        return posterior
+
+    @available_if(_estimator_has("elbo"))
+    def elbo(self, X: Any) -> Elbo:
+        """Evaluate the parts of the evidence lower bound.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+
+        Returns
+        -------
+        elbo : Elbo
+            Named tuple of ``reconstruction`` and ``kl``, (n_samples,) each, in nats.
+        """
+        elbo: Elbo = self.estimator_.elbo(self._encoded(X))
+        return elbo
+
+    # Tables.
+
+    def _table(self, rows: NDArray[Any], like: Any = None) -> Any:
+        """Rows of numbers (n, d) as the table that was fitted."""
+        columns_of_numbers = np.asarray(rows).T
+        values = [code.decode(x) for code, x in zip(self._codes, columns_of_numbers)]
+        library = output_library(self)
+        if library == "default":
+            if self._columns is None:
+                return np.column_stack(values)
+            library = self._columns.library
+        columns = self._columns or Columns.numbered(len(values))
+        return indexed(columns.table(values, library, self.levels_), like)
+
+    @property
+    def _n_features_out(self) -> int:
+        n_out: int = self.estimator_._n_features_out
+        return n_out
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
