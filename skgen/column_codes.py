@@ -98,7 +98,7 @@ def learn_codes(X: Any, kinds: Mapping[Any, Any], owner: str) -> list[ColumnCode
         elif kind in NUMBERS:
             codes.append(ColumnCode(name, kind, None))
         else:
-            levels = _levels(X, name, seen, owner)
+            levels = _listed_by(X, name, dtype) or _levels(name, seen, owner)
             if kind == "binary" and len(levels) > 2:
                 raise ValueError(
                     f"Column {name!r} is of the kind 'binary' for {owner}, but it has "
@@ -194,12 +194,16 @@ def _guessed(seen: NDArray[Any], dtype: str) -> str:
     return "real"
 
 
-def _levels(X: Any, name: Any, seen: NDArray[Any], owner: str) -> list[Any]:
-    """Levels of a column: those that its dtype lists, or those that it has, sorted."""
-    dtype = X[name].dtype if hasattr(X, "columns") else None
-    listed = getattr(dtype, "categories", None)
-    if listed is not None and len(listed):  # of pandas, or of an Enum of polars
-        return list(listed.tolist() if hasattr(listed, "tolist") else listed)
+def _listed_by(X: Any, name: Any, dtype: str) -> list[Any]:
+    """Levels that the dtype of a column lists, seen or not."""
+    if dtype not in LISTED:
+        return []
+    listed = X[name].dtype.categories
+    return list(listed.tolist() if hasattr(listed, "tolist") else listed)
+
+
+def _levels(name: Any, seen: NDArray[Any], owner: str) -> list[Any]:
+    """Levels that a column has, sorted."""
     try:
         levels: list[Any] = np.unique(seen).tolist()
     except TypeError as error:
