@@ -10,8 +10,8 @@ and models are fitted on the first. On the second half:
   columns of the same kinds; and
 - the error of the cells that were hidden: of numbers, the root of the mean square in
   units of the column's standard deviation; of levels, the part that is wrong. Rivals
-  are the mean or the mode, and scikit-learn's ``IterativeImputer`` on numbers and
-  one-hot levels (the most probable level wins).
+  are the mean or the mode, and scikit-learn's ``IterativeImputer``, with its own
+  regression and with trees, on numbers and the places of levels.
 
 Means over the splits, with their standard errors, go to
 ``benchmarks/results/mixed_tables.txt``.
@@ -28,10 +28,11 @@ import numpy as np
 import pandas as pd
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
+from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer
 from sklearn.model_selection import ShuffleSplit
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from skgen import IWAE, VAE, MixedDensity
 
@@ -102,38 +103,35 @@ def imputed_by_most_common(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFr
     return test.fillna(fill)
 
 
-def one_hot(X: pd.DataFrame, levels: dict[str, list[Any]]) -> pd.DataFrame:
-    """Levels as columns of 0 and 1, missing where the level is."""
-    columns = {}
-    for name, x in X.items():
-        if name not in levels:
-            columns[name] = x.astype(float)
-            continue
-        for level in levels[name]:
-            columns[f"{name}={level}"] = (x == level).astype(float).where(x.notna())
-    return pd.DataFrame(columns)
+def imputed_by_iteration(
+    train: pd.DataFrame, test: pd.DataFrame, estimator: Any = None
+) -> pd.DataFrame:
+    """IterativeImputer on standardised columns; levels by their places, rounded."""
+    is_level = [not pd.api.types.is_numeric_dtype(x) for _, x in train.items()]
+    names = [name for name, level in zip(train, is_level) if level]
+    coder = OrdinalEncoder(encoded_missing_value=np.nan)
+    places = make_column_transformer(
+        (coder, names), remainder="passthrough", verbose_feature_names_out=False
+    ).set_output(transform="pandas")
+    rows = places.fit_transform(train).astype(float)
+    new = places.transform(test).astype(float)
+    scaler = StandardScaler().fit(rows)
+    model = IterativeImputer(estimator, max_iter=10, random_state=0)
+    model.fit(scaler.transform(rows))
+    filled = scaler.inverse_transform(model.transform(scaler.transform(new)))
+    found = pd.DataFrame(filled, columns=rows.columns, index=test.index)
+    for name, levels in zip(
+        names, places.named_transformers_["ordinalencoder"].categories_
+    ):
+        levels = np.array([level for level in levels if level == level], dtype=object)
+        code = found[name].round().clip(0, len(levels) - 1).astype(int)
+        found[name] = levels[code]
+    return found
 
 
-def imputed_by_iteration(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
-    levels = {
-        name: sorted(x.dropna().unique())
-        for name, x in train.items()
-        if not pd.api.types.is_numeric_dtype(x)
-    }
-    rows, new = one_hot(train, levels), one_hot(test, levels)
-    scale = make_column_transformer((StandardScaler(), list(rows.columns))).fit(rows)
-    model = IterativeImputer(max_iter=30, random_state=0).fit(scale.transform(rows))
-    scaler = scale.named_transformers_["standardscaler"]
-    filled = scaler.inverse_transform(model.transform(scale.transform(new)))
-    filled = pd.DataFrame(filled, columns=rows.columns, index=test.index)
-    found = {}
-    for name in test:
-        if name in levels:
-            scores = filled[[f"{name}={level}" for level in levels[name]]].to_numpy()
-            found[name] = np.array(levels[name], dtype=object)[scores.argmax(1)]
-        else:
-            found[name] = filled[name]
-    return pd.DataFrame(found, index=test.index)
+def imputed_by_trees(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    trees = ExtraTreesRegressor(50, min_samples_leaf=3, random_state=0)
+    return imputed_by_iteration(train, test, trees)
 
 
 def errors(
@@ -176,6 +174,7 @@ def density_of_independent_columns(
 RIVALS: dict[str, Any] = {
     "mean or mode": imputed_by_most_common,
     "IterativeImputer": imputed_by_iteration,
+    "the same, with trees": imputed_by_trees,
 }
 MODELS: dict[str, Any] = {
     "VAE": VAE(random_state=0),
@@ -234,7 +233,7 @@ def main() -> None:
                 f"{m:7.3f} +- {e:.3f}" if np.isfinite(m) else " " * 16
                 for m, e in zip(values.mean(0), error)
             )
-            lines.append(f"  {name:18s} {gain} {number} {level}")
+            lines.append(f"  {name:20s} {gain} {number} {level}")
         print("\n".join(lines[-len(runs[0]) - 1 :]), flush=True)
     if not arguments.quick:
         RESULTS.write_text("\n".join(lines) + "\n")

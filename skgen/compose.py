@@ -170,9 +170,8 @@ class MixedDensity(
         likelihood = Mixed([code.density for code in codes])
         self.estimator_ = self._new_estimator().set_params(likelihood=likelihood)
         self.estimator_.fit(rows, sample_weight=sample_weight)
-        self._codes, self._columns = codes, Columns.of(X)
-        self.kinds_ = {code.name: code.kind for code in codes}
-        self.levels_ = {code.name: code.levels for code in codes if code.levels}
+        self._columns = Columns.of(X)
+        self._set_codes(codes)
         return self
 
     def _new_estimator(self) -> Any:
@@ -427,6 +426,34 @@ class MixedDensity(
     def _n_features_out(self) -> int:
         n_out: int = self.estimator_._n_features_out
         return n_out
+
+    # Files.
+
+    def _file_state(self) -> dict[str, Any]:
+        """Return what a file holds of a fit, as plain values."""
+        names = ("estimator_", "_codes", "_columns", "n_features_in_")
+        state = {name: getattr(self, name) for name in names}
+        if hasattr(self, "feature_names_in_"):
+            state["feature_names_in_"] = self.feature_names_in_
+        return state
+
+    def _set_file_state(self, state: dict[str, Any]) -> None:
+        """Take what a file holds of a fit; a ValueError where it makes no sense."""
+        codes = [ColumnCode(*code) for code in state["_codes"]]
+        inner, columns = state["estimator_"], state["_columns"]
+        densities = tuple(code.density for code in codes)
+        if inner.module_.likelihood.kinds != densities:
+            raise ValueError("the model has other kinds than the columns")
+        columns = None if columns is None else Columns(*columns)
+        if columns is not None and columns.names != [code.name for code in codes]:
+            raise ValueError("the columns have other names than their kinds")
+        self.__dict__.update({**state, "_columns": columns})
+        self._set_codes(codes)
+
+    def _set_codes(self, codes: list[ColumnCode]) -> None:
+        self._codes = codes
+        self.kinds_ = {code.name: code.kind for code in codes}
+        self.levels_ = {code.name: code.levels for code in codes if code.levels}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

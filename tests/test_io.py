@@ -43,6 +43,7 @@ from skgen import (
     GaussianDensity,
     GaussianMixtureEM,
     KMeansAutoencoder,
+    MixedDensity,
 )
 from skgen.io import ModelFileError
 from skgen.io.container import header_sum, sealed
@@ -124,7 +125,7 @@ def test_a_model_that_came_back_fits_as_before(estimator, path):
 
 
 def test_every_estimator_can_be_in_a_file():
-    assert set(KNOWN) == set(VARIANTS)
+    assert set(KNOWN) == {*VARIANTS, "MixedDensity"}
 
 
 def test_models_are_the_same_in_another_process(tmp_path):
@@ -798,6 +799,7 @@ def victims(tmp_path_factory):
         VAE((2, 1), **TINY).partial_fit(X),
         VAE(1, encoder=Residual, **TINY).fit(X),
         VQVAE(3, code_size=2, n_tokens=2, **TINY).fit(X),
+        MixedDensity(VAE(1, **TINY)).fit(np.round(X)),
     ]
     files = []
     for i, model in enumerate(models):

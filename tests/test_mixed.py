@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import skgen
 from skgen import IWAE, VAE, VQVAE, MixedDensity
 from skgen.engine import Rows
 from skgen.likelihoods import Gaussian, Mixed
@@ -37,7 +38,7 @@ def rows_of_all_kinds(n=60, seed=0):
             5 + 3 * u + rng.randn(n),
             np.exp(7 + u),
             rng.poisson(np.exp(1 + u / 2)),
-            (u + rng.randn(n) / 3 > 0) + (u > 1),
+            np.digitize(u + rng.randn(n) / 3, [0, 1]),
         ]
     )
     X[rng.rand(*X.shape) < 0.2] = NAN
@@ -443,6 +444,18 @@ def test_bad_tables(params, change, message):
 def test_levels_that_were_not_seen(table):
     with pytest.raises(ValueError, match=r"unknown categories \['Rome'\] in column"):
         table.score(frame()[:1].assign(town="Rome"))
+
+
+@pytest.mark.parametrize("rows", [frame(), pl.from_pandas(frame()), X], ids=type)
+def test_a_file_holds_a_table_model(rows, tmp_path):
+    model = table_model().fit(rows)
+    skgen.save(model, tmp_path / "model")
+    same = skgen.load(tmp_path / "model")
+    np.testing.assert_array_equal(same.score_samples(rows), model.score_samples(rows))
+    assert (same.kinds_, same.levels_) == (model.kinds_, model.levels_)
+    made = [each.sample(5, random_state=0) for each in (model, same)]
+    assert type(made[0]) is type(made[1])
+    assert np.array_equal(*(np.asarray(each) for each in made))
 
 
 @parametrize_with_checks(

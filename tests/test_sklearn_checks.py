@@ -37,7 +37,8 @@ BY_NAME = [
 
 def test_every_estimator_is_listed():
     classes = {name for name in skgen.__all__ if isinstance(vars(skgen)[name], type)}
-    assert classes - {"GenerativePipeline"} <= set(VARIANTS)
+    # These two have checks in files of their own.
+    assert classes - {"GenerativePipeline", "MixedDensity"} <= set(VARIANTS)
 
 
 @parametrize_with_checks(

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skgen import __version__
-from skgen.base import GenerativeModel
+from skgen.compose import MixedDensity
 from skgen.gaussian import GaussianDensity
 from skgen.io.container import Contents, ModelFileError, read_file, write_file
 from skgen.io.values import Reader, Writer
@@ -28,7 +28,7 @@ from skgen.vae import IWAE, VAE, BetaVAE
 from skgen.vqvae import VQVAE
 
 # A file says which of these it holds; no other name is looked up.
-ESTIMATORS: dict[str, type[GenerativeModel]] = {
+ESTIMATORS: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
         GaussianDensity,
@@ -38,11 +38,14 @@ ESTIMATORS: dict[str, type[GenerativeModel]] = {
         BetaVAE,
         IWAE,
         VQVAE,
+        MixedDensity,
     )
 }
+# What may be inside another: a model with networks.
+INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE")
 
 
-def save(model: GenerativeModel, path: str | os.PathLike[str]) -> None:
+def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Save a fitted estimator to one file, which `load` reads and no code is in.
 
     A file holds what a pickle holds: parameters, fitted attributes, weights, the noise
@@ -181,7 +184,7 @@ def load(
 # Between a model and the contents of a file.
 
 
-def describe(model: GenerativeModel) -> tuple[Contents, dict[str, Any]]:
+def describe(model: Any) -> tuple[Contents, dict[str, Any]]:
     """Take a fitted model apart: class, parameters, state; and what is the user's."""
     name = type(model).__name__
     if ESTIMATORS.get(name) is not type(model):
@@ -191,35 +194,77 @@ def describe(model: GenerativeModel) -> tuple[Contents, dict[str, Any]]:
             "joblib.dump."
         )
     check_is_fitted(model)
-    writer = Writer()
-    described = {
-        "class": name,
-        "parameters": writer.write_all(model.get_params(deep=False), "parameters"),
-        "fitted": writer.write_all(model._file_state(), "fitted"),
-    }
+    writer = ModelWriter()
+    described = writer.write_model(model, "", fitted=True)
     return Contents(described, writer.arrays), writer.own
 
 
-def restore(
-    contents: Contents, given: Mapping[str, Any], device: str | None
-) -> GenerativeModel:
+class ModelWriter(Writer):
+    """Writes estimators, and those that are inside others."""
+
+    def write(self, value: Any, where: str) -> Any:
+        """Return the JSON of a value, or of an estimator."""
+        if type(value).__name__ in INSIDE and type(value) in ESTIMATORS.values():
+            fitted = where.startswith("fitted/")
+            return {"estimator": self.write_model(value, f"{where}/", fitted=fitted)}
+        return super().write(value, where)
+
+    def write_model(self, model: Any, where: str, *, fitted: bool) -> dict[str, Any]:
+        """Return the class, the parameters, and the state where there is one."""
+        parameters = model.get_params(deep=False)
+        found = {
+            "class": type(model).__name__,
+            "parameters": self.write_all(parameters, f"{where}parameters"),
+        }
+        if fitted:
+            found["fitted"] = self.write_all(model._file_state(), f"{where}fitted")
+        return found
+
+
+class ModelReader(Reader):
+    """Reads estimators, and those that are inside others."""
+
+    def __init__(
+        self,
+        arrays: Mapping[str, Any],
+        given: Mapping[str, Any],
+        device: str | None,
+    ) -> None:
+        super().__init__(arrays, given)
+        self.device = device
+
+    def _tagged(self, node: dict[str, Any]) -> Any:
+        match node:
+            case {"estimator": {"class": str(name)} as model} if name in INSIDE:
+                return self.read_model(model, fitted="fitted" in model)
+        return super()._tagged(node)
+
+    def read_model(self, model: Any, *, fitted: bool) -> Any:
+        """Put an estimator together, by the rules of its class."""
+        cls = _known(_entry(model, "class", str))
+        parameters = self.read_all(_entry(model, "parameters", dict))
+        state = self.read_all(_entry(model, "fitted", dict)) if fitted else {}
+        if self.device is not None and "device" in cls._parameters:
+            parameters["device"] = self.device
+            if fitted:
+                state["device_"] = str(resolve_device(self.device, cls.__name__))
+        found = _with_parameters(cls, parameters)
+        if fitted:
+            found._set_file_state(_checked_names(state, cls))
+        return found
+
+
+def restore(contents: Contents, given: Mapping[str, Any], device: str | None) -> Any:
     """Put a model together, by the rules of its estimator, and try it.
 
     ``given`` has what is the user's own: "encoder", "decoder", "likelihood".
     """
-    reader = Reader(contents.arrays, given)
-    cls = _known(_entry(contents.model, "class", str))
-    parameters = reader.read_all(_entry(contents.model, "parameters", dict))
-    state = reader.read_all(_entry(contents.model, "fitted", dict))
+    reader = ModelReader(contents.arrays, given, device)
+    with sklearn.config_context(skip_parameter_validation=False):
+        model = reader.read_model(contents.model, fitted=True)
     if reader.arrays:
         raise ValueError(f"nothing refers to the array {next(iter(reader.arrays))!r}")
     _check_given(given, reader.asked)
-    if device is not None:
-        parameters["device"] = device
-        state["device_"] = str(resolve_device(device, cls.__name__))
-    with sklearn.config_context(skip_parameter_validation=False):
-        model = _with_parameters(cls, parameters)
-        model._set_file_state(_checked_names(state, cls))
     _try(model)
     return model
 
@@ -230,7 +275,7 @@ def _entry(model: Any, key: str, kind: type) -> Any:
     return model[key]
 
 
-def _known(name: str) -> type[GenerativeModel]:
+def _known(name: str) -> type[Any]:
     if name not in ESTIMATORS:
         raise ValueError(
             f"it holds a {name!r}, and this version of skgen has "
@@ -239,9 +284,7 @@ def _known(name: str) -> type[GenerativeModel]:
     return ESTIMATORS[name]
 
 
-def _with_parameters(
-    cls: type[GenerativeModel], parameters: dict[str, Any]
-) -> GenerativeModel:
+def _with_parameters(cls: type[Any], parameters: dict[str, Any]) -> Any:
     """Make an estimator; what a file of an earlier version lacks has its default."""
     for name in set(parameters) - set(cls._get_param_names()):
         raise ValueError(f"this version of {cls.__name__} has no parameter {name!r}")
@@ -268,7 +311,7 @@ def _checked_names(state: dict[str, Any], cls: type) -> dict[str, Any]:
     return state
 
 
-def _try(model: GenerativeModel) -> None:
+def _try(model: Any) -> None:
     """Call what a fitted model has to do, on one row that it draws."""
     bare = copy.copy(model)
     for name in ("feature_names_in_", "_sklearn_output_config"):
