@@ -1,0 +1,150 @@
+"""Curves of a training: the loss and its parts, or the bound of EM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from skgen.display.drawing import COLOURS, panel_axes, pyplot
+
+# What the parts of a loss are, in the order in which they are drawn, with the signs
+# with which they are in it.
+PARTS = {
+    "reconstruction": ("reconstruction: −E log p(x|z)", -1),
+    "kl": ("KL(q(z|x) ‖ p(z))", 1),
+    # The commitment is the same distance, with another gradient.
+    "codebook": ("squared distance to the codes", 1),
+}
+
+
+@dataclass(eq=False, repr=False)
+class LossCurveDisplay:
+    """Curves of a training: the loss and its parts, or the bound that EM raises.
+
+    Parameters
+    ----------
+    curves : dict of str to dict of str to array-like
+        A panel for each key, and in it a line for each key of the inner dictionary,
+        with a value an epoch.
+    unit : str, default="epoch"
+        What a step along the horizontal axis is.
+    title : str, default="Training"
+        Title of the picture.
+
+    Attributes
+    ----------
+    figure_ : Figure
+        The figure.
+    axes_ : list of Axes
+        The panels.
+    lines_ : dict of str to Line2D
+        The curves, by their labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import GaussianMixtureEM
+    >>> from skgen.display import LossCurveDisplay
+    >>> X = np.random.RandomState(0).randn(100, 2)
+    >>> model = GaussianMixtureEM(2, random_state=0).fit(X)
+    >>> display = LossCurveDisplay.from_estimator(model)
+    >>> list(display.lines_)
+    ['lower bound']
+    """
+
+    curves: Mapping[str, Mapping[str, ArrayLike]]
+    unit: str = "epoch"
+    title: str = "Training"
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
+        """Draw the curves of a fit.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted estimator that was trained step by step, or a pipeline that ends in
+            one: a network, or ``GaussianMixtureEM``.
+        ax : Axes or array of Axes, default=None
+            Where to draw; ``None`` makes a figure.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The picture, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the fit keeps no curve: it has a closed form, or is scikit-learn's.
+        """
+        pyplot(cls, "from_estimator")
+        check_is_fitted(estimator)
+        steps = getattr(estimator, "steps", None)
+        model = steps[-1][1] if steps else estimator
+        name = type(model).__name__
+        if hasattr(model, "loss_terms_"):
+            display = cls(_loss_curves(model), title=f"Training of {name}")
+        elif hasattr(model, "lower_bounds_"):
+            bound = {"lower bound": model.lower_bounds_}
+            curves = {"Mean log p(x) of training rows": bound}
+            display = cls(curves, unit="iteration of EM", title=f"Fit of {name}")
+        else:
+            raise ValueError(
+                f"{name} keeps no curve of its fit: there is nothing to draw. The "
+                "networks and GaussianMixtureEM keep one."
+            )
+        return display.plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the picture.
+
+        Parameters
+        ----------
+        ax : Axes or array of Axes, default=None
+            Where to draw; ``None`` makes a figure.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            This object, with the artists as attributes.
+        """
+        self.axes_ = panel_axes(
+            self, ax, len(self.curves), title=self.title, size=(4.6, 3.4)
+        )
+        self.figure_, self.lines_ = self.axes_[0].figure, {}
+        for panel, (name, lines) in zip(self.axes_, self.curves.items()):
+            for colour, (label, values) in zip(COLOURS, lines.items()):
+                epochs = np.arange(1, len(np.asarray(values)) + 1)
+                (line,) = panel.plot(epochs, values, color=colour, label=label)
+                self.lines_[label] = line
+            panel.set(title=name, xlabel=self.unit, ylabel="nats a row")
+            panel.locator_params(axis="x", integer=True)
+            panel.grid(alpha=0.3)
+            if len(lines) > 1:
+                panel.legend(fontsize="small")
+        return self
+
+
+def _loss_curves(model: Any) -> dict[str, dict[str, ArrayLike]]:
+    """Panels of a network's training: the loss, its parts, the prior over tokens."""
+    terms, held_out = model.loss_terms_, model.validation_curve_
+    loss = {"loss, training rows": model.loss_curve_}
+    parts = {
+        label: sign * np.asarray(terms[name])
+        for name, (label, sign) in PARTS.items()
+        if name in terms
+    }
+    curves = {"Loss": loss, "Parts of the loss, training rows": parts}
+    if held_out and "codebook" in terms:  # VQVAE watches its reconstruction
+        parts["reconstruction, held-out rows"] = np.asarray(held_out)
+    elif held_out:
+        loss["loss, held-out rows"] = held_out
+    if hasattr(model, "prior_curve_"):
+        curves["Prior over tokens"] = {"−log p(tokens)": model.prior_curve_}
+    return curves
