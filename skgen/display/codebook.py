@@ -19,6 +19,7 @@ from skgen.display.drawing import (
     feature_scale,
     grey_range,
     image_shape_of,
+    last_step,
     name_of,
     panel_axes,
     pyplot,
@@ -42,7 +43,7 @@ class CodebookDisplay:
     usage : ndarray of shape (n_codes,)
         Part of the tokens, or of the rows, that each code has.
     rows : ndarray of shape (n_codes, n_features)
-        What each code decodes to. For a ``VQVAE``, a row with the code as every token.
+        What each code decodes to: for a ``VQVAE``, as every token of a row.
     image_shape : tuple of int, default=None
         (height, width) or (height, width, channels) of the image in a row; ``None``
         draws a table: a heat map, with a column for each code.
@@ -50,6 +51,8 @@ class CodebookDisplay:
         Names of features.
     feature_mean, feature_std : ndarray of shape (n_features,), default=None
         What the features of a table are standardised by.
+    decoded : str, default="each code, decoded"
+        What the rows are.
     title : str, default="Codebook"
         Title of the picture.
 
@@ -87,6 +90,7 @@ class CodebookDisplay:
     feature_names: list[str] | None = None
     feature_mean: Array | float = 0.0
     feature_std: Array | float = 1.0
+    decoded: str = "each code, decoded"
     title: str = "Codebook"
 
     @classmethod
@@ -121,7 +125,8 @@ class CodebookDisplay:
         """
         pyplot(cls, "from_estimator")
         check_is_fitted(estimator)
-        usage, codes = _codes_of(estimator)
+        model = last_step(estimator)
+        usage, codes = _codes_of(model)
         rows = np.asarray(estimator.inverse_transform(codes))
         shape = image_shape_of(estimator, image_shape, rows.shape[1])
         mean, std = (0.0, 1.0) if shape else feature_scale(estimator)
@@ -132,6 +137,9 @@ class CodebookDisplay:
             feature_names=feature_names_of(estimator, rows.shape[1]),
             feature_mean=mean,
             feature_std=std,
+            decoded="one code as every token, decoded"
+            if hasattr(model, "codebook_usage_")
+            else cls.decoded,
             title=f"Codes of {name_of(estimator)}",
         ).plot(ax)
 
@@ -172,7 +180,7 @@ class CodebookDisplay:
             "equal use", (n - 0.5, 100 / n), ha="right", va="bottom", color="0.3"
         )
         panel.set(
-            title=f"{self.perplexity:.1f} of {n} codes in effective use (perplexity)",
+            title=f"perplexity {self.perplexity:.1f} of {n} codes",
             xlabel="code, the most used first",
             ylabel="usage in training rows, %",
             xticks=[],
@@ -192,7 +200,7 @@ class CodebookDisplay:
             limits=grey_range(self.rows),
         )
         some = "" if len(shown) == len(self.rows) else f", the {len(shown)} most used"
-        self.axes_[1].set_title(f"What each code decodes to{some}")
+        self.axes_[1].set_title(self.decoded + some)
 
     def _plot_table(self) -> None:
         panel = self.axes_[1]
@@ -200,19 +208,28 @@ class CodebookDisplay:
         names = self.feature_names or feature_names_of(None, self.rows.shape[1])
         self.image_ = draw_heat_map(panel, scaled.T, names)
         panel.set(
-            title="What each code decodes to",
+            title=self.decoded,
             xlabel="code, the most used first",
             xticks=[],
         )
 
 
-def _codes_of(estimator: Any) -> tuple[Array, Array]:
+def _codes_of(model: Any) -> tuple[Array, Array]:
     """Usage (K,) of each code, and codes that ``inverse_transform`` takes."""
-    steps = getattr(estimator, "steps", None)
-    model = steps[-1][1] if steps else estimator
-    if hasattr(model, "codebook_usage_"):  # VQVAE: a row of the same token
-        usage = model.codebook_usage_
-    elif hasattr(model, "_counts"):  # K-means, whose prior may be uniform
+    usage = _usage_of(model)
+    K, width = len(usage), model._n_features_out
+    encode = getattr(model, "encode", "onehot")
+    if encode == "ordinal":
+        return usage, np.repeat(np.arange(K, dtype=float)[:, None], width, axis=1)
+    vectors = model.codebook_ if encode == "embedding" else np.eye(K)
+    return usage, np.tile(vectors, width // vectors.shape[1])
+
+
+def _usage_of(model: Any) -> Array:
+    """Part (K,) of the training rows, or of their tokens, that each code has."""
+    if hasattr(model, "codebook_usage_"):
+        usage: Array = model.codebook_usage_
+    elif hasattr(model, "_counts"):  # of K-means, whose prior may be uniform
         usage = model._counts / model._counts.sum()
     elif hasattr(model, "weights_"):
         usage = model.weights_
@@ -221,9 +238,4 @@ def _codes_of(estimator: Any) -> tuple[Array, Array]:
             f"{type(model).__name__} has no codebook. VQVAE, KMeansAutoencoder and "
             "GaussianMixtureEM have one."
         )
-    K, width = len(usage), model._n_features_out
-    if getattr(model, "encode", None) == "ordinal":
-        return usage, np.repeat(np.arange(K, dtype=float)[:, None], width, axis=1)
-    if getattr(model, "encode", None) == "embedding":
-        return usage, np.tile(model.codebook_, width // model.codebook_.shape[1])
-    return usage, np.tile(np.eye(K), width // K)
+    return usage

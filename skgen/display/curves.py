@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from skgen.display.drawing import COLOURS, panel_axes, pyplot
+from skgen.display.drawing import COLOURS, last_step, legend_below, panel_axes, pyplot
 
 # What the parts of a loss are, in the order in which they are drawn, with the signs
 # with which they are in it.
@@ -54,7 +55,7 @@ class LossCurveDisplay:
     >>> model = GaussianMixtureEM(2, random_state=0).fit(X)
     >>> display = LossCurveDisplay.from_estimator(model)
     >>> list(display.lines_)
-    ['lower bound']
+    ['mean log p(x), training rows']
     """
 
     curves: Mapping[str, Mapping[str, ArrayLike]]
@@ -85,14 +86,14 @@ class LossCurveDisplay:
         """
         pyplot(cls, "from_estimator")
         check_is_fitted(estimator)
-        steps = getattr(estimator, "steps", None)
-        model = steps[-1][1] if steps else estimator
+        model = last_step(estimator)
         name = type(model).__name__
         if hasattr(model, "loss_terms_"):
             display = cls(_loss_curves(model), title=f"Training of {name}")
         elif hasattr(model, "lower_bounds_"):
-            bound = {"lower bound": model.lower_bounds_}
-            curves = {"Mean log p(x) of training rows": bound}
+            curves = {
+                "Lower bound": {"mean log p(x), training rows": model.lower_bounds_}
+            }
             display = cls(curves, unit="iteration of EM", title=f"Fit of {name}")
         else:
             raise ValueError(
@@ -107,18 +108,23 @@ class LossCurveDisplay:
         Parameters
         ----------
         ax : Axes or array of Axes, default=None
-            Where to draw; ``None`` makes a figure.
+            Where to draw: all lines in one axes, or a panel in each of several;
+            ``None`` makes a figure with panels.
 
         Returns
         -------
         display : LossCurveDisplay
             This object, with the artists as attributes.
         """
+        curves = self.curves
+        if hasattr(ax, "plot"):
+            together = (lines.items() for lines in curves.values())
+            curves = {self.title: dict(chain.from_iterable(together))}
         self.axes_ = panel_axes(
-            self, ax, len(self.curves), title=self.title, size=(4.6, 3.4)
+            self, ax, len(curves), title=self.title, size=(4.6, 3.6)
         )
         self.figure_, self.lines_ = self.axes_[0].figure, {}
-        for panel, (name, lines) in zip(self.axes_, self.curves.items()):
+        for panel, (name, lines) in zip(self.axes_, curves.items()):
             for colour, (label, values) in zip(COLOURS, lines.items()):
                 epochs = np.arange(1, len(np.asarray(values)) + 1)
                 (line,) = panel.plot(epochs, values, color=colour, label=label)
@@ -126,8 +132,7 @@ class LossCurveDisplay:
             panel.set(title=name, xlabel=self.unit, ylabel="nats a row")
             panel.locator_params(axis="x", integer=True)
             panel.grid(alpha=0.3)
-            if len(lines) > 1:
-                panel.legend(fontsize="small")
+            legend_below(panel)
         return self
 
 

@@ -26,6 +26,8 @@ MARKERS = "osD^vP*X<>"
 MOST_GROUPS = 20
 # Features that a picture of a table shows where none are chosen.
 MOST_PANELS = 9
+# Points between the title of a divided axes and its panels, which have titles, too.
+TITLE_PAD = 24
 # Draws that the scale of features is taken from.
 SCALE_DRAWS = 1000
 
@@ -80,6 +82,8 @@ def panel_axes(
                 "axes; give one, which is divided, or one for each panel."
             )
         return axes[:n_panels]
+    if n_panels == 1 and ax is not None:
+        return [ax]
     if ax is None:
         width, height = size
         figure = plt.figure(
@@ -95,7 +99,7 @@ def panel_axes(
                 "no place in a grid. Make them by plt.subplots()."
             )
         ax.set_axis_off()
-        ax.set_title(title)
+        ax.set_title(title, pad=TITLE_PAD)
         grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
     return [figure.add_subplot(grid[i]) for i in range(n_panels)]
 
@@ -107,13 +111,25 @@ def legend_outside(ax: Axes, **options: Any) -> Any:
     )
 
 
+def legend_below(ax: Axes) -> Any:
+    """Draw the legend below the label of the horizontal axis."""
+    return ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False, fontsize="small"
+    )
+
+
 # Rows: images or tables.
 
 
-def name_of(estimator: Any) -> str:
-    """Name of the class; of the last step, in a pipeline."""
+def last_step(estimator: Any) -> Any:
+    """Return the model: the last step of a pipeline, or the estimator itself."""
     steps = getattr(estimator, "steps", None)
-    return type(steps[-1][1] if steps else estimator).__name__
+    return steps[-1][1] if steps else estimator
+
+
+def name_of(estimator: Any) -> str:
+    """Name of the model's class."""
+    return type(last_step(estimator)).__name__
 
 
 def image_shape_of(
@@ -121,15 +137,13 @@ def image_shape_of(
 ) -> tuple[int, ...] | None:
     """Shape of the image in a row: as given, or the estimator's own; None of a table.
 
-    The last step of a pipeline speaks for rows, where they are as wide as its own.
+    The last step of a pipeline speaks for rows that are as wide as its own.
     """
-    if image_shape is not None:
-        return check_shape(image_shape, n_features)
-    steps = getattr(estimator, "steps", None)
-    own = getattr(steps[-1][1] if steps else estimator, "image_shape", None)
-    if own is None or math.prod(own) != n_features:
-        return None
-    return check_shape(own, n_features)
+    if image_shape is None:
+        image_shape = getattr(last_step(estimator), "image_shape", None)
+        if image_shape is None or math.prod(image_shape) != n_features:
+            return None
+    return check_shape(image_shape, n_features)
 
 
 def check_shape(image_shape: Sequence[int], n_features: int) -> tuple[int, ...]:

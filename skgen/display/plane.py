@@ -171,7 +171,7 @@ class LatentSpaceDisplay:
 
     def _scatter(self, rows: Any, **style: Any) -> Any:
         """Draw the points of some rows."""
-        size = float(np.clip(9000 / len(self.codes), 6, 25))
+        size = float(np.clip(9000 / len(self.codes), 9, 25))
         x, y = self.codes[rows].T
         return self.ax_.scatter(x, y, s=size, alpha=0.7, linewidth=0, **style)
 
