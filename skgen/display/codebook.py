@@ -17,6 +17,7 @@ from skgen.display.drawing import (
     draw_mosaic,
     feature_names_of,
     feature_scale,
+    figure_of,
     grey_range,
     image_shape_of,
     last_step,
@@ -163,7 +164,7 @@ class CodebookDisplay:
         """
         self.order_ = np.argsort(-self.usage, kind="stable")
         self.axes_ = panel_axes(self, ax, 2, title=self.title, size=(5.0, 4.0))
-        self.figure_ = self.axes_[0].figure
+        self.figure_ = figure_of(self.axes_[0])
         self._plot_usage()
         if self.image_shape is None:
             self._plot_table()

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from skgen.display.drawing import COLOURS, last_step, legend_below, panel_axes, pyplot
+from skgen.display.drawing import (
+    COLOURS,
+    figure_of,
+    last_step,
+    legend_below,
+    panel_axes,
+    pyplot,
+)
 
 # What the parts of a loss are, in the order in which they are drawn, with the signs
 # with which they are in it.
@@ -123,7 +130,7 @@ class LossCurveDisplay:
         self.axes_ = panel_axes(
             self, ax, len(curves), title=self.title, size=(4.6, 3.6)
         )
-        self.figure_, self.lines_ = self.axes_[0].figure, {}
+        self.figure_, self.lines_ = figure_of(self.axes_[0]), {}
         for panel, (name, lines) in zip(self.axes_, curves.items()):
             for colour, (label, values) in zip(COLOURS, lines.items()):
                 epochs = np.arange(1, len(np.asarray(values)) + 1)

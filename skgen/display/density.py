@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skgen.display.drawing import (
     SCALE_DRAWS,
     feature_names_of,
+    figure_of,
     name_of,
     one_axes,
     pyplot,
@@ -157,7 +158,7 @@ class DensityDisplay:
             This object, with the artists as attributes.
         """
         self.ax_ = ax = one_axes(self, ax, (6.0, 4.6))
-        self.figure_, self.points_ = ax.figure, None
+        self.figure_, self.points_ = figure_of(ax), None
         highest = float(self.log_density[np.isfinite(self.log_density)].max())
         top = np.ceil(highest)
         levels = np.arange(top - DEPTH, top + STEP / 2, STEP)

@@ -26,8 +26,6 @@ MARKERS = "osD^vP*X<>"
 MOST_GROUPS = 20
 # Features that a picture of a table shows where none are chosen.
 MOST_PANELS = 9
-# Points between the title of a divided axes and its panels, which have titles, too.
-TITLE_PAD = 24
 # Draws that the scale of features is taken from.
 SCALE_DRAWS = 1000
 
@@ -86,22 +84,24 @@ def panel_axes(
         return [ax]
     if ax is None:
         width, height = size
-        figure = plt.figure(
-            figsize=(width * n_columns, height * n_rows + 0.4), layout="constrained"
+        size = (width * n_columns, height * n_rows + 0.4)
+        figure = plt.figure(figsize=size, layout="constrained")
+    elif ax.get_subplotspec() is None:
+        raise ValueError(
+            f"{type(owner).__name__} divides its axes into panels, and these have no "
+            "place in a grid. Make them by plt.subplots()."
         )
-        figure.suptitle(title)
-        grid = figure.add_gridspec(n_rows, n_columns)
     else:
-        figure = ax.figure
-        if ax.get_subplotspec() is None:
-            raise ValueError(
-                f"{type(owner).__name__} divides its axes into panels, and these have "
-                "no place in a grid. Make them by plt.subplots()."
-            )
         ax.set_axis_off()
-        ax.set_title(title, pad=TITLE_PAD)
-        grid = ax.get_subplotspec().subgridspec(n_rows, n_columns)
+        figure = ax.figure.add_subfigure(ax.get_subplotspec())
+    figure.suptitle(title)
+    grid = figure.add_gridspec(n_rows, n_columns)
     return [figure.add_subplot(grid[i]) for i in range(n_panels)]
+
+
+def figure_of(ax: Axes) -> Any:
+    """Return the whole figure, also of axes in a part of it."""
+    return ax.figure.figure
 
 
 def legend_outside(ax: Axes, **options: Any) -> Any:

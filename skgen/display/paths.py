@@ -14,6 +14,7 @@ from skgen.display.drawing import (
     draw_mosaic,
     feature_names_of,
     feature_scale,
+    figure_of,
     grey_range,
     image_shape_of,
     latent_name,
@@ -177,7 +178,7 @@ class TraversalDisplay:
             self._plot_table(ax)
         else:
             self._plot_images(ax, self.image_shape)
-        self.figure_ = self.ax_.figure
+        self.figure_ = figure_of(self.ax_)
         self.ax_.set_title(self.title)
         return self
 
@@ -352,7 +353,7 @@ class InterpolationDisplay:
             self._plot_table(ax)
         else:
             self._plot_images(ax, self.image_shape)
-        self.figure_ = self.ax_.figure
+        self.figure_ = figure_of(self.ax_)
         self.ax_.set_title(self.title)
         return self
 

@@ -13,6 +13,7 @@ from skgen.display.drawing import (
     choose_features,
     draw_mosaic,
     feature_names_of,
+    figure_of,
     grey_range,
     group_style,
     groups_of,
@@ -148,7 +149,7 @@ class LatentSpaceDisplay:
             This object, with the artists as attributes.
         """
         self.ax_ = ax = one_axes(self, ax, (5.8, 4.6))
-        self.figure_, self.colorbar_ = ax.figure, None
+        self.figure_, self.colorbar_ = figure_of(ax), None
         groups = None if self.y is None else groups_of(self.y)
         if self.y is None:
             self.points_ = [self._scatter(slice(None), **group_style(0))]
@@ -314,7 +315,7 @@ class ManifoldDisplay:
     def _plot_images(self, ax: Axes | None, shape: tuple[int, ...]) -> None:
         n = len(self.values)
         self.ax_ = one_axes(self, ax, mosaic_size(n, n, shape))
-        self.figure_ = self.ax_.figure
+        self.figure_ = figure_of(self.ax_)
         labels = _sparse(self.values)
         self.image_ = draw_mosaic(
             self.ax_,
@@ -337,7 +338,7 @@ class ManifoldDisplay:
         names = self.feature_names or feature_names_of(None, self.rows.shape[-1])
         features = self.features or choose_features(None, names)
         self.axes_ = panel_axes(self, ax, len(features), title=self.title)
-        self.figure_, self.images_ = self.axes_[0].figure, []
+        self.figure_, self.images_ = figure_of(self.axes_[0]), []
         labels = _sparse(self.values, 3)
         for panel, j in zip(self.axes_, features):
             picture = panel.imshow(

@@ -14,6 +14,7 @@ from skgen.display.drawing import (
     choose_features,
     draw_mosaic,
     feature_names_of,
+    figure_of,
     grey_range,
     image_shape_of,
     legend_outside,
@@ -177,7 +178,7 @@ class SamplesDisplay:
             labels = ["data"] * len(data) + ["samples"] * n_lines
             samples = np.concatenate([data, samples])
         self.ax_ = one_axes(self, ax, mosaic_size(len(samples), n_columns, shape))
-        self.figure_ = self.ax_.figure
+        self.figure_ = figure_of(self.ax_)
         limits = grey_range(self.rows if self.data is None else self.data)
         self.image_ = draw_mosaic(
             self.ax_, samples, shape, limits=limits, row_labels=labels
@@ -189,7 +190,7 @@ class SamplesDisplay:
         names = self.feature_names or feature_names_of(None, self.rows.shape[1])
         features = self.features or choose_features(None, names)
         self.axes_ = panel_axes(self, ax, len(features), title=self.title)
-        self.figure_, self.bars_ = self.axes_[0].figure, []
+        self.figure_, self.bars_ = figure_of(self.axes_[0]), []
         for panel, j in zip(self.axes_, features):
             shown = [x[:, j] for x in (self.data, self.rows) if x is not None]
             edges = np.histogram_bin_edges(np.concatenate(shown), N_BINS)
@@ -330,7 +331,7 @@ class ReconstructionDisplay:
     def _plot_images(self, ax: Axes | None, shape: tuple[int, ...]) -> None:
         pairs = np.stack([self.originals, self.reconstructions])
         self.ax_ = one_axes(self, ax, mosaic_size(2, pairs.shape[1], shape))
-        self.figure_ = self.ax_.figure
+        self.figure_ = figure_of(self.ax_)
         self.image_ = draw_mosaic(
             self.ax_,
             pairs,
@@ -347,7 +348,7 @@ class ReconstructionDisplay:
         self.axes_ = panel_axes(
             self, ax, len(features), title=self.title, size=(2.8, 2.6)
         )
-        self.figure_, self.points_ = self.axes_[0].figure, []
+        self.figure_, self.points_ = figure_of(self.axes_[0]), []
         for panel, j in zip(self.axes_, features):
             x, decoded = self.originals[:, j], self.reconstructions[:, j]
             points = panel.scatter(

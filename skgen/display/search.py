@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skgen.display.drawing import (
+    figure_of,
     group_style,
     legend_outside,
     name_of,
@@ -168,7 +169,7 @@ class SearchCurveDisplay:
             This object, with the artists as attributes.
         """
         self.ax_ = ax = one_axes(self, ax, (6.4, 4.0))
-        self.figure_ = ax.figure
+        self.figure_ = figure_of(ax)
         numbers = _are_numbers(self.values)
         x = np.array(self.values if numbers else range(len(self.values)), dtype=float)
         self.lines_ = [
