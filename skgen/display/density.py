@@ -56,8 +56,8 @@ class DensityDisplay:
     ax_ : Axes
         The axes.
     contours_ : QuadContourSet
-        The filled contours. What is more than 10 nats below the highest point has
-        the colour of the lowest.
+        The filled contours, every half nat. What is more than 10 nats below the
+        highest point has the colour of the lowest.
     colorbar_ : Colorbar
         Their scale.
     points_ : PathCollection or None

@@ -246,7 +246,9 @@ def _roles(
     for name in (param, lines):
         if name is not None and name not in names:
             raise ValueError(f"{name!r} is none of the search's parameters: {names}.")
-    varied = [name for name in names if len(values[name]) > 1] or names
+    # Where one is not given, it has its default: that is a value, too.
+    given = {n: {str(each[n]) if n in each else None for each in params} for n in names}
+    varied = [name for name in names if len(given[name]) > 1] or names
     varied.sort(key=lambda n: (not _are_numbers(values[n]), -len(values[n])))
     param = param or next(name for name in varied if name != lines)
     free = [name for name in varied if name not in (param, lines)]
