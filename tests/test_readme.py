@@ -3,7 +3,11 @@
 import re
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
+
+matplotlib.use("Agg")
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +36,14 @@ def test_the_code_on_pipelines_runs():
     assert list(names["wines"].columns) == list(names["X"].columns)
     assert type(names["search"].best_params_["standardscaler"]).__name__ in names
     assert names["model"].score(names["X"]) < 0
+
+
+def test_the_code_on_pictures_runs():
+    names = run("docs/pictures.md")
+    assert names["rows"].shape == (5, 64)
+    assert names["space"].figure_ is names["figure"]
+    assert names["more_like_zero"].shape == (5, 64)
+    plt.close("all")
 
 
 def test_the_code_on_speed_runs():
