@@ -15,7 +15,7 @@ and ``draw`` on tensors.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -470,11 +470,13 @@ class GenerativeModel(
         elements = self._score_elements if scores else self._row_elements
         with torch.inference_mode():
             model = self._model(dtype)
-            chunks = [
-                to_array(function(model, to_tensor(X[rows], device, dtype)))
-                for rows in self._chunks(len(X), elements)
-            ]
-        result = np.concatenate(chunks)
+            result = _gathered(
+                len(X),
+                (
+                    (rows, to_array(function(model, to_tensor(X[rows], device, dtype))))
+                    for rows in self._chunks(len(X), elements)
+                ),
+            )
         # Sums may be wider than the rows, or narrower; tokens stay integers.
         is_float = result.dtype.kind == "f"
         return result.astype(X.dtype, copy=False) if is_float else result
@@ -515,6 +517,22 @@ class GenerativeModel(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self._allows_missing
         return tags
+
+
+def _gathered(
+    n: int, chunks: Iterable[tuple[slice, NDArray[Any]]]
+) -> NDArray[Any]:
+    """Put results of chunks of n rows into one array, as they come.
+
+    A list of them would keep small blocks of memory among the large ones of the work,
+    which then come anew from the system for each chunk: a third of the time.
+    """
+    result: Any = None
+    for rows, chunk in chunks:
+        if result is None:
+            result = np.empty((n, *chunk.shape[1:]), dtype=chunk.dtype)
+        result[rows] = chunk
+    return result
 
 
 def _check_magnitude(X: NDArray[Any], owner: str) -> None:
