@@ -30,6 +30,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
 from skgen.base import NO_CALLBACKS
+from skgen.documentation import DocumentationLinks
 from skgen.engine import History, Steps, Training
 from skgen.neural import NeuralModel
 from skgen.stacking import is_small, share_rows, stacks_as, train_together
@@ -294,7 +295,7 @@ def _recorded(done: _Done, rows: Any, y: Any = None, *, name: Any = None) -> Any
     return value
 
 
-class BatchedGridSearchCV(GridSearchCV):
+class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
     """Grid search in which the fits of small networks are trained as one batch.
 
     Takes and gives what scikit-learn's ``GridSearchCV`` does, with the same results up
@@ -347,6 +348,9 @@ class BatchedGridSearchCV(GridSearchCV):
     Notes
     -----
     With callbacks or scikit-learn's metadata routing, the search is ``GridSearchCV``'s.
+    Ctrl-C ends the search, as it does in ``GridSearchCV`` over these models; the refit
+    alone keeps what it has learned.
+
     Candidates share the seed that they are given: an int as ``random_state`` gives them
     the same noise, which makes their differences surer.
 

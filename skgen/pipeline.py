@@ -29,6 +29,7 @@ from skgen.changes import (
     pull_back,
     push_forward,
 )
+from skgen.documentation import DocumentationLinks
 from skgen.evaluation import LogLikelihood
 from skgen.tables import Columns
 from skgen.tensors import fresh_random_state
@@ -55,7 +56,7 @@ def _last_has(name: str) -> Callable[[Any], bool]:
     return check
 
 
-class GenerativePipeline(Pipeline):
+class GenerativePipeline(DocumentationLinks, Pipeline):
     """Transformers and a density behind them: a density of the rows as given.
 
     A scikit-learn ``Pipeline`` whose last step is an estimator of skgen. ``sample``
