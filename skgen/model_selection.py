@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
@@ -190,8 +191,14 @@ def run_tasks(tasks: Sequence[Task], data: Data, together: bool) -> list[Outcome
 def _fit_alone(task: Task, data: Data, outcome: Outcome) -> None:
     start = time.perf_counter()
     X, y = data.part(task.train)
+    # As in scikit-learn's search, the fit can tell that it is one of many.
+    search = CallbackSupportMixin()._init_callback_context(
+        "search", max_subtasks=1, sequential_subtasks=False
+    )
+    place = search.subcontext("candidate-split-evaluation", task_id=0)
     try:
-        task.estimator.fit(X, y, **data.params(task.train))
+        with place.propagate_callback_context(task.estimator):
+            task.estimator.fit(X, y, **data.params(task.train))
     except Exception as error:
         outcome.error = error
     outcome.fit_seconds = time.perf_counter() - start

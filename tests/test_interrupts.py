@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skgen.lloyd
 import skgen.mixture
+import skgen.stacking
 from skgen import VAE, VQVAE, GaussianMixtureEM, KMeansAutoencoder
 from skgen.engine import Descent
 from skgen.model_selection import BatchedGridSearchCV
@@ -35,6 +36,14 @@ networks = pytest.mark.parametrize("estimator", NETWORKS, ids=class_name)
 SMALL = {"hidden_layer_sizes": (8,), "max_iter": 4, "random_state": 0}
 
 interrupted = pytest.warns(ConvergenceWarning, match="interrupted")
+
+
+@pytest.fixture(autouse=True)
+def _listens():
+    """Listen to Ctrl-C also in the background, where shells let processes ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Stop:
@@ -261,6 +270,13 @@ def test_a_search_ends(Search, ctrl_c, monkeypatch):
     )
     with pytest.raises(KeyboardInterrupt):
         piped.fit(X)
+
+
+def test_a_search_ends_in_a_fit_that_is_not_stacked(ctrl_c, monkeypatch):
+    monkeypatch.setattr(skgen.stacking, "LARGEST_STEP", 0)
+    ctrl_c(2)
+    with pytest.raises(KeyboardInterrupt):
+        BatchedGridSearchCV(skgen.BetaVAE(2, **SMALL), GRID, cv=2).fit(X)
 
 
 def test_a_mixture_in_a_search_ends_the_search(monkeypatch):
