@@ -5,13 +5,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench demo test lint format env clean
+.PHONY: bench coverage demo test lint format env clean
 
 demo: $(READY)
 	$(BIN)/python examples/quickstart.py
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# What the tests reach, lines and branches.
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 # All comparisons of speed, into benchmarks/results; BENCH=--quick takes minutes.
 bench: $(READY)

@@ -1,15 +1,20 @@
 """Latent-variable generative models as scikit-learn estimators."""
 
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from skgen.compose import MixedDensity
-from skgen.gaussian import GaussianDensity
-from skgen.io import load, save, to_onnx
-from skgen.kmeans import KMeansAutoencoder
-from skgen.mixture import GaussianMixtureEM
-from skgen.pipeline import GenerativePipeline, make_generative_pipeline
-from skgen.vae import IWAE, VAE, BetaVAE
-from skgen.vqvae import VQVAE
+if TYPE_CHECKING:
+    from skgen.compose import MixedDensity
+    from skgen.gaussian import GaussianDensity
+    from skgen.io import load, save, to_onnx
+    from skgen.kmeans import KMeansAutoencoder
+    from skgen.mixture import GaussianMixtureEM
+    from skgen.pipeline import GenerativePipeline, make_generative_pipeline
+    from skgen.vae import IWAE, VAE, BetaVAE
+    from skgen.vqvae import VQVAE
 
 __all__ = [
     "IWAE",
@@ -26,3 +31,30 @@ __all__ = [
     "save",
     "to_onnx",
 ]
+
+# Names are loaded when they are asked for, as scikit-learn loads its parts: K-means and
+# the pipeline need half of it. Where each is:
+_MODULES = {
+    "compose": ("MixedDensity",),
+    "gaussian": ("GaussianDensity",),
+    "io": ("load", "save", "to_onnx"),
+    "kmeans": ("KMeansAutoencoder",),
+    "mixture": ("GaussianMixtureEM",),
+    "pipeline": ("GenerativePipeline", "make_generative_pipeline"),
+    "vae": ("IWAE", "VAE", "BetaVAE"),
+    "vqvae": ("VQVAE",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+
+if not TYPE_CHECKING:  # a checker would believe in any name
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        if find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

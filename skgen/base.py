@@ -14,6 +14,7 @@ and ``draw`` on tensors.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol, Self
@@ -29,10 +30,12 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from skgen.documentation import DocumentationLinks
 from skgen.engine import Steps, run_each
 from skgen.parameters import Rules, check_parameters, integer, string
 from skgen.rows import chunk_rows
@@ -51,8 +54,6 @@ from skgen.tensors import (
 FLOATS = (np.float64, np.float32)
 # Rows above this have squares, and sums of them, that overflow.
 LARGEST = 1e150
-# What ``fit`` sets before it knows that it succeeds.
-_STATE = ("device_", "_dtype", "_columns", "n_features_in_", "feature_names_in_")
 # What belongs to a session, and to no file.
 _SESSION = ("_skl_callbacks", "_metadata_request")
 
@@ -67,6 +68,16 @@ class FitCallbacks:
         self._data = {"estimator": estimator, "X": X, "y": y}
         self._task_name = task_name
         self._task: CallbackContext | None = None
+
+    @property
+    def stand_alone(self) -> bool:
+        """Whether the fit is of use by itself: a candidate of a search is not."""
+        context = self._context.parent
+        while context is not None:
+            if not context.sequential_subtasks:
+                return False
+            context = context.parent
+        return True
 
     def begin(self) -> None:
         """Say that an iteration begins."""
@@ -85,7 +96,9 @@ class FitCallbacks:
 
 
 class NoCallbacks(FitCallbacks):
-    """The callbacks of a fit that none watches."""
+    """The callbacks of a fit that none watches, one of many."""
+
+    stand_alone = False
 
     def __init__(self) -> None:
         pass
@@ -118,6 +131,7 @@ class FittedModel(Protocol):
 
 
 class GenerativeModel(
+    DocumentationLinks,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -199,7 +213,6 @@ class GenerativeModel(
 
     # Fitting.
 
-    @with_callbacks
     def fit(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -224,19 +237,26 @@ class GenerativeModel(
         ValueError
             If a parameter, ``X`` or ``sample_weight`` is out of its range, or
             ``device`` is not there.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the fit ended before it converged, with what to do: also on Ctrl-C,
+            which ends an iterative fit with what it has learned so far. Before the
+            first iteration has ended, or in a search, ``KeyboardInterrupt`` is raised.
         """
         state = self.__dict__
-        before = {name: state[name] for name in _STATE if name in state}
+        before = state.copy()
         try:
             self._fit_rows(X, y, sample_weight)
         except BaseException:
             # What was fitted before is whole again, and what was not is not fitted.
-            for name in _STATE:
-                state.pop(name, None)
+            state.clear()
             state.update(before)
             raise
         return self
 
+    @with_callbacks
     def _fit_rows(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Validate, place on the device, fit."""
         X, x, weight = self._prepare(X, sample_weight, reset=True)
@@ -244,7 +264,10 @@ class GenerativeModel(
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         rng = check_random_state(getattr(self, "random_state", None))
         callbacks = FitCallbacks(context, self, X, y, self._task_name)
-        run_each(self._fit(x, weight, rng, callbacks))
+        run_each(
+            self._fit(x, weight, rng, callbacks),
+            keeps_interrupted=callbacks.stand_alone,
+        )
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=dict
         )
@@ -408,6 +431,16 @@ class GenerativeModel(
     def _dressed(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
         return dressed(self, rows, self._columns, like)
+
+    def _warn_interrupted(self, n_iter: int, way: str, part: str = "") -> None:
+        """Say that Ctrl-C ended a fit, or a part of it, and how to go on."""
+        warnings.warn(
+            f"{type(self).__name__}{part}: the fit was interrupted, and has what it "
+            f"learned in {n_iter} {self._task_name}s. To go on from there, {way} and "
+            "fit again.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
 
     def _validate_rows(self, X: Any, *, reset: bool, n_min: int = 1) -> NDArray[Any]:
         """Return rows as a float array; ``reset`` learns the features anew."""

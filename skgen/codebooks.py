@@ -10,8 +10,8 @@ from __future__ import annotations
 import warnings
 from typing import NamedTuple
 
+import sklearn
 import torch
-from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -124,7 +124,10 @@ def k_means_codes(z: Tensor, K: int, generator: torch.Generator) -> Tensor:
     picks = torch.randperm(len(z), generator=generator)[: START_ROWS * K]
     picks = picks.repeat(-(-K // len(picks)))
     seed = int(torch.randint(2**31 - 1, (), generator=generator))
-    k_means = KMeans(K, n_init=1, max_iter=START_PASSES, random_state=seed)
+    # Loaded when it is needed: a VAE, which shares this file's objectives, needs none.
+    k_means = sklearn.cluster.KMeans(
+        K, n_init=1, max_iter=START_PASSES, random_state=seed
+    )
     with warnings.catch_warnings():
         # Few passes, and fewer vectors than codes, are meant.
         warnings.simplefilter("ignore", ConvergenceWarning)

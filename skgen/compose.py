@@ -168,8 +168,8 @@ class MixedDensity(
         codes = learn_codes(X, self._given_kinds(X), type(self).__name__)
         rows = encode_table(X, codes, type(self).__name__)
         likelihood = Mixed([code.density for code in codes])
-        self.estimator_ = self._new_estimator().set_params(likelihood=likelihood)
-        self.estimator_.fit(rows, sample_weight=sample_weight)
+        model = self._new_estimator().set_params(likelihood=likelihood)
+        self.estimator_ = model.fit(rows, sample_weight=sample_weight)
         self._columns = Columns.of(X)
         self._set_codes(codes)
         return self

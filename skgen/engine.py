@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -81,7 +81,8 @@ class History:
     held_out: list[float] = field(default_factory=list)
     best_epoch: int = -1  # -1: no epoch was better than the start
     best_loss: float = math.inf
-    status: str = "max_iter"  # or "converged", "stopped" (by a callback), "diverged"
+    # Or "converged", "diverged", "stopped" (by a callback), "interrupted" (by Ctrl-C).
+    status: str = "max_iter"
 
     @property
     def n_iter(self) -> int:
@@ -137,10 +138,36 @@ class Watch:
             history.status = "converged"
         return is_best
 
+    def interrupt(self, best_epoch: int) -> None:
+        """Forget an epoch that was cut short, and take the best that is kept."""
+        history = self.history
+        curves = [*history.curves.values(), *[history.held_out] * self.held_out]
+        n_whole = min(map(len, curves), default=0)
+        for curve in curves:
+            del curve[n_whole:]
+        history.best_epoch, history.status = best_epoch, "interrupted"
+
     @property
     def is_over(self) -> bool:
         """Whether the descent is to end before its last epoch."""
         return self.history.status != "max_iter"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C inside a loop, which ended with what it has so far.
+
+    It goes on as any ``KeyboardInterrupt`` does, unless a fit that stands alone keeps
+    what there is.
+
+    Parameters
+    ----------
+    so_far : History or FixedPoint
+        What the loop would have returned.
+    """
+
+    def __init__(self, so_far: Any) -> None:
+        super().__init__(so_far)
+        self.so_far = so_far
 
 
 class Update(Protocol):
@@ -157,6 +184,10 @@ class Update(Protocol):
         self, model: Any, terms: Any, weight: Tensor | None, noise: Tensor
     ) -> None:
         """Update a model by the terms of a step's rows, and their weights or None."""
+
+
+# What is told of each epoch: the history so far, and the seconds that the epoch took.
+Report = Callable[[History, float], None]
 
 
 class Descent:
@@ -318,7 +349,7 @@ class Descent:
         max_iter: int,
         tol: float,
         patience: int,
-        verbose: int = 0,
+        report: Report | None = None,
         on_begin: Callable[[], Any] = lambda: None,
         on_end: Callable[[], bool] = lambda: False,
     ) -> History:
@@ -328,33 +359,41 @@ class Descent:
         do where there are none, from the end of the warm-up on. ``patience`` epochs
         without an improvement above ``tol`` end the descent, as does true from
         ``on_end``. When the loss or a weight is no longer finite, the last good
-        weights come back and the status is "diverged".
+        weights come back and the status is "diverged". They come back from any
+        exception, too; from Ctrl-C with the history, as `Interrupted`.
         """
         watch = Watch(tol, patience, self.warm_up, held_out is not None)
-        history, best, noise = watch.history, _snapshot(self.module), None
-        if held_out is not None:
-            seen, noise = self.observe(held_out.x)
-            held_out = Rows(seen, held_out.weight)
-            watch.begin(self.evaluate(held_out, noise))
-        for epoch in range(max_iter):
-            self.optimizer.factor = SCHEDULES[self.rule.schedule](epoch / max_iter)
-            on_begin()
-            start = time.perf_counter()
-            means, current = self.epoch(rows)
-            with self._judged_weights():
-                if held_out is not None:
-                    current = self.evaluate(held_out, noise)
-                if not _is_finite(self.module):
-                    current = math.nan
-                if watch.see(means, current, self.n_epochs):
-                    best = _snapshot(self.module)
-                if verbose and history.status != "diverged":
-                    _report(history, time.perf_counter() - start)
-                if on_end() and history.status != "diverged":
-                    history.status = "stopped"
-            if watch.is_over:
-                break
-        _restore(self.module, best)
+        history, noise = watch.history, None
+        best = (history.best_epoch, _snapshot(self.module))
+        try:
+            if held_out is not None:
+                seen, noise = self.observe(held_out.x)
+                held_out = Rows(seen, held_out.weight)
+                watch.begin(self.evaluate(held_out, noise))
+            for epoch in range(max_iter):
+                self.optimizer.factor = SCHEDULES[self.rule.schedule](epoch / max_iter)
+                on_begin()
+                start = time.perf_counter()
+                means, current = self.epoch(rows)
+                with self._judged_weights():
+                    if held_out is not None:
+                        current = self.evaluate(held_out, noise)
+                    if not _is_finite(self.module):
+                        current = math.nan
+                    if watch.see(means, current, self.n_epochs):
+                        best = (history.best_epoch, _snapshot(self.module))
+                    if report is not None and history.status != "diverged":
+                        report(history, time.perf_counter() - start)
+                    if on_end() and history.status != "diverged":
+                        history.status = "stopped"
+                if watch.is_over:
+                    break
+        except KeyboardInterrupt as cut:
+            watch.interrupt(best[0])
+            raise Interrupted(history) from cut
+        finally:
+            self.module.eval()
+            _restore(self.module, best[1])
         return history
 
 
@@ -393,7 +432,7 @@ class Training:
     max_iter: int
     tol: float
     patience: int
-    verbose: int = 0
+    report: Report | None = None
     on_begin: Callable[[], Any] = lambda: None
     on_end: Callable[[], bool] = lambda: False
     # What models that are trained as one share, beyond shapes; None: there are none.
@@ -407,7 +446,7 @@ class Training:
             max_iter=self.max_iter,
             tol=self.tol,
             patience=self.patience,
-            verbose=self.verbose,
+            report=self.report,
             on_begin=self.on_begin,
             on_end=self.on_end,
         )
@@ -419,14 +458,26 @@ class Training:
 Steps = Generator[Training, History, None]
 
 
-def run_each(steps: Steps | None) -> None:
-    """Drive a fit, running its descents as they come."""
+def run_each(steps: Steps | None, *, keeps_interrupted: bool = False) -> None:
+    """Drive a fit, running its descents as they come.
+
+    With ``keeps_interrupted``, Ctrl-C ends the descent that is running and nothing
+    else, unless no epoch has ended yet: then there is nothing to keep.
+    """
     if steps is None:
         return
-    with suppress(StopIteration):
+    n_epochs = 0
+    with closing(steps), suppress(StopIteration):
         training = next(steps)
         while True:
-            training = steps.send(training.run())
+            try:
+                history = training.run()
+            except Interrupted as cut:
+                history = cut.so_far
+                if not (keeps_interrupted and n_epochs + history.n_iter):
+                    raise
+            n_epochs += history.n_iter
+            training = steps.send(history)
 
 
 def _snapshot(module: nn.Module) -> list[Tensor]:
@@ -453,12 +504,6 @@ def _is_finite(module: nn.Module) -> bool:
     return bool(torch.stack(finite).all())
 
 
-def _report(history: History, seconds: float) -> None:
-    terms = ", ".join(f"{name} {c[-1]:.4f}" for name, c in history.curves.items())
-    held_out = f", held-out {history.held_out[-1]:.4f}" if history.held_out else ""
-    print(f"Epoch {history.n_iter}: {terms}{held_out} nats a row ({seconds:.2f}s)")
-
-
 State = TypeVar("State")
 
 
@@ -475,7 +520,7 @@ class FixedPoint(NamedTuple, Generic[State]):
     state: State
     bounds: list[float]
     converged: bool
-    stopped: bool  # on request of a callback
+    stopped: bool  # on request of a callback, or by Ctrl-C
 
     @property
     def bound(self) -> float:
@@ -509,15 +554,24 @@ def iterate_fixed_point(
     on_end : callable
         Called after each step with its number, the previous and the present
         iterate; true ends the loop.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C, with the last whole step.
     """
-    present, bounds = start, []
-    for i in range(1, max_iter + 1):
-        on_begin()
-        previous, present = present, step(present.state)
-        bounds.append(present.bound)
-        stopped = on_end(i, previous, present)
-        if settled(previous, present):
-            return FixedPoint(present.state, bounds, True, stopped)
-        if stopped:
-            return FixedPoint(present.state, bounds, False, True)
+    present, bounds = start, list[float]()
+    try:
+        for i in range(1, max_iter + 1):
+            on_begin()
+            previous, present = present, step(present.state)
+            bounds.append(present.bound)
+            stopped = on_end(i, previous, present)
+            if settled(previous, present):
+                return FixedPoint(present.state, bounds, True, stopped)
+            if stopped:
+                return FixedPoint(present.state, bounds, False, True)
+    except KeyboardInterrupt as cut:
+        so_far = FixedPoint(present.state, bounds, False, True)
+        raise Interrupted(so_far) from cut
     return FixedPoint(present.state, bounds, False, False)

@@ -112,7 +112,7 @@ class KMeansAutoencoder(GenerativeModel):
         The centres are settled when they move by less than this, squared, relative
         to the variance of the rows.
     verbose : int, default=0
-        Whether scikit-learn prints the iterations.
+        Whether to print the iterations.
     random_state : int, RandomState instance or None, default=None
         Source of the starts.
     copy_x : bool, default=True
@@ -235,7 +235,7 @@ class KMeansAutoencoder(GenerativeModel):
     ) -> None:
         rows = CentredRows.of(x, weight)
         find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
-        centres, labels, self.n_iter_ = find(rows.proper(), rng)
+        centres, labels, self.n_iter_ = find(rows.proper(), rng, callbacks)
         self._reset_counts()
         if len(labels) == len(x):
             found = measure(x, to_tensor(centres, x.device).to(x), labels)
@@ -244,7 +244,7 @@ class KMeansAutoencoder(GenerativeModel):
         self._set_attributes(rows, centres, found)
 
     def _find_on_cpu(
-        self, rows: CentredRows, rng: np.random.RandomState
+        self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
     ) -> tuple[NDArray[Any], Tensor, int]:
         """Find centres and labels by scikit-learn."""
         X = to_array(rows.x)
@@ -270,7 +270,7 @@ class KMeansAutoencoder(GenerativeModel):
         return kmeans.cluster_centers_, labels, kmeans.n_iter_
 
     def _find_on_device(
-        self, rows: CentredRows, rng: np.random.RandomState
+        self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
     ) -> tuple[NDArray[Any], Tensor, int]:
         """Find centres and labels by Lloyd's algorithm in torch."""
         run = restarted_lloyd(
@@ -281,7 +281,12 @@ class KMeansAutoencoder(GenerativeModel):
             max_iter=self.max_iter,
             tol=self.tol,
             rng=rng,
+            verbose=self.verbose,
+            keeps_interrupted=callbacks.stand_alone,
         )
+        if run.stopped:
+            way = "set init=model.cluster_centers_"
+            self._warn_interrupted(len(run.bounds), way)
         labels = assign(rows, run.state).labels
         return to_array(run.state + rows.centre), labels, len(run.bounds)
 

@@ -10,7 +10,7 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
-from skgen.engine import FixedPoint, Iterate, iterate_fixed_point
+from skgen.engine import FixedPoint, Interrupted, Iterate, iterate_fixed_point
 from skgen.matrices import squared_distances
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import to_array, to_tensor, wide_dtype
@@ -88,7 +88,7 @@ def _reseed(
 
 
 def lloyd(
-    rows: CentredRows, centres: Tensor, *, max_iter: int, tol: float
+    rows: CentredRows, centres: Tensor, *, max_iter: int, tol: float, verbose: int = 0
 ) -> FixedPoint[Tensor]:
     """Iterate both steps until the centres move by no more than ``tol``, squared."""
 
@@ -99,8 +99,15 @@ def lloyd(
     def settled(previous: Iterate[Tensor], present: Iterate[Tensor]) -> bool:
         return bool(((present.state - previous.state) ** 2).sum() <= tol)
 
+    def report(i: int, previous: Any, present: Iterate[Tensor]) -> bool:
+        if verbose:  # in scikit-learn's words
+            print(f"Iteration {i - 1}, inertia {-present.bound}.")
+        return False
+
     start = Iterate(centres, -float("inf"))
-    return iterate_fixed_point(step, start, max_iter=max_iter, settled=settled)
+    return iterate_fixed_point(
+        step, start, max_iter=max_iter, settled=settled, on_end=report
+    )
 
 
 def variance_tolerance(rows: CentredRows, tol: float) -> float:
@@ -121,22 +128,33 @@ def restarted_lloyd(
     max_iter: int,
     tol: float,
     rng: np.random.RandomState,
+    verbose: int = 0,
+    keeps_interrupted: bool = False,
 ) -> FixedPoint[Tensor]:
     """Run Lloyd's algorithm from several starts, and keep the tightest clusters.
 
     The parameters are those of `sklearn.cluster.KMeans`, and draw the same starts.
+    With ``keeps_interrupted``, Ctrl-C ends the present start, and is the last.
     """
     if len(rows.x) < K:
         raise ValueError(f"n_samples={len(rows.x)} should be >= n_clusters={K}.")
     if n_init == "auto":
         n_init = 10 if callable(init) or _is(init, "random") else 1
     tol = variance_tolerance(rows, tol)
-    runs = []
+    runs = list[tuple[float, FixedPoint[Tensor]]]()
     for _ in range(int(n_init) if isinstance(init, str) or callable(init) else 1):
         centres = _start(rows, K, init, rng) - rows.centre
-        run = lloyd(rows, centres, max_iter=max_iter, tol=tol)
+        try:
+            run = lloyd(rows, centres, max_iter=max_iter, tol=tol, verbose=verbose)
+        except Interrupted as cut:
+            run = cut.so_far
+            if not (keeps_interrupted and (runs or run.bounds)):
+                raise
         runs.append((float(assign(rows, run.state).inertia(rows.weight)), run))
-    return min(runs, key=lambda pair: pair[0])[1]
+        if run.stopped:
+            break
+    best = min(runs, key=lambda pair: pair[0])[1]
+    return best._replace(stopped=run.stopped)
 
 
 def _is(init: Any, name: str) -> bool:

@@ -21,7 +21,12 @@ from torch import Tensor
 from skgen.base import FitCallbacks, GenerativeModel
 from skgen.covariance import COVARIANCES, Covariance
 from skgen.em import FittedMixture, Mixture, em_step, start_from, start_from_picks
-from skgen.engine import FixedPoint, Iterate, iterate_fixed_point
+from skgen.engine import (
+    FixedPoint,
+    Interrupted,
+    Iterate,
+    iterate_fixed_point,
+)
 from skgen.parameters import (
     Rules,
     array_like,
@@ -236,7 +241,13 @@ class GaussianMixtureEM(GenerativeModel):
             report = _Report(self.verbose, self.verbose_interval)
             report.begin(i)
             start = self._last(rows) if is_warm else self._start(rows, given, rng)
-            run = self._iterate(rows, start, report, callbacks)
+            try:
+                run = self._iterate(rows, start, report, callbacks)
+            except Interrupted as cut:
+                run = cut.so_far
+                if not (callbacks.stand_alone and (best or run.bounds)):
+                    raise
+                self._warn_interrupted(len(run.bounds), "set warm_start=True")
             # Without iterations there is no bound to compare: the last start stays.
             if best is None or run.bound > best.bound or self.max_iter == 0:
                 best = run

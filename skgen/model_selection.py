@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
@@ -30,6 +31,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
 from skgen.base import NO_CALLBACKS
+from skgen.documentation import DocumentationLinks
 from skgen.engine import History, Steps, Training
 from skgen.neural import NeuralModel
 from skgen.stacking import is_small, share_rows, stacks_as, train_together
@@ -189,8 +191,14 @@ def run_tasks(tasks: Sequence[Task], data: Data, together: bool) -> list[Outcome
 def _fit_alone(task: Task, data: Data, outcome: Outcome) -> None:
     start = time.perf_counter()
     X, y = data.part(task.train)
+    # As in scikit-learn's search, the fit can tell that it is one of many.
+    search = CallbackSupportMixin()._init_callback_context(
+        "search", max_subtasks=1, sequential_subtasks=False
+    )
+    place = search.subcontext("candidate-split-evaluation", task_id=0)
     try:
-        task.estimator.fit(X, y, **data.params(task.train))
+        with place.propagate_callback_context(task.estimator):
+            task.estimator.fit(X, y, **data.params(task.train))
     except Exception as error:
         outcome.error = error
     outcome.fit_seconds = time.perf_counter() - start
@@ -294,7 +302,7 @@ def _recorded(done: _Done, rows: Any, y: Any = None, *, name: Any = None) -> Any
     return value
 
 
-class BatchedGridSearchCV(GridSearchCV):
+class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
     """Grid search in which the fits of small networks are trained as one batch.
 
     Takes and gives what scikit-learn's ``GridSearchCV`` does, with the same results up
@@ -347,6 +355,9 @@ class BatchedGridSearchCV(GridSearchCV):
     Notes
     -----
     With callbacks or scikit-learn's metadata routing, the search is ``GridSearchCV``'s.
+    Ctrl-C ends the search, as it does in ``GridSearchCV`` over these models; the refit
+    alone keeps what it has learned.
+
     Candidates share the seed that they are given: an int as ``random_state`` gives them
     the same noise, which makes their differences surer.
 

@@ -151,12 +151,12 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         with self._own_draws(seed, x.device):
             history = yield training
         self._record(history)
+        self._warn(history)
         finish = self._finish_on(
             training.rows, held_out, training.descent.generator, incremental=False
         )
         if finish is not None:
             yield from finish
-        self._warn(history)
 
     def _training(
         self,
@@ -174,7 +174,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
         goes_on = self.warm_start and self._has_module_for(x)
         if goes_on:
-            self.module_ = _move(self.module_, x.device)
+            # A copy, for the one that was fitted to be whole if this fit fails.
+            self.module_ = _move(copy.deepcopy(self.module_), x.device)
         else:
             self.module_ = self._new_module(rows.take(parts[0]), seed)
         rows = self.module_.standardizer.rows(rows)
@@ -190,7 +191,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self.max_iter,
             self.tol,
             self._patience(len(train.x)),
-            int(self.verbose),
+            self._report if self.verbose else None,
             callbacks.begin,
             lambda: callbacks.end(self._snapshot),
             self._alike,
@@ -420,11 +421,29 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _in_units(self, terms: dict[str, Any]) -> dict[str, Any]:
         """Turn densities of standardised rows into densities of the rows."""
         log_scale = float(self.module_.standardizer.log_scale)
-        shifts = {"loss": log_scale, "reconstruction": -log_scale}
+        shifts = {
+            "loss": log_scale,
+            "held-out": log_scale,
+            "reconstruction": -log_scale,
+        }
         return {name: value + shifts.get(name, 0.0) for name, value in terms.items()}
 
-    def _warn(self, history: History) -> None:
-        name = type(self).__name__
+    def _report(self, history: History, seconds: float, part: str = "") -> None:
+        """Print the last epoch, in the units of the curves."""
+        terms = {name: curve[-1] for name, curve in history.curves.items()}
+        if history.held_out:
+            terms["held-out"] = history.held_out[-1]
+        if not part:
+            terms = self._in_units(terms)
+        values = ", ".join(f"{name} {value:.4f}" for name, value in terms.items())
+        print(
+            f"{type(self).__name__}{part}, epoch {history.n_iter} of {self.max_iter}: "
+            f"{values} nats a row ({seconds:.2f}s)"
+        )
+
+    def _warn(self, history: History, part: str = "") -> None:
+        """Warn of a descent that did not converge, and say what to do."""
+        name = f"{type(self).__name__}{part}"
         if history.status == "diverged":
             warnings.warn(
                 f"{name}: the loss was not finite in epoch {history.n_iter}; the fit "
@@ -434,6 +453,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
                 ConvergenceWarning,
                 stacklevel=2,
             )
+        elif history.status == "interrupted":
+            self._warn_interrupted(history.n_iter, "set warm_start=True", part)
         elif history.status == "max_iter":
             warnings.warn(
                 f"{name}: maximum iterations ({self.max_iter}) reached and the "

@@ -28,9 +28,11 @@ from skgen.changes import (
     pull_back,
     push_forward,
 )
+from skgen.documentation import DocumentationLinks
 from skgen.evaluation import LogLikelihood
 from skgen.tables import Columns, dressed
 from skgen.tensors import fresh_random_state
+from skgen.vae import Elbo, Posterior
 
 __all__ = [
     "GenerativePipeline",
@@ -54,7 +56,7 @@ def _last_has(name: str) -> Callable[[Any], bool]:
     return check
 
 
-class GenerativePipeline(Pipeline):
+class GenerativePipeline(DocumentationLinks, Pipeline):
     """Transformers and a density behind them: a density of the rows as given.
 
     A scikit-learn ``Pipeline`` whose last step is an estimator of skgen. ``sample``
@@ -283,6 +285,35 @@ class GenerativePipeline(Pipeline):
         )
         return LogLikelihood(_add(terms, log_prob), errors)
 
+    @available_if(_last_has("elbo"))
+    def elbo(self, X: ArrayLike) -> Elbo:
+        """Evaluate the parts of the evidence lower bound, in the units of ``X``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        elbo : Elbo
+            Named tuple of ``reconstruction``, which has the log-determinants of the
+            earlier steps, and ``kl``, which no change of units changes; in nats. Where
+            an earlier step is not invertible, ``-inf`` and 0.
+
+        Raises
+        ------
+        ValueError
+            If an earlier step has no known log-determinant.
+        """
+        rows, terms = self._push_forward(X)
+        kl = np.zeros(len(terms))
+        if not len(rows):
+            return Elbo(terms, kl)
+        found = self._last.elbo(rows)
+        kl[np.isfinite(terms)] = found.kl
+        return Elbo(_add(terms, found.reconstruction), kl.astype(found.kl.dtype))
+
     @available_if(_last_has("sample"))
     def sample(
         self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
@@ -332,6 +363,25 @@ class GenerativePipeline(Pipeline):
 
     # Between rows and codes.
 
+    @available_if(_last_has("posterior"))
+    def posterior(self, X: ArrayLike) -> Posterior:
+        """Encode rows as normal densities of their codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        posterior : Posterior
+            Named tuple of ``mean``, which ``transform`` gives, and ``std``,
+            (n_samples, n_components) each.
+        """
+        check_is_fitted(self)
+        posterior: Posterior = self._last.posterior(self._transformed(X))
+        return posterior
+
     def inverse_transform(self, X: ArrayLike) -> Any:
         """Decode latent codes, and go back through the earlier steps.
 
@@ -369,10 +419,8 @@ class GenerativePipeline(Pipeline):
             Rows in the units of the data, as from ``inverse_transform``.
         """
         check_is_fitted(self)
-        rows: Any = X
-        for step in self._earlier:
-            rows = step.transform(rows)
-        return self._dressed(pull_back(self._earlier, self._last.reconstruct(rows)), X)
+        rows = self._last.reconstruct(self._transformed(X))
+        return self._dressed(pull_back(self._earlier, rows), X)
 
     # What they share.
 
@@ -383,6 +431,12 @@ class GenerativePipeline(Pipeline):
     @property
     def _scores_mass(self) -> bool:
         return getattr(self._last, "_scores_mass", False)
+
+    def _transformed(self, X: Any) -> Any:
+        """Map rows to the last step."""
+        for step in self._earlier:
+            X = step.transform(X)
+        return X
 
     def _push_forward(self, X: Any) -> tuple[Any, NDArray[Any]]:
         """Map rows to the last step, and give what to add to its scores, (n,)."""

@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from skgen.adam import StepRule
-from skgen.engine import Descent, History, Rows, Training
+from skgen.engine import Descent, History, Report, Rows, Training
 from skgen.objectives import importance_weighted_bound, log_weights
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def learn_prior(
     patience: int,
     keep_counts: bool,
     batch_size: int,
+    report: Report | None = None,
     alike: Hashable | None = None,
 ) -> Generator[Training, History, tuple[History, Tensor]]:
     """Fit the prior of a token model, and the temperature of its posterior.
@@ -83,6 +84,8 @@ def learn_prior(
         Settings of the descent.
     keep_counts : bool
         Whether the unigram counts of earlier rows stay, in part.
+    report : callable, optional
+        What is told of each epoch.
     alike : Hashable or None, default=None
         What models share whose priors may be trained as one.
 
@@ -117,6 +120,7 @@ def learn_prior(
         max_iter,
         tol,
         patience,
+        report,
         alike=alike,
     )
     with torch.no_grad():

@@ -55,7 +55,7 @@ def share_rows(training: Training, known: list[Training]) -> None:
 def stacks_as(training: Training) -> Hashable:
     """Return what trainings that can be stacked have in common, or None for none."""
     descent, rows, held_out = training.descent, training.rows, training.held_out
-    if training.alike is None or training.verbose:
+    if training.alike is None or training.report is not None:
         return None
     if not is_small(training, descent.batch_size):
         return None

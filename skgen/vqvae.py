@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -48,6 +49,8 @@ from skgen.token_priors import AutoregressivePrior, TokenPrior, TransformerPrior
 # Part of the draws from q(k|x) that has a token from the unigrams. It bounds the
 # importance weights where the softmax misses a code that explains the row.
 EXPLORATION = 0.1
+# How messages name the second descent of a fit.
+PRIOR = ", prior over tokens"
 # Rows that the codebook starts from, at most.
 START_ROWS = 4096
 # How the gradient comes from a code to the vector that it replaces.
@@ -293,6 +296,9 @@ class VQVAE(NeuralModel):
     tenth of an equal share of the vectors, over the last steps; it is put on a random
     vector of the batch.
 
+    Ctrl-C ends the descent that is running: that of the networks, after which the prior
+    is still learned, or that of the prior, which keeps what it has learned.
+
     The gap between the score and log p(x) grows with the codebook: on digits, with 64
     importance samples against 5000, it is about 1 nat with 16 codes and 2 with 64.
     Where candidates are that close, compare :meth:`log_likelihood`.
@@ -464,12 +470,17 @@ class VQVAE(NeuralModel):
             patience=self._patience(len(train.x)),
             keep_counts=incremental,
             batch_size=self._batch_rows(len(train.x)),
+            report=(
+                partial(self._report, part=PRIOR)
+                if self.verbose and not incremental
+                else None
+            ),
             alike=self._alike,
         )
         before = getattr(self, "prior_curve_", []) if incremental else []
-        self.prior_curve_ = [*before, *history.curves["loss"]]
-        if history.status == "diverged":
-            self._warn(history)
+        self.prior_curve_ = [*before, *history.curves.get("loss", [])]
+        if not incremental or history.status == "diverged":
+            self._warn(history, PRIOR)
         codes = torch.arange(len(model.codebook), device=train.x.device)
         self.codebook_ = to_array(model.codebook(codes)).copy()
         self.grid_shape_ = self._grid_shape(train.x.shape[1])

@@ -366,6 +366,7 @@ def assert_usable(model, X):
     assert np.isfinite(model.sample(9)).all()
 
 
+@few_epochs  # of VQVAE's prior
 @small_models
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_an_absurd_learning_rate_leaves_a_usable_model(model, early_stopping):
@@ -388,6 +389,7 @@ def test_an_absurd_learning_rate_leaves_a_partial_fit_usable(model):
     assert np.isfinite(model.loss_curve_).tolist() == [False, True]
 
 
+@few_epochs
 @small_models
 @pytest.mark.parametrize("kind", ["feature", "shared"])
 @pytest.mark.parametrize("value", [1e30, 1e100])

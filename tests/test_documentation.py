@@ -1,0 +1,83 @@
+"""The HTML representation of an estimator, and where its links lead."""
+
+import re
+from importlib import import_module
+
+import pytest
+from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
+
+from skgen import VAE, GenerativePipeline
+from skgen.documentation import documentation_url
+from skgen.model_selection import BatchedGridSearchCV
+from tests.estimators import ONE_OF_EACH, class_name, features
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+SEARCH = BatchedGridSearchCV(VAE(2), {"max_iter": [1]})
+PIPELINE = GenerativePipeline([("scale", StandardScaler()), ("vae", VAE(2))])
+OURS = [*ONE_OF_EACH, SEARCH, PIPELINE]
+PAGES = {
+    "BatchedGridSearchCV": "skgen.model_selection.BatchedGridSearchCV",
+    "GenerativePipeline": "skgen.GenerativePipeline",
+}
+
+
+class Own(VAE):
+    """A subclass of a user's."""
+
+
+@pytest.fixture
+def declare(tmp_path, monkeypatch):
+    """Install a package skgen that declares project URLs."""
+
+    def install(*urls):
+        folder = tmp_path / "skgen-9.9.9.dist-info"
+        folder.mkdir()
+        lines = ["Metadata-Version: 2.1", "Name: skgen", "Version: 9.9.9"]
+        lines += [f"Project-URL: {url}" for url in urls]
+        (folder / "METADATA").write_text("\n".join(lines) + "\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        documentation_url.cache_clear()
+
+    yield install
+    documentation_url.cache_clear()
+
+
+def links(estimator):
+    return re.findall(r'href="([^"]*)"', estimator._repr_html_())
+
+
+@pytest.mark.parametrize("estimator", OURS, ids=class_name)
+def test_an_estimator_links_to_its_own_page(estimator, declare):
+    declare("Source, https://code.test/", "Documentation, https://docs.test/skgen/")
+    name = class_name(estimator)
+    page = f"https://docs.test/skgen/api/generated/{PAGES.get(name, f'skgen.{name}')}"
+    found = links(estimator)
+    assert f"{page}.html" in found
+    for link in found:
+        if not link.startswith("https://scikit-learn.org/"):
+            # A link to a parameter is that of the page, with a text to look for.
+            address, _, path = link.partition("/api/generated/")
+            module, _, name = path.partition(".html")[0].rpartition(".")
+            assert address == "https://docs.test/skgen"
+            assert getattr(import_module(module), name).__module__.startswith("skgen.")
+
+
+@pytest.mark.parametrize("estimator", OURS, ids=class_name)
+def test_without_an_address_there_is_no_link_of_ours(estimator, declare):
+    declare("Source, https://code.test/")
+    assert estimator._get_doc_link() == ""
+    assert not [link for link in links(estimator) if "skgen" in link]
+
+
+def test_a_subclass_of_a_user_has_no_page(declare):
+    declare("Documentation, https://docs.test")
+    assert Own()._get_doc_link() == ""
+    assert links(Own()) == []
+
+
+def test_a_fitted_estimator_says_so():
+    model = clone(VAE(2, max_iter=1, random_state=0))
+    assert "Not fitted" in model._repr_html_()
+    assert "<span>Fitted</span>" in model.fit(features())._repr_html_()
