@@ -552,9 +552,7 @@ class GenerativeModel(
         return tags
 
 
-def _gathered(
-    n: int, chunks: Iterable[tuple[slice, NDArray[Any]]]
-) -> NDArray[Any]:
+def _gathered(n: int, chunks: Iterable[tuple[slice, NDArray[Any]]]) -> NDArray[Any]:
     """Put results of chunks of n rows into one array, as they come.
 
     A list of them would keep small blocks of memory among the large ones of the work,
