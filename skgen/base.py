@@ -388,11 +388,17 @@ class GenerativeModel(
         )
         with torch.inference_mode():
             model = self._model(self._tensor_dtype(self._dtype))
-            chunks = [
-                to_array(model.draw(rows.stop - rows.start, noise, generator))
-                for rows in self._chunks(n_samples, self._row_elements)
-            ]
-        return self._dressed(np.concatenate(chunks).astype(self._dtype, copy=False))
+            drawn = _gathered(
+                n_samples,
+                (
+                    (
+                        rows,
+                        to_array(model.draw(rows.stop - rows.start, noise, generator)),
+                    )
+                    for rows in self._chunks(n_samples, self._row_elements)
+                ),
+            )
+        return self._dressed(drawn.astype(self._dtype, copy=False))
 
     def score_samples(self, X: ArrayLike) -> NDArray[Any]:
         """Evaluate the log-density of each row.

@@ -58,16 +58,28 @@ def e_step(
 def expectation(
     kind: Covariance, theta: Mixture
 ) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Return the E-step at theta, with what no row changes done once."""
+    """Return the E-step at theta."""
+    joint = log_joint(kind, theta)
+
+    def at(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        log_masses, y = joint(x)
+        return *_normalise(log_masses), y
+
+    return at
+
+
+def log_joint(
+    kind: Covariance, theta: Mixture
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return log w_k N_k(x), (K, n), and x projected; what no row changes, once."""
     d = theta.means.shape[1]
     log_det = kind.log_det(theta.roots, d)
     constant = (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[:, None]
     metric = kind.metric(theta.means, theta.roots)
 
-    def at(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def at(x: Tensor) -> tuple[Tensor, Tensor]:
         y = kind.project(x, theta.means, theta.roots)
-        joint = torch.add(constant, metric(y), alpha=-0.5)  # (K, n)
-        return *_normalise(joint), y
+        return torch.add(constant, metric(y), alpha=-0.5), y
 
     return at
 
@@ -175,6 +187,7 @@ class FittedMixture(NamedTuple):
     kind: Covariance
     theta: Mixture
     centre: Tensor  # (d,)
+    joint: Callable[[Tensor], tuple[Tensor, Tensor]]  # of centred rows
 
     @classmethod
     def of(cls, kind: Covariance, *parts: ArrayLike, device: torch.device) -> Self:
@@ -182,17 +195,16 @@ class FittedMixture(NamedTuple):
         wide = wide_dtype(device)
         theta = Mixture(*(torch.tensor(part, dtype=wide).to(device) for part in parts))
         centre = theta.means.mean(0)
-        return cls(kind, theta._replace(means=theta.means - centre), centre)
+        theta = theta._replace(means=theta.means - centre)
+        return cls(kind, theta, centre, log_joint(kind, theta))
 
-    def e_step(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-density (n,) and responsibilities (K, n)."""
-        x = x.to(self.centre.dtype) - self.centre
-        log_prob, resp, _ = e_step(self.kind, self.theta, x)
-        return log_prob, resp
+    def log_masses(self, x: Tensor) -> Tensor:
+        """Log p(x, k), (K, n)."""
+        return self.joint(x.to(self.centre.dtype) - self.centre)[0]
 
     def encode(self, x: Tensor) -> Tensor:
         """Responsibilities (n, K)."""
-        return self.e_step(x)[1].T
+        return _normalise(self.log_masses(x))[1].T
 
     def decode(self, code: Tensor) -> Tensor:
         """Sum of the means, weighted by a code (n, K)."""
@@ -200,7 +212,7 @@ class FittedMixture(NamedTuple):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density (n,)."""
-        return self.e_step(x)[0]
+        return self.log_masses(x).logsumexp(0)
 
     def draw_components(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw components (n,)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from skgen.likelihoods import Likelihood
 from skgen.networks import Standardizer, widest_output
 from skgen.objectives import importance_weighted_bound, log_weights, weights_at
+from skgen.rows import chunk_rows
 from skgen.tensors import make_generator
 
 N_BLOCKS = 256
@@ -167,8 +168,18 @@ class BoundedModel(nn.Module):
         return outputs
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log p(x|z), (S, n), of rows (n, d) and draws (S, n, ...) from a posterior."""
-        return self.likelihood.log_prob(self.outputs_of(z), x)
+        """Log p(x|z), (S, n), of rows (n, d) and draws (S, n, ...) from a posterior.
+
+        Where no gradient keeps what decoders make, a few rows at a time.
+        """
+        if torch.is_grad_enabled():
+            return self.likelihood.log_prob(self.outputs_of(z), x)
+        size = chunk_rows(x.device, len(z) * self.row_elements)
+        parts = [
+            self.likelihood.log_prob(self.outputs_of(codes), rows)
+            for rows, codes in zip(x.split(size), z.split(size, dim=1))
+        ]
+        return torch.cat(parts, dim=1)
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
@@ -208,7 +219,11 @@ class BoundedModel(nn.Module):
         z = q.draw(self.noise_of(x))
         weight = weights_at(self, scaled, z, q).softmax(0)  # (S, n)
         if generator is None:
-            found: Tensor = likelihood.mixture_mean(self.outputs_of(z), weight)
+            size = chunk_rows(x.device, len(z) * self.row_elements)
+            parts = zip(z.split(size, dim=1), weight.split(size, dim=1))
+            found = torch.cat(
+                [likelihood.mixture_mean(self.outputs_of(c), w) for c, w in parts]
+            )
         else:
             picked = weight.T.multinomial(1, generator=generator).squeeze(1)
             z = z[picked, torch.arange(len(x), device=x.device)]
@@ -228,8 +243,8 @@ class BoundedModel(nn.Module):
 
     @property
     def score_elements(self) -> int:
-        """Numbers that scoring one row holds at a time."""
-        return self.noise.shape[1] * self.row_elements
+        """Numbers that scoring a row holds at a time: its draws; the rest in parts."""
+        return max(self.noise[0].numel(), self.row_elements)
 
     def careful_log_prob(
         self, x: Tensor, n_samples: int, generator: torch.Generator

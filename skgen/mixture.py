@@ -304,8 +304,9 @@ class GaussianMixtureEM(GenerativeModel):
 
     def _last(self, rows: CentredRows) -> Iterate[Mixture]:
         """Return where the last fit ended."""
-        _, theta, centre = self._model(rows.centre.dtype)
-        theta = theta._replace(means=theta.means + (centre - rows.centre))
+        model = self._model(rows.centre.dtype)
+        means = model.theta.means + (model.centre - rows.centre)
+        theta = model.theta._replace(means=means)
         return Iterate(theta, self.lower_bound_)
 
     def _iterate(

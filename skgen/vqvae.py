@@ -214,6 +214,11 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """Numbers that one pass of a row holds: a distance to every code, or more."""
         return max(super().row_elements, self.prior.row_elements)
 
+    @property
+    def score_elements(self) -> int:
+        """Numbers that scoring one row holds: every draw goes through the prior."""
+        return self.noise.shape[1] * self.row_elements
+
 
 @with_shared_docs
 @estimator
