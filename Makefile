@@ -5,13 +5,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench demo test lint format env clean
+.PHONY: bench demo docs test lint format env clean
 
 demo: $(READY)
 	$(BIN)/python examples/quickstart.py
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The site, into docs/_build/html; a warning is an error.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going docs docs/_build/html
 
 # All comparisons of speed, into benchmarks/results; BENCH=--quick takes minutes.
 bench: $(READY)
@@ -37,4 +42,5 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache examples/output
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache examples/output \
+		docs/_build docs/auto_examples docs/api/generated docs/api/backreferences
