@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: bench demo docs test lint format env clean
 
 demo: $(READY)
-	$(BIN)/python examples/quickstart.py
+	$(BIN)/python examples/run.py quickstart
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -27,7 +27,7 @@ from skgen.display import SearchCurveDisplay
 
 X, _ = load_digits(return_X_y=True)
 X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
-X_train, X_test = train_test_split(X, train_size=900, test_size=200, random_state=0)
+X_train, X_test = train_test_split(X, train_size=700, test_size=200, random_state=0)
 
 # %%
 # The searches

@@ -60,8 +60,8 @@ MODELS = {
     "KMeansAutoencoder": KMeansAutoencoder(64, random_state=0),
     "VAE": VAE(random_state=0),
     "BetaVAE": BetaVAE(beta=2, random_state=0),
-    "IWAE": IWAE(random_state=0),
-    "VQVAE": VQVAE(random_state=0),
+    "IWAE": IWAE(learning_rate_init=3e-3, random_state=0),
+    "VQVAE": VQVAE(learning_rate_init=3e-3, random_state=0),
 }
 
 # %%

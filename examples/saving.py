@@ -19,7 +19,7 @@ import skgen
 from skgen.display import SamplesDisplay
 
 X = load_digits().data / 16
-model = skgen.VAE(10, image_shape=(8, 8), random_state=0).fit(X)
+model = skgen.VAE(10, image_shape=(8, 8), learning_rate_init=5e-3, random_state=0).fit(X)
 
 with TemporaryDirectory() as folder:
     path = Path(folder) / "digits.safetensors"

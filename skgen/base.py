@@ -175,6 +175,14 @@ class GenerativeModel(
         """Whether scores are log-masses, which do not depend on the units of X."""
         return False
 
+    @property
+    def _code_variances(self) -> NDArray[Any] | None:
+        """Variance (k,) of each coordinate of the code over the training rows.
+
+        None where codes are discrete or lie on a simplex: lines lead out of them.
+        """
+        return None
+
     def _check_rows(self, X: NDArray[Any]) -> None:
         """Raise a ValueError where rows are outside the model's support."""
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import scipy.linalg
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from skgen.base import FitCallbacks, GenerativeModel
@@ -374,6 +374,12 @@ class GaussianDensity(GenerativeModel):
             return Independent(mean, tensor(self.covariance_).sqrt())
         parts = (self.components_, self.explained_variance_, self.noise_variance_)
         return PrincipalAxes(mean, *(tensor(part) for part in parts))
+
+    @property
+    def _code_variances(self) -> NDArray[Any]:
+        if not self._has_axes:
+            return np.ones_like(self.mean_)
+        return 1 - self.noise_variance_ / self.explained_variance_
 
     @property
     def _n_features_out(self) -> int:

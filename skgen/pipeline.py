@@ -378,6 +378,10 @@ class GenerativePipeline(Pipeline):
     # What they share.
 
     @property
+    def _code_variances(self) -> NDArray[Any] | None:
+        return getattr(self._last, "_code_variances", None)
+
+    @property
     def _scores_mass(self) -> bool:
         return getattr(self._last, "_scores_mass", False)
 

@@ -316,6 +316,11 @@ class VAE(NeuralModel):
         self.active_units_ = counts[0] if len(counts) == 1 else counts
 
     @property
+    def _code_variances(self) -> NDArray[Any]:
+        variances: NDArray[Any] = self.latent_variances_
+        return variances[: self._n_features_out]
+
+    @property
     def _n_features_out(self) -> int:
         n_components: int = self.module_.n_components
         return n_components

@@ -3,15 +3,16 @@
 import re
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 
+matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
-pytestmark = [
-    # Few epochs are what the defaults give on 133 rows.
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-]
+# Few epochs are what the defaults give on 133 rows.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 def blocks(page):
@@ -46,6 +47,10 @@ SAID = {
         type(names["search"].best_params_["standardscaler"]).__name__ in names,
         names["model"].score(names["X"]) < 0,
     ],
+    "docs/howto/pictures.md": lambda names: [
+        names["rows"].shape == names["more_like_zero"].shape == (5, 64),
+        names["space"].figure_ is names["figure"],
+    ],
     "docs/speed.md": lambda names: [names["search"].n_splits_ == 3],
     "docs/howto/callbacks.md": lambda names: [
         len(names["watch"].scores) > 1,
@@ -68,6 +73,7 @@ PAGES = [
 def test_the_code_of_a_page_runs_and_gives_what_it_says(name):
     pytest.importorskip(NEEDS.get(name, "skgen"))
     names = run(ROOT / name)
+    plt.close("all")
     assert all(SAID.get(name, lambda names: [])(names))
 
 

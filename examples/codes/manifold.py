@@ -8,7 +8,7 @@ into another without a jump.
 """
 
 import matplotlib.pyplot as plt
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_wine
 
 from skgen import VAE
 from skgen.display import ManifoldDisplay
@@ -17,7 +17,7 @@ X = load_digits().data / 16
 model = VAE(
     2,
     hidden_layer_sizes=(256, 64),
-    learning_rate_init=3e-3,
+    learning_rate_init=5e-3,
     image_shape=(8, 8),
     random_state=0,
 ).fit(X)
@@ -30,8 +30,6 @@ plt.show()
 #
 # The same for the wine data: how each feature changes over the plane. Two causes run
 # through the wines, more or less at right angles.
-
-from sklearn.datasets import load_wine
 
 wine = load_wine(as_frame=True).data
 model = VAE(2, random_state=0).fit(wine)

@@ -11,13 +11,19 @@ along two of them. Nothing promises this: it differs by seed, and the mutual inf
 gap (1 would be a coordinate a factor) says how far it went.
 """
 
+import warnings
+
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
 
 from skgen import BetaVAE, GaussianDensity
 from skgen.datasets import make_shapes
 from skgen.display import TraversalDisplay
 from skgen.metrics import mutual_information_gap
+
+# A few epochs are meant here: the warning that they are few is not.
+warnings.filterwarnings("ignore", category=ConvergenceWarning)
 
 shapes = make_shapes(3000, binary=True, random_state=0)
 row = shapes.data[5]

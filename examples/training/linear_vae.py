@@ -11,16 +11,23 @@ What to expect: the bound comes close to the exact likelihood and stays below it
 decode to the same subspace.
 """
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.linalg import subspace_angles
+from scipy.linalg import orthogonal_procrustes, subspace_angles
 from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 
 from skgen import VAE, GaussianDensity
 from skgen.likelihoods import Gaussian
 
-X = StandardScaler().fit_transform(load_wine().data)
+# A few epochs are meant here: the warning that they are few is not.
+warnings.filterwarnings("ignore", category=ConvergenceWarning)
+
+X, y = load_wine(return_X_y=True)
+X = StandardScaler().fit_transform(X)
 pca = GaussianDensity(2, reg_covar=0).fit(X)
 
 # %%
@@ -71,9 +78,6 @@ plt.show()
 # The prior looks the same from all sides, so that nothing says which way the axes of a
 # code point. A rotation takes one code to the other.
 
-from scipy.linalg import orthogonal_procrustes
-
-_, y = load_wine(return_X_y=True)
 codes = {"GaussianDensity(2)": pca.transform(X), "linear VAE": model.transform(X)}
 rotation, _ = orthogonal_procrustes(*reversed(codes.values()))
 codes["linear VAE, turned"] = codes["linear VAE"] @ rotation

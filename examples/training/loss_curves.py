@@ -7,8 +7,11 @@ epoch, and :class:`skgen.display.LossCurveDisplay` draws them. Two things are wo
 looking for: whether held-out rows still gain, and what the KL term does.
 """
 
+import warnings
+
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits, make_moons
+from sklearn.exceptions import ConvergenceWarning
 
 from skgen import VAE, GaussianMixtureEM
 from skgen.display import LossCurveDisplay
@@ -24,7 +27,7 @@ X = load_digits().data / 16
 # Training stops where held-out rows have gained nothing for a while; the best weights
 # come back.
 
-model = VAE(10, random_state=0).fit(X)
+model = VAE(10, learning_rate_init=3e-3, random_state=0).fit(X)
 LossCurveDisplay.from_estimator(model)
 plt.show()
 
@@ -35,6 +38,9 @@ plt.show()
 # Without one, the KL outweighs a code that is not yet of use, and coordinates may be
 # given up for good. Two moons with a narrow sigma show it: the warm-up lets the KL grow
 # first, and asks for it later.
+
+# Both get as many epochs, few as they are.
+warnings.filterwarnings("ignore", category=ConvergenceWarning)
 
 moons, _ = make_moons(600, noise=0.08, random_state=0)
 figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained", sharey=True)

@@ -1,0 +1,319 @@
+"""What the pictures share: axes, mosaics of images, heat maps, names, colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+Array = NDArray[Any]
+
+# Ten colours that readers with a colour vision deficiency can tell apart (Petroff
+# 2021, arXiv:2107.02270), and markers that tell the groups apart without colours.
+COLOURS = [
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+]
+MARKERS = "osD^vP*X<>"
+# More distinct labels than this are a continuous scale.
+MOST_GROUPS = 20
+# Features that a picture of a table shows where none are chosen.
+MOST_PANELS = 9
+# Draws that the scale of features is taken from.
+SCALE_DRAWS = 1000
+
+
+def pyplot(owner: Any, method: str) -> Any:
+    """Import matplotlib.pyplot; an ImportError names the extra where it is missing."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
+        raise ImportError(
+            f"{name}.{method} requires matplotlib. Install it with "
+            '`pip install "skgen[plot]"`.'
+        ) from error
+    return plt
+
+
+# Axes.
+
+
+def one_axes(owner: Any, ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Return the axes that are given, or those of a new figure of a size in inches."""
+    plt = pyplot(owner, "plot")
+    if ax is None:
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    assert ax is not None
+    return ax
+
+
+def panel_axes(
+    owner: Any,
+    ax: Any,
+    n_panels: int,
+    *,
+    title: str,
+    n_columns: int = 3,
+    size: tuple[float, float] = (3.0, 2.4),
+) -> list[Axes]:
+    """Return axes of several panels, under one title.
+
+    In a new figure; in the place of the axes that are given; or the given array of
+    axes itself. ``size`` is that of a panel, in inches.
+    """
+    plt = pyplot(owner, "plot")
+    n_columns = min(n_columns, n_panels)
+    n_rows = math.ceil(n_panels / n_columns)
+    if isinstance(ax, Sequence | np.ndarray):
+        axes = list(np.ravel(np.asarray(ax, dtype=object)))
+        if len(axes) < n_panels:
+            raise ValueError(
+                f"{type(owner).__name__} draws {n_panels} panels. Got {len(axes)} "
+                "axes; give one, which is divided, or one for each panel."
+            )
+        return axes[:n_panels]
+    if n_panels == 1 and ax is not None:
+        return [ax]
+    if ax is None:
+        width, height = size
+        size = (width * n_columns, height * n_rows + 0.4)
+        figure = plt.figure(figsize=size, layout="constrained")
+    elif ax.get_subplotspec() is None:
+        raise ValueError(
+            f"{type(owner).__name__} divides its axes into panels, and these have no "
+            "place in a grid. Make them by plt.subplots()."
+        )
+    else:
+        ax.set_axis_off()
+        figure = ax.figure.add_subfigure(ax.get_subplotspec())
+    figure.suptitle(title)
+    grid = figure.add_gridspec(n_rows, n_columns)
+    return [figure.add_subplot(grid[i]) for i in range(n_panels)]
+
+
+def figure_of(ax: Axes) -> Any:
+    """Return the whole figure, also of axes in a part of it."""
+    return ax.figure.figure
+
+
+def legend_outside(ax: Axes, **options: Any) -> Any:
+    """Draw the legend to the right of the axes, where no data are."""
+    return ax.legend(
+        loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, **options
+    )
+
+
+def legend_below(ax: Axes) -> Any:
+    """Draw the legend below the label of the horizontal axis."""
+    return ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False, fontsize="small"
+    )
+
+
+# Rows: images or tables.
+
+
+def last_step(estimator: Any) -> Any:
+    """Return the model: the last step of a pipeline, or the estimator itself."""
+    steps = getattr(estimator, "steps", None)
+    return steps[-1][1] if steps else estimator
+
+
+def name_of(estimator: Any) -> str:
+    """Name of the model's class."""
+    return type(last_step(estimator)).__name__
+
+
+def image_shape_of(
+    estimator: Any, image_shape: Sequence[int] | None, n_features: int
+) -> tuple[int, ...] | None:
+    """Shape of the image in a row: as given, or the estimator's own; None of a table.
+
+    The last step of a pipeline speaks for rows that are as wide as its own.
+    """
+    if image_shape is None:
+        image_shape = getattr(last_step(estimator), "image_shape", None)
+        if image_shape is None or math.prod(image_shape) != n_features:
+            return None
+    return check_shape(image_shape, n_features)
+
+
+def check_shape(image_shape: Sequence[int], n_features: int) -> tuple[int, ...]:
+    """Return (height, width) or (height, width, 3 or 4), which rows must have."""
+    shape = tuple(int(size) for size in image_shape)
+    if shape[2:] == (1,):
+        shape = shape[:2]
+    if len(shape) not in (2, 3) or math.prod(shape) != n_features:
+        raise ValueError(
+            f"image_shape={image_shape!r} is not the shape of rows with {n_features} "
+            "features: give (height, width) or (height, width, channels), whose "
+            "product they are."
+        )
+    if len(shape) == 3 and shape[2] not in (3, 4):
+        raise ValueError(
+            f"image_shape={image_shape!r} has {shape[2]} channels, and a picture shows "
+            "1, 3 (RGB) or 4 (RGBA)."
+        )
+    return shape
+
+
+def feature_names_of(estimator: Any, n_features: int) -> list[str]:
+    """Names that were seen during fit, or x0, x1, ... as scikit-learn has them."""
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None:
+        return [f"x{i}" for i in range(n_features)]
+    return [str(name) for name in names]
+
+
+def feature_scale(estimator: Any) -> tuple[Array, Array]:
+    """Mean and standard deviation (d,) of each feature under the model, from draws."""
+    draws = np.asarray(estimator.sample(SCALE_DRAWS, random_state=0), dtype=np.float64)
+    deviation = draws.std(axis=0)
+    return draws.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+
+
+def latent_name(index: int) -> str:
+    """Name of a latent coordinate, by its column in what ``transform`` gives."""
+    return f"$z_{{{index}}}$"
+
+
+# Images.
+
+
+def tile(images: Array) -> Array:
+    """Lay images (r, c, h, w[, C]) out as one, with a gap of no colour."""
+    r, c, h, w = images.shape[:4]
+    gap = tile_gap(h)
+    empty = np.nan if images.ndim == 4 else 1.0
+    edges = [(0, 0), (0, 0), (0, gap), (0, gap), *[(0, 0)] * (images.ndim - 4)]
+    padded = np.pad(images, edges, constant_values=empty)
+    picture = padded.swapaxes(1, 2).reshape(
+        r * (h + gap), c * (w + gap), *padded.shape[4:]
+    )
+    return picture[:-gap, :-gap]
+
+
+def tile_gap(height: int) -> int:
+    """Pixels between tiles."""
+    return max(1, height // 14)
+
+
+def grey_range(rows: Array) -> tuple[float, float]:
+    """Values that are black and white; a few pixels far out take no contrast away."""
+    low, high = np.nanquantile(rows, [0.005, 0.995])
+    if low == high:
+        low, high = np.nanmin(rows), np.nanmax(rows)
+    return float(low), float(high)
+
+
+def mosaic_size(
+    n_rows: int, n_columns: int, shape: Sequence[int]
+) -> tuple[float, float]:
+    """Size in inches of a figure of a mosaic, with room for its words."""
+    side = min(0.8, 9 / n_columns)
+    return 1.6 + n_columns * side, 0.9 + n_rows * side * shape[0] / shape[1]
+
+
+def draw_mosaic(
+    ax: Axes,
+    rows: Array,
+    shape: Sequence[int],
+    *,
+    limits: tuple[float, float],
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    **options: Any,
+) -> AxesImage:
+    """Draw rows (r, c, d) as a mosaic of images, with a label a line or a column."""
+    images = rows.reshape(*rows.shape[:2], *shape)
+    if len(shape) == 3:  # colours: integers up to 255, or numbers up to 1
+        images = np.clip(images / (255.0 if limits[1] > 1.5 else 1.0), 0, 1)
+    low, high = limits
+    options = {"cmap": "gray", "vmin": low, "vmax": high, **options}
+    picture = ax.imshow(tile(images), interpolation="nearest", **options)
+    gap = tile_gap(shape[0])
+    y, x = (
+        np.arange(n) * (side + gap) + (side - 1) / 2
+        for n, side in zip(images.shape[:2], shape)
+    )
+    ax.set_yticks(y if len(row_labels) else [], row_labels)
+    ax.set_xticks(x if len(column_labels) else [], column_labels)
+    bare(ax)
+    return picture
+
+
+def bare(ax: Axes) -> None:
+    """Take the frame and the tick marks away; labels stay."""
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+# Tables.
+
+
+def draw_heat_map(ax: Axes, values: Array, names: Sequence[str]) -> AxesImage:
+    """Draw standardised features (d, columns), with the mean as the middle colour."""
+    largest = max(float(np.abs(values).max()), 1e-12)
+    picture = ax.imshow(
+        values,
+        aspect="auto",
+        interpolation="nearest",
+        cmap="RdBu_r",
+        vmin=-largest,
+        vmax=largest,
+    )
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(length=0)
+    bar = ax.figure.colorbar(picture, ax=ax)
+    bar.set_label("feature, in standard deviations\nfrom its mean")
+    return picture
+
+
+def choose_features(
+    features: Sequence[int | str] | None, names: Sequence[str]
+) -> list[int]:
+    """Columns of features that are given by index or name, or the first few."""
+    if features is None:
+        return list(range(min(len(names), MOST_PANELS)))
+    try:
+        chosen = [names.index(f) if isinstance(f, str) else int(f) for f in features]
+    except ValueError:
+        chosen = [-1]
+    if not chosen or not all(0 <= index < len(names) for index in chosen):
+        raise ValueError(
+            f"The 'features' parameter must list names or columns among {len(names)} "
+            f"features. Got {features!r}."
+        )
+    return chosen
+
+
+# Labels of rows.
+
+
+def groups_of(y: ArrayLike) -> Array | None:
+    """Distinct labels, where they are a few classes; None of a continuous scale."""
+    labels = np.asarray(y)
+    groups = np.unique(labels)
+    if labels.dtype.kind in "OUSb":
+        return groups
+    is_whole = labels.dtype.kind in "iu" or bool((labels == np.round(labels)).all())
+    return groups if is_whole and len(groups) <= MOST_GROUPS else None
+
+
+def group_style(index: int) -> dict[str, Any]:
+    """Colour and marker of a group: twenty groups have twenty pairs."""
+    n = len(COLOURS)
+    shift = index // n  # the second ten have other markers
+    return {
+        "color": COLOURS[index % n],
+        "marker": MARKERS[(index + shift) % len(MARKERS)],
+    }

@@ -1,0 +1,571 @@
+"""Pictures show what the models say: data behind artists, orders, labels, errors."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits, load_wine, make_moons
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
+
+import skgen.display
+from skgen import (
+    VAE,
+    VQVAE,
+    BetaVAE,
+    GaussianDensity,
+    GaussianMixtureEM,
+    KMeansAutoencoder,
+    make_generative_pipeline,
+)
+from skgen.display import (
+    CodebookDisplay,
+    DensityDisplay,
+    InterpolationDisplay,
+    LatentSpaceDisplay,
+    LossCurveDisplay,
+    ManifoldDisplay,
+    ReconstructionDisplay,
+    SamplesDisplay,
+    SearchCurveDisplay,
+    TraversalDisplay,
+)
+from skgen.latent import interpolate, latent_order, manifold, traverse
+from skgen.metrics import codebook_perplexity
+from skgen.model_selection import BatchedGridSearchCV
+
+matplotlib.use("Agg")
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+DIGITS, DIGIT = (each[:300] for each in load_digits(return_X_y=True))
+WINE = load_wine(as_frame=True).data
+MOONS, _ = make_moons(200, noise=0.1, random_state=0)
+_NETWORK = {"hidden_layer_sizes": (16,), "n_importance_samples": 4, "random_state": 0}
+_TOKENS = {**_NETWORK, "n_tokens": 2, "code_size": 2, "max_iter": 3}
+_IMAGES = {"image_shape": (8, 8)}
+FEW = {"features": [0, 12]}
+
+
+@pytest.fixture(scope="module")
+def models():
+    scaled = make_generative_pipeline(
+        StandardScaler(), VAE(3, max_iter=4, **_NETWORK, **_IMAGES)
+    )
+    mixture = make_generative_pipeline(
+        StandardScaler(), GaussianMixtureEM(3, random_state=0)
+    )
+    return SimpleNamespace(
+        images=VAE(4, max_iter=4, **_NETWORK, **_IMAGES).fit(DIGITS),
+        table=BetaVAE(3, max_iter=4, **_NETWORK).fit(WINE),
+        scaled=scaled.fit(DIGITS),
+        tokens=VQVAE(6, **_TOKENS, **_IMAGES).fit(DIGITS),
+        table_tokens=VQVAE(6, **_TOKENS, encode="ordinal").fit(WINE),
+        onehot=VQVAE(6, **_TOKENS, encode="onehot").fit(WINE),
+        centres=KMeansAutoencoder(5, prior="uniform", random_state=0).fit(DIGITS),
+        ordinal=KMeansAutoencoder(5, encode="ordinal", random_state=0).fit(DIGITS),
+        mixture=GaussianMixtureEM(4, random_state=0).fit(MOONS),
+        piped_mixture=mixture.fit(WINE),
+        gaussian=GaussianDensity(3).fit(WINE),
+        search=GridSearchCV(
+            GaussianMixtureEM(random_state=0),
+            {"reg_covar": [1e-3, 1e-1, 1e1], "n_components": [1, 2]},
+            cv=3,
+        ).fit(MOONS),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    plt.close("all")
+    yield
+    plt.close("all")
+
+
+# Each Display, and what it is given of the models.
+DRAWN = {
+    "training of a network": (LossCurveDisplay, lambda m: [m.images], {}),
+    "training of tokens": (LossCurveDisplay, lambda m: [m.tokens], {}),
+    "fit of a mixture": (LossCurveDisplay, lambda m: [m.mixture], {}),
+    "sampled images": (SamplesDisplay, lambda m: [m.images, DIGITS], {}),
+    "sampled table": (SamplesDisplay, lambda m: [m.table, WINE], FEW),
+    "reconstructed images": (ReconstructionDisplay, lambda m: [m.images, DIGITS], {}),
+    "reconstructed table": (ReconstructionDisplay, lambda m: [m.table, WINE], FEW),
+    "groups of codes": (LatentSpaceDisplay, lambda m: [m.images, DIGITS, DIGIT], {}),
+    "scale of codes": (LatentSpaceDisplay, lambda m: [m.table, WINE, WINE["hue"]], {}),
+    "manifold of images": (ManifoldDisplay, lambda m: [m.images], {"n_steps": 4}),
+    "manifold of a table": (ManifoldDisplay, lambda m: [m.table], FEW),
+    "traversal of images": (TraversalDisplay, lambda m: [m.images], {}),
+    "traversal of a table": (TraversalDisplay, lambda m: [m.gaussian], {}),
+    "interpolated images": (
+        InterpolationDisplay,
+        lambda m: [m.images, DIGITS[0], DIGITS[1]],
+        {},
+    ),
+    "interpolated table": (
+        InterpolationDisplay,
+        lambda m: [m.table, WINE.iloc[0], WINE.iloc[1]],
+        {},
+    ),
+    "codebook of images": (CodebookDisplay, lambda m: [m.tokens], {}),
+    "codebook of a table": (CodebookDisplay, lambda m: [m.table_tokens], {}),
+    "density": (DensityDisplay, lambda m: [m.mixture, MOONS], {}),
+    "search": (SearchCurveDisplay, lambda m: [m.search], {}),
+}
+
+
+def draw(name, models, **options):
+    cls, given, more = DRAWN[name]
+    return cls.from_estimator(*given(models), **more, **options)
+
+
+def tile_of(picture, row, column, side=8, gap=1):
+    """Cut a tile out of a mosaic, as a flat row."""
+    values = picture.get_array()
+    top, left = row * (side + gap), column * (side + gap)
+    return np.asarray(values[top : top + side, left : left + side]).ravel()
+
+
+def axes_of(display):
+    return getattr(display, "axes_", None) or [display.ax_]
+
+
+def test_every_display_is_drawn_here():
+    names = {cls.__name__ for cls, *_ in DRAWN.values()}
+    assert names == set(skgen.display.__all__)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_picture_says_what_it_shows(models, name):
+    display = draw(name, models)
+    assert display.figure_ is plt.gcf()
+    title = display.figure_.get_suptitle() or display.ax_.get_title()
+    assert title == display.title
+    axes = axes_of(display)
+    assert any(ax.get_xlabel() for ax in axes) or "images" in name
+    assert all(ax.get_xlabel() or ax.get_title() or len(axes) == 1 for ax in axes)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_picture_goes_where_it_is_told(models, name):
+    figure, (left, right) = plt.subplots(1, 2, layout="constrained", figsize=(16, 6))
+    display = draw(name, models, ax=left)
+    figure.canvas.draw()
+    assert display.figure_ is figure
+    middle = right.get_window_extent().x0
+    assert all(ax.get_window_extent().x1 < middle for ax in axes_of(display))
+    assert not right.has_data()
+
+
+def test_curves_are_those_of_the_fit(models):
+    model = models.images
+    lines = LossCurveDisplay.from_estimator(model).lines_
+    shown = [line.get_ydata() for line in lines.values()]
+    parts = model.loss_terms_
+    expected = [
+        model.loss_curve_,
+        model.validation_curve_,
+        -np.array(parts["reconstruction"]),
+        parts["kl"],
+    ]
+    np.testing.assert_array_equal(shown, expected)
+    np.testing.assert_array_equal(lines["loss, training rows"].get_xdata(), range(1, 5))
+
+
+def test_curves_of_tokens_have_the_prior(models):
+    model = models.tokens
+    lines = LossCurveDisplay.from_estimator(model).lines_
+    np.testing.assert_array_equal(
+        lines["−log p(tokens)"].get_ydata(), model.prior_curve_
+    )
+    held_out = lines["reconstruction, held-out rows"].get_ydata()
+    np.testing.assert_array_equal(held_out, model.validation_curve_)
+    assert len(lines) == 5
+
+
+def test_the_curve_of_a_mixture_is_its_bound(models):
+    display = LossCurveDisplay.from_estimator(models.mixture)
+    (line,) = display.lines_.values()
+    np.testing.assert_array_equal(line.get_ydata(), models.mixture.lower_bounds_)
+    piped = LossCurveDisplay.from_estimator(models.piped_mixture)
+    assert "GaussianMixtureEM" in piped.title
+
+
+def test_one_axes_has_all_curves(models):
+    _, ax = plt.subplots()
+    display = LossCurveDisplay.from_estimator(models.images, ax=ax)
+    assert display.axes_ == [ax]
+    assert len(ax.lines) == len(display.lines_) == 4
+
+
+def test_sampled_images_are_decoded_means(models):
+    model = models.images
+    display = SamplesDisplay.from_estimator(model, n_samples=20, random_state=3)
+    means = model.sample(20, noise=False, random_state=3)
+    np.testing.assert_array_equal(display.rows, means)
+    np.testing.assert_array_equal(tile_of(display.image_, 1, 4), means[14])
+    noisy = SamplesDisplay.from_estimator(model, n_samples=20, noise=True)
+    np.testing.assert_array_equal(noisy.rows, model.sample(20, random_state=0))
+
+
+def test_data_come_before_samples(models):
+    display = SamplesDisplay.from_estimator(models.images, DIGITS, n_samples=20)
+    labels = [text.get_text() for text in display.ax_.get_yticklabels()]
+    assert labels == ["data", "data", "samples", "samples"]
+    np.testing.assert_array_equal(tile_of(display.image_, 1, 0), DIGITS[10])
+    np.testing.assert_array_equal(tile_of(display.image_, 2, 0), display.rows[0])
+
+
+def test_fewer_samples_than_a_line(models):
+    display = SamplesDisplay.from_estimator(models.images, n_samples=3)
+    assert display.image_.get_array().shape == (8, 3 * 9 - 1)
+
+
+def test_histograms_of_a_table(models):
+    display = SamplesDisplay.from_estimator(
+        models.piped_mixture, WINE, features=["hue", "alcohol"]
+    )
+    assert [ax.get_xlabel() for ax in display.axes_] == ["hue", "alcohol"]
+    for bars, j in zip(display.bars_, [10, 0]):
+        heights, edges, _ = bars.get_data()
+        counts, _ = np.histogram(display.rows[:, j], edges, density=True)
+        np.testing.assert_allclose(heights, counts)
+
+
+def test_reconstructions_are_below_originals(models):
+    for model in models.images, models.scaled:
+        display = ReconstructionDisplay.from_estimator(model, DIGITS, n_rows=4)
+        decoded = model.reconstruct(DIGITS[:4])
+        np.testing.assert_array_equal(tile_of(display.image_, 0, 3), DIGITS[3])
+        np.testing.assert_allclose(tile_of(display.image_, 1, 3), decoded[3])
+
+
+def test_reconstructions_of_a_table(models):
+    display = ReconstructionDisplay.from_estimator(models.gaussian, WINE, features=[4])
+    expected = np.column_stack(
+        [WINE["magnesium"], models.gaussian.reconstruct(WINE)[:, 4]]
+    )
+    np.testing.assert_array_equal(display.points_[0].get_offsets(), expected)
+    assert display.axes_[0].get_title() == "magnesium"
+
+
+def test_the_most_used_latents_are_shown(models):
+    model = models.images
+    display = LatentSpaceDisplay.from_estimator(model, DIGITS, DIGIT)
+    codes = model.transform(DIGITS)[:, latent_order(model)[:2]]
+    for digit, points in enumerate(display.points_):
+        np.testing.assert_array_equal(points.get_offsets(), codes[digit == DIGIT])
+    legend = display.ax_.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == list("0123456789")
+    chosen = LatentSpaceDisplay.from_estimator(model, DIGITS, latents=[3, 1])
+    np.testing.assert_array_equal(chosen.codes, model.transform(DIGITS)[:, [3, 1]])
+    assert "z_{3}" in chosen.ax_.get_xlabel()
+
+
+def test_groups_differ_in_colour_and_marker_together():
+    styles = [skgen.display.drawing.group_style(i) for i in range(20)]
+    assert len({tuple(style.values()) for style in styles}) == 20
+
+
+@pytest.mark.parametrize(
+    ("y", "n_groups"),
+    [
+        ([0, 1, 1, 2], 3),
+        ([0.0, 1.0, 1.0, 0.0], 2),
+        ([True, False, False, True], 2),
+        (["a", "b", "a", "b"], 2),
+        ([0.5, 1.0, 2.0, 3.0], 0),
+    ],
+)
+def test_labels_are_groups_or_a_scale(y, n_groups):
+    display = LatentSpaceDisplay(np.arange(8.0).reshape(4, 2), y).plot()
+    assert (display.colorbar_ is None) == bool(n_groups)
+    assert len(display.points_) == max(1, n_groups)
+    if not n_groups:
+        np.testing.assert_array_equal(display.points_[0].get_array(), y)
+
+
+def test_a_scale_has_the_name_of_its_series(models):
+    display = LatentSpaceDisplay.from_estimator(models.table, WINE, WINE["hue"])
+    assert display.colorbar_.ax.get_ylabel() == "hue"
+
+
+def test_the_manifold_goes_up_and_to_the_right(models):
+    display = ManifoldDisplay.from_estimator(models.images, n_steps=5)
+    grid = manifold(models.images, n_steps=5)
+    np.testing.assert_array_equal(display.rows, grid.rows)
+    np.testing.assert_array_equal(tile_of(display.image_, 4, 1), grid.rows[0, 1])
+    np.testing.assert_array_equal(tile_of(display.image_, 0, 3), grid.rows[4, 3])
+    labels = [text.get_text() for text in display.ax_.get_yticklabels()]
+    assert labels[0] == "1.28"
+    assert labels[-1] == "-1.28"
+
+
+def test_the_manifold_of_a_table(models):
+    display = ManifoldDisplay.from_estimator(models.table, n_steps=4, features=["hue"])
+    rows = manifold(models.table, n_steps=4).rows
+    np.testing.assert_array_equal(display.images_[0].get_array(), rows[..., 10])
+    assert display.images_[0].origin == "lower"
+
+
+def test_a_traversal_has_the_most_used_latent_first(models):
+    model = models.images
+    display = TraversalDisplay.from_estimator(model, DIGITS[0], n_steps=3)
+    rows = traverse(model, row=DIGITS[0], n_steps=3).rows
+    np.testing.assert_array_equal(display.latents, latent_order(model))
+    np.testing.assert_array_equal(tile_of(display.image_, 2, 1), rows[2, 1])
+    first = display.ax_.get_yticklabels()[0].get_text()
+    assert first.startswith(f"$z_{{{latent_order(model)[0]}}}$")
+
+
+def test_a_traversal_of_a_table_is_standardised(models):
+    display = TraversalDisplay.from_estimator(models.table, n_steps=3)
+    values = display.image_.get_array()  # (d, n_latents * n_steps)
+    scaled = (display.rows[1, 2] - display.feature_mean) / display.feature_std
+    np.testing.assert_allclose(values[:, 5], scaled)
+    names = [text.get_text() for text in display.ax_.get_yticklabels()]
+    assert names == list(WINE.columns)
+    assert len(display.ax_.get_xticklabels()) == 3
+
+
+def test_an_interpolation_is_between_its_rows(models):
+    a, b = DIGITS[:2]
+    display = InterpolationDisplay.from_estimator(
+        models.images, a, b, n_steps=4, path="spherical"
+    )
+    rows = interpolate(models.images, a, b, 4, path="spherical")
+    tiles = [tile_of(display.image_, 0, i) for i in range(6)]
+    np.testing.assert_array_equal(tiles, [a, *rows, b])
+
+
+def test_an_interpolation_of_a_table(models):
+    display = InterpolationDisplay.from_estimator(
+        models.gaussian, WINE.iloc[0], WINE.iloc[[5]], n_steps=4
+    )
+    shown = display.image_.get_array().T * display.feature_std + display.feature_mean
+    np.testing.assert_allclose(shown, display.rows)
+    np.testing.assert_array_equal(display.ends, WINE.iloc[[0, 5]])
+
+
+def test_codes_are_decoded_the_most_used_first(models):
+    model = models.tokens
+    display = CodebookDisplay.from_estimator(model)
+    order = np.argsort(-model.codebook_usage_, kind="stable")
+    decoded = model.inverse_transform(np.tile(model.codebook_, 2))
+    np.testing.assert_array_equal(tile_of(display.image_, 0, 2), decoded[order[2]])
+    heights = [bar.get_height() for bar in display.bars_]
+    np.testing.assert_allclose(heights, 100 * model.codebook_usage_[order])
+    assert display.perplexity == pytest.approx(model.perplexity_)
+
+
+@pytest.mark.parametrize("name", ["centres", "ordinal"])
+def test_centres_are_codes_with_their_shares(models, name):
+    model = getattr(models, name)
+    display = CodebookDisplay.from_estimator(model, image_shape=(8, 8))
+    np.testing.assert_allclose(display.rows, model.cluster_centers_, atol=1e-12)
+    np.testing.assert_allclose(display.usage, np.bincount(model.labels_) / len(DIGITS))
+    assert display.perplexity == pytest.approx(codebook_perplexity(model.labels_))
+
+
+def test_all_encodings_of_tokens_decode_alike(models):
+    ordinal, onehot = (
+        CodebookDisplay.from_estimator(model)
+        for model in (models.table_tokens, models.onehot)
+    )
+    np.testing.assert_allclose(ordinal.rows, onehot.rows)
+    names = [text.get_text() for text in ordinal.axes_[1].get_yticklabels()]
+    assert names == list(WINE.columns)
+
+
+def test_components_of_a_mixture_are_codes(models):
+    display = CodebookDisplay.from_estimator(models.piped_mixture)
+    scaler, mixture = (step for _, step in models.piped_mixture.steps)
+    means = scaler.inverse_transform(mixture.means_)
+    np.testing.assert_allclose(display.rows, means)
+    np.testing.assert_array_equal(display.usage, mixture.weights_)
+
+
+def test_a_density_is_the_score_of_the_grid(models):
+    display = DensityDisplay.from_estimator(models.mixture, MOONS, grid_resolution=7)
+    point = [[display.xx0[2, 5], display.xx1[2, 5]]]
+    assert display.log_density[2, 5] == pytest.approx(
+        models.mixture.score_samples(point)[0]
+    )
+    np.testing.assert_array_equal(display.points_.get_offsets(), MOONS)
+    low, high = MOONS.min(axis=0), MOONS.max(axis=0)
+    assert display.xx0[0, 0] == pytest.approx(low[0] - 0.2 * (high - low)[0])
+    assert display.contours_.get_clim()[1] >= display.log_density.max()
+
+
+def test_a_density_of_named_columns_behind_a_scaler():
+    rows = WINE[["hue", "alcohol"]]
+    model = make_generative_pipeline(StandardScaler(), GaussianDensity()).fit(rows)
+    display = DensityDisplay.from_estimator(model, rows, grid_resolution=5)
+    assert display.ax_.get_xlabel() == "hue"
+    assert display.ax_.get_ylabel() == "alcohol"
+    without = DensityDisplay.from_estimator(model, grid_resolution=5)
+    assert without.points_ is None
+
+
+def test_a_search_shows_means_and_standard_errors(models):
+    display = SearchCurveDisplay.from_estimator(models.search)
+    results = models.search.cv_results_
+    assert display.param == "reg_covar"
+    assert display.ax_.get_xscale() == "log"
+    folds = np.stack([results[f"split{i}_test_score"] for i in range(3)])
+    errors = folds.std(axis=0, ddof=1) / np.sqrt(3)
+    means = results["mean_test_score"]
+    for params, mean, error in zip(results["params"], means, errors):
+        at = params["n_components"] - 1, display.values.index(params["reg_covar"])
+        assert display.means[at] == pytest.approx(mean)
+        assert display.errors[at] == pytest.approx(error)
+    shown = display.lines_[1].lines[0].get_ydata()
+    np.testing.assert_array_equal(shown, display.means[1])
+    best = models.search.best_params_["reg_covar"], models.search.best_score_
+    np.testing.assert_allclose(display.best_.get_xydata(), [best])
+    assert "nats" in display.ax_.get_ylabel()
+
+
+def test_roles_of_parameters_are_free(models):
+    display = SearchCurveDisplay.from_estimator(models.search, param="n_components")
+    assert display.values == [1, 2]
+    assert display.ax_.get_xscale() == "linear"
+    assert display.labels == [f"reg_covar = {v}" for v in (0.001, 0.1, 10.0)]
+
+
+def test_a_third_parameter_has_its_best_value():
+    grid = {
+        "n_components": [1, 2, 3],
+        "reg_covar": [1e-3, 1.0],
+        "covariance_type": ["diag", "full"],
+    }
+    # The second grid leaves it at its default.
+    grids = [grid, {"n_components": [1, 2], "reg_covar": [1e-2]}]
+    search = GridSearchCV(GaussianDensity(), grids, cv=2).fit(WINE.iloc[:, :4])
+    display = SearchCurveDisplay.from_estimator(search)
+    best = search.best_params_["covariance_type"]
+    assert f"covariance_type={best}" in display.ax_.get_title()
+    expected = [
+        mean
+        for params, mean in zip(
+            search.cv_results_["params"], search.cv_results_["mean_test_score"]
+        )
+        if params.get("covariance_type") == best
+    ]
+    assert (display.param, display.values) == ("n_components", [1, 2, 3])
+    np.testing.assert_allclose(np.sort(display.means, axis=None), np.sort(expected))
+
+
+def test_values_that_are_no_numbers_and_batched_searches():
+    search = BatchedGridSearchCV(
+        VAE(1, max_iter=2, **_NETWORK), {"activation": ["relu", "tanh"]}, cv=2
+    ).fit(MOONS)
+    display = SearchCurveDisplay.from_estimator(search)
+    labels = [text.get_text() for text in display.ax_.get_xticklabels()]
+    assert labels == ["relu", "tanh"]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [([0.25, 0.5, 1, 2], "log"), ([1, 2, 3, 4], "linear"), ([0, 1, 10], "linear")],
+)
+def test_the_scale_follows_the_values(values, scale):
+    row = np.zeros((1, len(values)))
+    display = SearchCurveDisplay("beta", values, row, row).plot()
+    assert display.ax_.get_xscale() == scale
+
+
+def test_colours_have_three_channels():
+    X = np.random.RandomState(0).uniform(size=(60, 8 * 8 * 3))
+    model = GaussianDensity(4).fit(X)
+    display = ReconstructionDisplay.from_estimator(
+        model, X, n_rows=5, image_shape=(8, 8, 3)
+    )
+    assert display.image_.get_array().shape == (17, 5 * 9 - 1, 3)
+    np.testing.assert_allclose(display.image_.get_array()[:8, :8].ravel(), X[0])
+    levels = ReconstructionDisplay(255 * X[:2], 255 * X[:2], (8, 8, 3)).plot()
+    np.testing.assert_allclose(levels.image_.get_array()[:8, :8].ravel(), X[0])
+
+
+def test_an_array_of_axes_is_used(models):
+    _, axes = plt.subplots(2, 2)
+    display = draw("sampled table", models, ax=axes)
+    assert display.axes_ == list(axes[0])
+
+
+ERRORS = {
+    "no curve": (
+        lambda m: LossCurveDisplay.from_estimator(m.gaussian),
+        "GaussianDensity keeps no curve",
+    ),
+    "no codebook": (lambda m: CodebookDisplay.from_estimator(m.table), "no codebook"),
+    "no continuous code": (
+        lambda m: TraversalDisplay.from_estimator(m.tokens),
+        "VQVAE has no continuous latent code",
+    ),
+    "thirteen features": (
+        lambda m: DensityDisplay.from_estimator(m.gaussian),
+        "n_features_in_=13",
+    ),
+    "shape": (
+        lambda m: ReconstructionDisplay.from_estimator(
+            m.images, DIGITS, image_shape=(7, 8)
+        ),
+        "64 features",
+    ),
+    "channels": (
+        lambda m: ReconstructionDisplay.from_estimator(
+            m.images, DIGITS, image_shape=(8, 4, 2)
+        ),
+        "2 channels",
+    ),
+    "feature": (
+        lambda m: SamplesDisplay.from_estimator(m.table, features=["grapes"]),
+        "'features' parameter.*grapes",
+    ),
+    "param": (
+        lambda m: SearchCurveDisplay.from_estimator(m.search, param="beta"),
+        "'beta' is none of the search's parameters",
+    ),
+    "metric": (
+        lambda m: SearchCurveDisplay.from_estimator(m.search, metric="auc"),
+        r"metric='auc' is none of the search's: \['score'\]",
+    ),
+    "few axes": (
+        lambda m: SamplesDisplay.from_estimator(m.table, ax=plt.subplots(1, 2)[1]),
+        "9 panels. Got 2 axes",
+    ),
+    "axes without a place": (
+        lambda m: SamplesDisplay.from_estimator(
+            m.table, ax=plt.figure().add_axes((0, 0, 1, 1))
+        ),
+        "plt.subplots",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_name_what_is_wrong(models, name):
+    draw, message = ERRORS[name]
+    with pytest.raises(ValueError, match=message):
+        draw(models)
+
+
+@pytest.mark.parametrize("name", skgen.display.__all__)
+def test_without_matplotlib_the_extra_is_named(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    display = getattr(skgen.display, name)
+    more = {"Interpolation": 2, "Reconstruction": 1, "LatentSpace": 1}
+    n_rows = more.get(name.removesuffix("Display"), 0)
+    with pytest.raises(ImportError, match=rf'{name}\.from_est.*"skgen\[plot\]"'):
+        # Before anything is computed: it does not matter that this is no estimator.
+        display.from_estimator(object(), *[MOONS] * n_rows)
+
+
+def test_importing_skgen_leaves_matplotlib_alone():
+    code = "import sys, skgen, skgen.display; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
