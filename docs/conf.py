@@ -69,6 +69,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skgen",),
     "min_reported_time": 3600,
+    "thumbnail_size": (400, 280),
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,

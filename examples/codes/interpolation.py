@@ -16,7 +16,8 @@ from skgen.display import InterpolationDisplay, ReconstructionDisplay
 from skgen.latent import attribute_vector
 
 X, y = load_digits(return_X_y=True)
-X = X / 16
+# Uniform noise makes the grey levels continuous: a density on integers has no ceiling.
+X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
 model = VAE(10, learning_rate_init=3e-3, image_shape=(8, 8), random_state=0).fit(X)
 
 # %%

@@ -8,12 +8,15 @@ to fit into a plane, which can be looked at.
 """
 
 import matplotlib.pyplot as plt
+import numpy as np
 from sklearn.datasets import load_digits
 
 from skgen import VAE, GaussianDensity
 from skgen.display import LatentSpaceDisplay
 
 X, y = load_digits(return_X_y=True)
+# Uniform noise makes the grey levels continuous: a density on integers has no ceiling.
+X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
 
 # %%
 # A plane, curved and flat
@@ -22,7 +25,7 @@ X, y = load_digits(return_X_y=True)
 # The VAE's code was learned without labels: that digits of one class come to lie
 # together is its own finding. The plane of probabilistic PCA is the best flat one.
 
-vae = VAE(2, learning_rate_init=1e-2, random_state=0).fit(X)
+vae = VAE(2, learning_rate_init=3e-3, random_state=0).fit(X)
 pca = GaussianDensity(2).fit(X)
 figure, axes = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
 LatentSpaceDisplay.from_estimator(pca, X, y, label_name="digit", ax=axes[0])
@@ -37,7 +40,7 @@ plt.show()
 # Each coordinate's posterior mean varies over the rows by nearly one where it is used,
 # and by nothing where it is not.
 
-many = VAE(32, learning_rate_init=1e-2, random_state=0).fit(X)
+many = VAE(32, learning_rate_init=3e-3, random_state=0).fit(X)
 print(f"{many.active_units_} of 32 coordinates in use")
 figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
 ax.bar(range(32), sorted(many.latent_variances_, reverse=True))

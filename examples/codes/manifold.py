@@ -8,16 +8,19 @@ into another without a jump.
 """
 
 import matplotlib.pyplot as plt
+import numpy as np
 from sklearn.datasets import load_digits, load_wine
 
 from skgen import VAE
 from skgen.display import ManifoldDisplay
 
-X = load_digits().data / 16
+X = load_digits().data
+# Uniform noise makes the grey levels continuous: a density on integers has no ceiling.
+X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
 model = VAE(
     2,
     hidden_layer_sizes=(256, 64),
-    learning_rate_init=5e-3,
+    learning_rate_init=3e-3,
     image_shape=(8, 8),
     random_state=0,
 ).fit(X)

@@ -14,7 +14,9 @@ from sklearn.datasets import load_digits
 from skgen import VQVAE, KMeansAutoencoder
 from skgen.display import CodebookDisplay, SamplesDisplay
 
-X = load_digits().data / 16
+X = load_digits().data
+# Uniform noise makes the grey levels continuous: a density on integers has no ceiling.
+X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
 model = VQVAE(
     32, n_tokens=6, image_shape=(8, 8), encode="ordinal", random_state=0
 ).fit(X)

@@ -18,7 +18,7 @@ from skgen.display import DensityDisplay, SearchCurveDisplay
 # %%
 # Four clusters, stretched by a common matrix.
 
-X, _ = make_blobs(600, centers=4, cluster_std=0.8, random_state=2)
+X, _ = make_blobs(600, centers=4, cluster_std=0.7, random_state=3)
 X = X @ np.array([[0.6, -0.6], [-0.4, 0.8]])
 
 sizes = list(range(1, 9))
@@ -31,8 +31,8 @@ search = GridSearchCV(
 print(search.best_params_)
 
 # %%
-# Both criteria agree on stretched components, and need few of them: round ones must tile
-# each cluster with several.
+# Both criteria find the four stretched components. Round ones have to tile each cluster
+# with several, and go on gaining.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.4), layout="constrained")
 SearchCurveDisplay.from_estimator(search, param="n_components", ax=left)

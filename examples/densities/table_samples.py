@@ -40,7 +40,7 @@ SamplesDisplay.from_estimator(
     X,
     features=[
         "alcohol",
-        "malic_acid",
+        "hue",
         "magnesium",
         "flavanoids",
         "color_intensity",
@@ -50,12 +50,19 @@ SamplesDisplay.from_estimator(
 plt.show()
 
 # %%
+# The bend has a price: malic acid has a power below zero, and its draws a tail that is
+# longer than the data's. Look at such columns before using their draws.
+
+print(X["malic_acid"].describe()[["50%", "max"]])
+print(wines["malic_acid"].describe()[["50%", "max"]])
+
+# %%
 # And columns together
 # --------------------
 #
 # Marginals are the easier half. Two columns at a time show whether they go together.
 
-pairs = [("flavanoids", "color_intensity"), ("alcohol", "proline"), ("hue", "malic_acid")]
+pairs = [("flavanoids", "color_intensity"), ("alcohol", "proline"), ("flavanoids", "hue")]
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
 for ax, (first, second) in zip(axes, pairs):
     ax.scatter(wines[first], wines[second], s=6, alpha=0.4, label="drawn")
