@@ -6,9 +6,9 @@ Rectangles, ellipses and triangles of many sizes, angles and places, drawn from 
 factors. A beta-VAE learns a code of them without being told; moving one coordinate at a
 time shows what it stands for.
 
-What to expect: with a larger beta fewer coordinates are in use, and position comes to lie
-along two of them. Nothing promises this: it differs by seed, and the mutual information
-gap (1 would be a coordinate a factor) says how far it went.
+What to expect: with a larger beta some coordinates are hardly used, position comes to lie
+along two of them, and the mutual information gap (1 would be a coordinate a factor) is
+larger. Nothing promises this: it differs by seed.
 """
 
 import warnings
@@ -25,12 +25,11 @@ from skgen.metrics import mutual_information_gap
 # A few epochs are meant here: the warning that they are few is not.
 warnings.filterwarnings("ignore", category=ConvergenceWarning)
 
-shapes = make_shapes(3000, binary=True, random_state=0)
-row = shapes.data[5]
+shapes = make_shapes(6000, binary=True, random_state=0)
 
 # %%
-# A line for each coordinate, the most used first. The middle column is near the row whose
-# code the others keep.
+# A line for each coordinate, the most used first. It moves; the others stay at zero, the
+# centre of the prior.
 
 for beta in [1, 4]:
     model = BetaVAE(
@@ -43,7 +42,7 @@ for beta in [1, 4]:
         random_state=0,
     ).fit(shapes.data)
     gap = mutual_information_gap(model.transform(shapes.data), shapes.factors)
-    display = TraversalDisplay.from_estimator(model, row)
+    display = TraversalDisplay.from_estimator(model)
     display.ax_.set_title(
         f"beta = {beta}: {model.active_units_} coordinates in use, "
         f"mutual information gap {gap:.2f}"
