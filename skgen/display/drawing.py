@@ -21,7 +21,7 @@ COLOURS = [
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 ]
-MARKERS = "osD^vP*X<>"
+MARKERS = "os^vdP*X<>"
 # More distinct labels than this are a continuous scale.
 MOST_GROUPS = 20
 # Features that a picture of a table shows where none are chosen.
