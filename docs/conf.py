@@ -34,7 +34,9 @@ templates_path = ["_templates"]
 def own_methods(module, name):
     """Return the public methods of a class that are ours, not scikit-learn's."""
     classes = reversed(getattr(import_module(module), name).__mro__)
-    members = {name: inspect.unwrap(f) for cls in classes for name, f in vars(cls).items()}
+    members = {
+        name: inspect.unwrap(f) for cls in classes for name, f in vars(cls).items()
+    }
     return [
         name
         for name, member in members.items()

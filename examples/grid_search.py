@@ -45,9 +45,7 @@ quick = {
 }
 folds = KFold(3, shuffle=True, random_state=0)
 searches = {
-    "beta": GridSearchCV(
-        BetaVAE(**quick), {"beta": [0.25, 0.5, 1, 2, 4]}, cv=folds
-    ),
+    "beta": GridSearchCV(BetaVAE(**quick), {"beta": [0.25, 0.5, 1, 2, 4]}, cv=folds),
     "codebook_size": GridSearchCV(
         VQVAE(n_tokens=4, **quick), {"codebook_size": [4, 16, 64]}, cv=folds
     ),

@@ -21,7 +21,9 @@ from skgen.display import SamplesDisplay
 X = load_digits().data
 # Uniform noise makes the grey levels continuous: a density on integers has no ceiling.
 X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
-model = skgen.VAE(10, image_shape=(8, 8), learning_rate_init=5e-3, random_state=0).fit(X)
+model = skgen.VAE(10, image_shape=(8, 8), learning_rate_init=5e-3, random_state=0).fit(
+    X
+)
 
 with TemporaryDirectory() as folder:
     path = Path(folder) / "digits.safetensors"

@@ -2,7 +2,7 @@
 The latent space of digits
 ==========================
 
-A VAE with ten coordinates leaves those that it does not need unused: their posterior
+A VAE leaves coordinates that it does not need unused: their posterior
 stays at the prior, and ``active_units_`` counts the others. With two, all of a digit has
 to fit into a plane, which can be looked at.
 """
@@ -40,15 +40,15 @@ plt.show()
 # Each coordinate's posterior mean varies over the rows by nearly one where it is used,
 # and by nothing where it is not.
 
-many = VAE(32, learning_rate_init=3e-3, random_state=0).fit(X)
-print(f"{many.active_units_} of 32 coordinates in use")
+many = VAE(64, learning_rate_init=3e-3, random_state=0).fit(X)
+print(f"{many.active_units_} of 64 coordinates in use")
 figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
-ax.bar(range(32), sorted(many.latent_variances_, reverse=True))
+ax.bar(range(64), sorted(many.latent_variances_, reverse=True))
 ax.axhline(0.01, color="grey", linestyle=":", label="in use: above 0.01")
 ax.set(
     xlabel="latent coordinate, the most used first",
     ylabel="variance of the posterior mean",
-    title="VAE(32) on digits",
+    title="VAE(64) on digits",
 )
 ax.legend()
 plt.show()

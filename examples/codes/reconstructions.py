@@ -23,7 +23,12 @@ X_train, X_test = train_test_split(X, random_state=0)
 # %%
 # Held-out digits, decoded from 2 and from 16 numbers, and from 8 tokens (48 bits).
 
-quick = {"learning_rate_init": 5e-3, "n_iter_no_change": 10, "image_shape": (8, 8), "random_state": 0}
+quick = {
+    "learning_rate_init": 5e-3,
+    "n_iter_no_change": 10,
+    "image_shape": (8, 8),
+    "random_state": 0,
+}
 models = {
     "VAE, 2 coordinates": VAE(2, **quick),
     "VAE, 16 coordinates": VAE(16, **quick),

@@ -17,9 +17,9 @@ from skgen.display import CodebookDisplay, SamplesDisplay
 X = load_digits().data
 # Uniform noise makes the grey levels continuous: a density on integers has no ceiling.
 X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
-model = VQVAE(
-    32, n_tokens=6, image_shape=(8, 8), encode="ordinal", random_state=0
-).fit(X)
+model = VQVAE(32, n_tokens=6, image_shape=(8, 8), encode="ordinal", random_state=0).fit(
+    X
+)
 tokens = model.transform(X).astype(int)
 print("the first rows, as tokens:")
 print(tokens[:3])
@@ -55,5 +55,7 @@ axes[0].set_title("tokens from the autoregressive prior")
 rng = np.random.RandomState(0)
 independent = np.column_stack([rng.choice(column, 40) for column in tokens.T])
 rows = model.inverse_transform(independent.astype(float))
-SamplesDisplay(rows, image_shape=(8, 8), title="tokens drawn independently").plot(axes[1])
+SamplesDisplay(rows, image_shape=(8, 8), title="tokens drawn independently").plot(
+    axes[1]
+)
 plt.show()

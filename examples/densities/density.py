@@ -78,7 +78,7 @@ panels[0].scatter(*X_test.T, c=is_moon, s=6, cmap="coolwarm_r")
 panels[0].set(title="test rows: moons (blue), noise (red)")
 for ax, (name, model) in zip(panels[1:], models.items()):
     display = DensityDisplay.from_estimator(model, X, grid_resolution=80, ax=ax)
-    display.points_.set(sizes=[1], color="white", alpha=0.25)
+    display.points_.remove()
     display.colorbar_.remove()
     ax.set(title=name, xlabel="", ylabel="")
 figure.suptitle("log p(x): bright at each one's highest, dark from 10 nats below")

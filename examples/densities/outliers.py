@@ -49,8 +49,12 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), layout="constraine
 unusual = -models["VAE"].score_samples(X_test)
 bins = np.linspace(unusual.min(), np.quantile(unusual, 0.99), 40)
 for label, name in [(False, "benign"), (True, "malignant")]:
-    left.hist(np.clip(unusual[malignant == label], None, bins[-1]), bins, alpha=0.6,
-              label=name)
+    left.hist(
+        np.clip(unusual[malignant == label], None, bins[-1]),
+        bins,
+        alpha=0.6,
+        label=name,
+    )
 left.set(
     title="VAE trained on benign tumours",
     xlabel="-log p(x), nats (the largest are in the last bar)",

@@ -62,7 +62,11 @@ print(wines["malic_acid"].describe()[["50%", "max"]])
 #
 # Marginals are the easier half. Two columns at a time show whether they go together.
 
-pairs = [("flavanoids", "color_intensity"), ("alcohol", "proline"), ("flavanoids", "hue")]
+pairs = [
+    ("flavanoids", "color_intensity"),
+    ("alcohol", "proline"),
+    ("flavanoids", "hue"),
+]
 figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
 for ax, (first, second) in zip(axes, pairs):
     ax.scatter(wines[first], wines[second], s=6, alpha=0.4, label="drawn")

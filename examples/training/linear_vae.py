@@ -51,14 +51,18 @@ for n in [2, 3, 5, 10, 20, 40, 60, 100]:
     model.set_params(max_iter=n).fit(X)  # goes on from where it was
     epochs.append(n + (epochs[-1] if epochs else 0))
     scores.append(model.score(X))
-    decoded = model.inverse_transform(np.eye(2)) - model.inverse_transform(np.zeros((1, 2)))
+    decoded = model.inverse_transform(np.eye(2)) - model.inverse_transform(
+        np.zeros((1, 2))
+    )
     angles.append(np.degrees(subspace_angles(decoded.T, pca.components_.T)).max())
 print(f"probabilistic PCA {pca.score(X):.3f}, linear VAE {scores[-1]:.3f} nats a row")
 print(f"largest angle between both subspaces: {angles[-1]:.2f} degrees")
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
 left.plot(epochs, scores, marker="o", label="linear VAE, score (a bound)")
-left.axhline(pca.score(X), color="black", linestyle="--", label="probabilistic PCA, exact")
+left.axhline(
+    pca.score(X), color="black", linestyle="--", label="probabilistic PCA, exact"
+)
 left.set(xscale="log", xlabel="epoch", ylabel="nats a row", title="Log-likelihood")
 left.legend(loc="lower right")
 right.plot(epochs, angles, marker="o")

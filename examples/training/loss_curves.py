@@ -75,6 +75,6 @@ plt.show()
 #
 # Each iteration raises the bound, which is the likelihood itself after an E-step.
 
-mixture = GaussianMixtureEM(8, init_params="random", tol=1e-4, random_state=0)
+mixture = GaussianMixtureEM(8, tol=1e-5, random_state=0)
 LossCurveDisplay.from_estimator(mixture.fit(moons))
 plt.show()
