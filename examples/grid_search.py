@@ -33,9 +33,9 @@ X_train, X_test = train_test_split(X, train_size=700, test_size=200, random_stat
 # The searches
 # ------------
 #
-# There is no ``scoring``: the default is ``estimator.score``, the mean log p(x) in nats.
-# Networks are smaller, steps larger and patience shorter than by default, so that this
-# takes seconds.
+# There is no ``scoring``: the default is ``estimator.score``, the mean log p(x) in
+# nats. Networks are smaller, steps larger and patience shorter than by default, so that
+# this takes seconds.
 
 quick = {
     "hidden_layer_sizes": (64,),

@@ -2,8 +2,8 @@
 One model, four answers
 =======================
 
-Every estimator encodes rows, decodes codes, draws new rows, and says how likely a row is.
-Two moons are flat enough to see all four at once.
+Every estimator encodes rows, decodes codes, draws new rows, and says how likely a row
+is. Two moons are flat enough to see all four at once.
 """
 
 import matplotlib.pyplot as plt

@@ -68,9 +68,9 @@ MODELS = {
 # Fit and score
 # -------------
 #
-# Score is the mean log p(x) of held-out rows, in nats, +- its standard error; gains over
-# the Gaussian are paired, row by row. The reconstruction error is the mean square, per
-# pixel (1 is the mean digit for every row).
+# Score is the mean log p(x) of held-out rows, in nats, +- its standard error; gains
+# over the Gaussian are paired, row by row. The reconstruction error is the mean square,
+# per pixel (1 is the mean digit for every row).
 
 
 def mean_and_error(values):
@@ -124,8 +124,8 @@ for name, log_prob in log_probs.items():
 #
 # A score is an average. The pictures show what it averages over: samples of a Gaussian
 # have no strokes, those of the networks do; means decoded from drawn codes
-# (``noise=False``) are smoother than draws; and a mixture decodes five probabilities, so
-# that its reconstructions are blends of five means.
+# (``noise=False``) are smoother than draws; and a mixture decodes five probabilities,
+# so that its reconstructions are blends of five means.
 
 
 def strip(rows):

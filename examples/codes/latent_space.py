@@ -2,9 +2,9 @@
 The latent space of digits
 ==========================
 
-A VAE leaves coordinates that it does not need unused: their posterior
-stays at the prior, and ``active_units_`` counts the others. With two, all of a digit has
-to fit into a plane, which can be looked at.
+A VAE leaves coordinates that it does not need unused: their posterior stays at the
+prior, and ``active_units_`` counts the others. With two, all of a digit has to fit into
+a plane, which can be looked at.
 """
 
 import matplotlib.pyplot as plt

@@ -2,9 +2,9 @@
 What a plane of codes decodes to
 ================================
 
-The decoder of a VAE with two coordinates is a curved sheet in the space of images. Codes
-spaced equally in probability show all of it: neighbours are alike, and one digit turns
-into another without a jump.
+The decoder of a VAE with two coordinates is a curved sheet in the space of images.
+Codes spaced equally in probability show all of it: neighbours are alike, and one digit
+turns into another without a jump.
 """
 
 import matplotlib.pyplot as plt

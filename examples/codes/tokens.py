@@ -28,8 +28,8 @@ print(tokens[:3])
 # The codebook
 # ------------
 #
-# Left, how much each code is used; right, what a row decodes to that has one code in all
-# its places. One code alone is no digit: digits are combinations.
+# Left, how much each code is used; right, what a row decodes to that has one code in
+# all its places. One code alone is no digit: digits are combinations.
 
 CodebookDisplay.from_estimator(model)
 plt.show()
@@ -45,8 +45,8 @@ plt.show()
 # The prior
 # ---------
 #
-# Samples with tokens from the learned prior, and with tokens drawn one by one from their
-# frequencies.
+# Samples with tokens from the learned prior, and with tokens drawn one by one from
+# their frequencies.
 
 figure, axes = plt.subplots(1, 2, figsize=(13, 4), layout="constrained")
 SamplesDisplay.from_estimator(model, n_samples=40, ax=axes[0])

@@ -6,9 +6,9 @@ Rectangles, ellipses and triangles of many sizes, angles and places, drawn from 
 factors. A beta-VAE learns a code of them without being told; moving one coordinate at a
 time shows what it stands for.
 
-What to expect: with a larger beta some coordinates are hardly used, position comes to lie
-along two of them, and the mutual information gap (1 would be a coordinate a factor) is
-larger. Nothing promises this: it differs by seed.
+What to expect: with a larger beta some coordinates are hardly used, position comes to
+lie along two of them, and the mutual information gap (1 would be a coordinate a factor)
+is larger. Nothing promises this: it differs by seed.
 """
 
 import warnings
@@ -28,8 +28,8 @@ warnings.filterwarnings("ignore", category=ConvergenceWarning)
 shapes = make_shapes(6000, binary=True, random_state=0)
 
 # %%
-# A line for each coordinate, the most used first. It moves; the others stay at zero, the
-# centre of the prior.
+# A line for each coordinate, the most used first. It moves; the others stay at zero,
+# the centre of the prior.
 
 for beta in [1, 4]:
     model = BetaVAE(

@@ -88,9 +88,9 @@ plt.show()
 # The same in numbers
 # -------------------
 #
-# score: mean log p(x) of held-out moons, in nats. mass: the integral of the density over
-# the window, 1 if all of it is there; a bound on log p(x) gives a little less. ROC AUC:
-# held-out moons against uniform noise, by ``score_samples``.
+# score: mean log p(x) of held-out moons, in nats. mass: the integral of the density
+# over the window, 1 if all of it is there; a bound on log p(x) gives a little less. ROC
+# AUC: held-out moons against uniform noise, by ``score_samples``.
 
 n = 80
 x = LEFT + (RIGHT - LEFT) * (np.arange(n) + 0.5) / n

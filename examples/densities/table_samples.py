@@ -2,13 +2,13 @@
 Rows like those of a table, in real units
 =========================================
 
-:class:`skgen.GenerativePipeline` puts transformers in front of a model, and is a density
-of the rows as they are: it scores and samples in their units, and gives a DataFrame back
-with the names and dtypes of the one it was fitted on.
+:class:`skgen.GenerativePipeline` puts transformers in front of a model, and is a
+density of the rows as they are: it scores and samples in their units, and gives a
+DataFrame back with the names and dtypes of the one it was fitted on.
 
-What to expect: skewed columns of the wine data come out skewed, since the pipeline draws
-straight ones and bends them back; without the transformer, a Gaussian misses their
-shapes, and draws amounts below zero.
+What to expect: skewed columns of the wine data come out skewed, since the pipeline
+draws straight ones and bends them back; without the transformer, a Gaussian misses
+their shapes, and draws amounts below zero.
 """
 
 import matplotlib.pyplot as plt

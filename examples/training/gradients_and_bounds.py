@@ -21,8 +21,8 @@ from skgen.objectives import importance_weighted_bound
 # -------------
 #
 # Two unbiased gradients of :math:`\min_\mu E_{x \sim N(\mu, I)} \|x - (5, 5)\|^2`. The
-# likelihood ratio, :math:`f(x) \nabla \log q(x)`, asks only for values of f; the pathwise
-# gradient, :math:`\nabla f(\mu + \varepsilon)`, goes through f.
+# likelihood ratio, :math:`f(x) \nabla \log q(x)`, asks only for values of f; the
+# pathwise gradient, :math:`\nabla f(\mu + \varepsilon)`, goes through f.
 
 TARGET = np.array([5.0, 5.0])
 
@@ -94,8 +94,9 @@ plt.show()
 # Two samplers
 # ------------
 #
-# Two estimates of log p(x) with K draws, on continuous, standardised digits. Codes drawn
-# from the prior hardly ever explain the row at hand; codes drawn from the encoder do.
+# Two estimates of log p(x) with K draws, on continuous, standardised digits. Codes
+# drawn from the prior hardly ever explain the row at hand; codes drawn from the encoder
+# do.
 
 X = load_digits().data
 X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
@@ -140,9 +141,9 @@ for name, model in models.items():
 #
 # The bound :math:`L_K` with K draws from the encoder: at K = 1 it is the evidence lower
 # bound, and it rises to log p(x). The VAE was trained to raise it at K = 1, so that its
-# encoder is close to the posterior and more draws add little; IWAE was trained at K = 5,
-# and its encoder, which only proposes, gains more from them. Which of them ends higher is
-# up to the data: on these digits, the VAE.
+# encoder is close to the posterior and more draws add little; IWAE was trained at K =
+# 5, and its encoder, which only proposes, gains more from them. Which of them ends
+# higher is up to the data: on these digits, the VAE.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
 left.plot(DRAWS, prior["VAE"], marker="o", label="draws from the prior")

@@ -3,12 +3,12 @@ A linear VAE is probabilistic PCA
 =================================
 
 With linear maps, one sigma, and rows that it does not standardise itself, a VAE is the
-model of probabilistic PCA, whose maximum likelihood has a closed form. So gradients have
-to arrive where an eigendecomposition starts: a test of the whole machinery, and a way to
-see what a VAE does.
+model of probabilistic PCA, whose maximum likelihood has a closed form. So gradients
+have to arrive where an eigendecomposition starts: a test of the whole machinery, and a
+way to see what a VAE does.
 
-What to expect: the bound comes close to the exact likelihood and stays below it, and both
-decode to the same subspace.
+What to expect: the bound comes close to the exact likelihood and stays below it, and
+both decode to the same subspace.
 """
 
 import warnings
