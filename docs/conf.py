@@ -1,7 +1,9 @@
 """What Sphinx needs to know: `make docs` builds the site into docs/_build/html."""
 
 import inspect
+import re
 from importlib import import_module
+from pathlib import Path
 
 import matplotlib
 import torch
@@ -34,9 +36,8 @@ templates_path = ["_templates"]
 def own_methods(module, name):
     """Return the public methods of a class that are ours, not scikit-learn's."""
     classes = reversed(getattr(import_module(module), name).__mro__)
-    members = {
-        name: inspect.unwrap(f) for cls in classes for name, f in vars(cls).items()
-    }
+    ours = [cls for cls in classes if cls.__module__.startswith("skgen")]
+    members = {name: inspect.unwrap(f) for c in ours for name, f in vars(c).items()}
     return [
         name
         for name, member in members.items()
@@ -46,11 +47,21 @@ def own_methods(module, name):
     ]
 
 
+# The gallery has the order of the examples' own index.
+EXAMPLES = Path(__file__).parents[1] / "examples"
+INDEX = re.findall(r"^\| \[(\w+\.py)\]", (EXAMPLES / "README.md").read_text(), re.M)
+
+
+def place_in_index(script):
+    """Return the key that scripts of a section are sorted by."""
+    return INDEX.index(script)
+
+
 # Docstrings: numpydoc has the types, so that signatures need none.
 autodoc_typehints = "none"
 autosummary_generate = True
 autosummary_context = {"own_methods": own_methods}
-suppress_warnings = ["config.cache"]  # of that function, which no cache can hold
+suppress_warnings = ["config.cache"]  # of functions, which no cache can hold
 numpydoc_show_class_members = False
 toc_object_entries_show_parents = "hide"
 
@@ -65,6 +76,10 @@ myst_heading_anchors = 3
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
+    "subsection_order": [
+        f"../examples/{f}" for f in ("densities", "codes", "training")
+    ],
+    "within_subsection_order": place_in_index,
     "filename_pattern": ".py",
     "ignore_pattern": r"run\.py",
     "abort_on_example_error": True,
