@@ -99,7 +99,8 @@ html_static_path = ["_static"]
 html_css_files = ["skgen.css"]
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
-html_sidebars = {"install": [], "tour": [], "which_model": [], "changelog": []}
+ALONE = "install", "tour", "which_model", "speed", "benchmarks", "layout", "changelog"
+html_sidebars = {page: [] for page in ALONE}  # no section, no list of its pages
 html_theme_options = {
     "logo": {"text": "skgen"},
     "header_links_before_dropdown": 7,

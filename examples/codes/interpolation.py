@@ -3,8 +3,8 @@ Between two rows, and towards an attribute
 ==========================================
 
 Halfway between two images, pixel by pixel, is a double exposure. Halfway between their
-codes is another digit: the decoder has learned what digits look like. And a difference
-of mean codes is a direction that adds an attribute to any row.
+codes is a digit of its own: the decoder has learned what digits look like. And a
+difference of mean codes is a direction that adds an attribute to any row.
 """
 
 import matplotlib.pyplot as plt
