@@ -122,10 +122,10 @@ for name, log_prob in log_probs.items():
 # Look at them
 # ------------
 #
-# A score is an average. The pictures show what it averages over: samples of a Gaussian
-# have no strokes, those of the networks do; means decoded from drawn codes
-# (``noise=False``) are smoother than draws; and a mixture decodes five probabilities,
-# so that its reconstructions are blends of five means.
+# A score is an average. The pictures show what it averages over: independent pixels
+# make no strokes; means decoded from drawn codes (``noise=False``) are smoother than
+# draws; and a mixture decodes five probabilities, so that its reconstructions are
+# blends of five means.
 
 
 def strip(rows):

@@ -8,8 +8,7 @@ DataFrame back with the names and dtypes of the one it was fitted on.
 
 What to expect: skewed columns of the wine data come out skewed, since the pipeline
 draws straight ones and bends them back; without the transformer, a Gaussian misses
-their shapes, and more often draws amounts
-below zero.
+their shapes, and more often draws amounts below zero.
 """
 
 import matplotlib.pyplot as plt
