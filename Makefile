@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench coverage demo test lint format env clean
+.PHONY: bench coverage demo docs test lint format env clean
 
 demo: $(READY)
-	$(BIN)/python examples/quickstart.py
+	$(BIN)/python examples/run.py quickstart
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -16,6 +16,11 @@ test: $(READY)
 # What the tests reach, lines and branches.
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+# The site, into docs/_build/html; a warning is an error.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going docs docs/_build/html
 
 # All comparisons of speed, into benchmarks/results; BENCH=--quick takes minutes.
 bench: $(READY)
@@ -41,4 +46,5 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache examples/output
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache examples/output \
+		docs/_build docs/auto_examples docs/api/generated docs/api/backreferences

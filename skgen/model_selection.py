@@ -2,7 +2,7 @@
 
 scikit-learn's ``GridSearchCV`` runs one fit after the other. Fits of small networks
 spend most of their time between operations; those of one shape are stacked here, and
-trained as one (:mod:`skgen.stacking`). All that is not training, from the table of
+trained as one (``skgen.stacking``). All that is not training, from the table of
 results to the choice of the best, stays scikit-learn's: its own search runs over fits
 that are done.
 """

@@ -55,7 +55,7 @@ class EncodedTerms(TokenTerms):
 
 
 class KLWeight(NamedTuple):
-    """What the KL of each coordinate costs: beta |sum_j max(lambda, KL_j) - C|.
+    """What the KL of each coordinate costs: ``beta |sum_j max(lambda, KL_j) - C|``.
 
     ``KL_j`` is the mean over the rows, (k,). With ``free_bits`` (lambda) a coordinate
     pays nothing for its first nats (Kingma et al. 2016); a ``capacity`` C keeps the

@@ -82,7 +82,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         The steps by name.
     n_features_in_ : int
         Number of features seen by the first step during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features seen by the first step during fit, when they are all strings.
 
     See Also

@@ -114,7 +114,7 @@ NETWORK_ATTRIBUTES = """\
         Epochs that were run.
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of features seen during fit, when they are all strings.
     device_ : str
         Where the model is evaluated.

@@ -11,7 +11,9 @@ import matplotlib.image
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+RUNNER = EXAMPLES / "run.py"
+SCRIPTS = sorted(path for path in EXAMPLES.rglob("*.py") if path != RUNNER)
+NAMES = [path.stem for path in SCRIPTS]
 NETWORKS = ["VAE", "BetaVAE", "IWAE", "VQVAE"]
 MODELS = ["GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", *NETWORKS]
 
@@ -22,7 +24,7 @@ def run(name):
     picture = EXAMPLES / "output" / f"{name}.png"
     picture.unlink(missing_ok=True)
     result = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / f"{name}.py"],
+        [sys.executable, "-W", "error", RUNNER, name],
         capture_output=True,
         text=True,
         timeout=300,
@@ -45,17 +47,21 @@ def table(text, n_columns):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_runs_without_warning_and_says_where_its_picture_is(name):
     picture = EXAMPLES / "output" / f"{name}.png"
-    assert f"Picture: {picture}" in run(name).splitlines()
-    pixels = matplotlib.image.imread(picture)[..., :3]
-    assert min(pixels.shape[:2]) >= 400
-    # Not blank: ink on a good part of the paper, in many shades.
-    assert (pixels < 0.9).any(axis=2).mean() > 0.02
-    assert pixels.std() > 0.05
+    pictures = re.findall(r"^Picture: (.+)$", run(name), re.MULTILINE)
+    assert pictures[:1] == [str(picture)]
+    for path in pictures:
+        pixels = matplotlib.image.imread(path)[..., :3]
+        assert max(pixels.shape[:2]) >= 400
+        # Not blank: ink on a good part of the paper, in many shades.
+        assert (pixels < 0.9).any(axis=2).mean() > 0.02
+        assert pixels.std() > 0.05
 
 
 def test_every_example_is_in_the_index():
     index = (EXAMPLES / "README.md").read_text()
-    assert sorted(re.findall(r"\]\((\w+)\.py\)", index)) == NAMES
+    assert sorted(re.findall(r"\]\((\S+\.py)\)", index)) == [
+        str(path.relative_to(EXAMPLES)) for path in SCRIPTS
+    ]
 
 
 @pytest.fixture
@@ -101,8 +107,8 @@ def test_pipeline_codes_are_worth_more_than_principal_components():
     lines = re.findall(
         r"^ +(\d+) +(0\.\d+) \+- \S+ +(0\.\d+)", run("pipeline"), re.MULTILINE
     )
-    assert [int(n) for n, _, _ in lines] == [2, 5, 10, 20]
-    for _, pca, vae in lines[:3]:
+    assert [int(n) for n, _, _ in lines] == [2, 5, 10]
+    for _, pca, vae in lines:
         assert float(vae) > float(pca)
     assert re.search(r"^ +vae0 +vae1$", run("pipeline"), re.MULTILINE)
 

@@ -8,58 +8,81 @@ import matplotlib.pyplot as plt
 import pytest
 
 matplotlib.use("Agg")
-
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 # Few epochs are what the defaults give on 133 rows.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+def blocks(page):
+    """Blocks of Python code of a page."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
 def run(page):
     """Run the blocks of code of a page, one after the other; their names."""
-    text = (ROOT / page).read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    names = {}
-    for block in blocks:
+    names = {"__name__": page.stem}
+    for block in blocks(page):
         exec(block, names)
-    assert blocks
     return names
 
 
-def test_the_code_on_metrics_runs():
-    names = run("docs/metrics.md")
-    assert names["codes"].shape == (2000, 6)
+# What a page says about its results, beyond that its code runs.
+SAID = {
+    "README.md": lambda names: [
+        names["codes"].shape == (45, 3),
+        names["new"].shape == (100, 13),
+        names["search"].best_params_["beta"] in (0.5, 1, 2, 4),
+        names["model"].fit(names["X_train"], names["X_train"][:, 0] > 13),
+    ],
+    "docs/tour.md": lambda names: [
+        names["classifier"].score(names["X_test"], names["y_test"]) > 0.9,
+        names["new"].shape == (100, 13),
+        names["careful"].mean > names["vae"].score(names["X_test"]),
+    ],
+    "docs/howto/metrics.md": lambda names: [names["codes"].shape == (2000, 6)],
+    "docs/howto/pipelines.md": lambda names: [
+        list(names["wines"].columns) == list(names["X"].columns),
+        type(names["search"].best_params_["standardscaler"]).__name__ in names,
+        names["model"].score(names["X"]) < 0,
+    ],
+    "docs/howto/pictures.md": lambda names: [
+        names["rows"].shape == names["more_like_zero"].shape == (5, 64),
+        names["space"].figure_ is names["figure"],
+    ],
+    "docs/speed.md": lambda names: [names["search"].n_splits_ == 3],
+    "docs/howto/callbacks.md": lambda names: [
+        len(names["watch"].scores) > 1,
+        names["watch"].scores[-1] > names["watch"].scores[0],
+    ],
+    "docs/howto/files.md": lambda names: [
+        names["mean"].shape == (13,),
+        names["path"].with_name("decoder.onnx").exists(),
+    ],
+}
+NEEDS = {"docs/howto/files.md": "onnxscript", "docs/howto/callbacks.md": "rich"}
+PAGES = [
+    str(page.relative_to(ROOT))
+    for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    if blocks(page)
+]
 
 
-def test_the_code_on_pipelines_runs():
-    names = run("docs/pipelines.md")
-    assert list(names["wines"].columns) == list(names["X"].columns)
-    assert type(names["search"].best_params_["standardscaler"]).__name__ in names
-    assert names["model"].score(names["X"]) < 0
-
-
-def test_the_code_on_pictures_runs():
-    names = run("docs/pictures.md")
-    assert names["rows"].shape == (5, 64)
-    assert names["space"].figure_ is names["figure"]
-    assert names["more_like_zero"].shape == (5, 64)
+@pytest.mark.parametrize("name", PAGES)
+def test_the_code_of_a_page_runs_and_gives_what_it_says(name):
+    pytest.importorskip(NEEDS.get(name, "skgen"))
+    names = run(ROOT / name)
     plt.close("all")
+    assert all(SAID.get(name, lambda names: [])(names))
 
 
-def test_the_code_on_speed_runs():
-    assert run("docs/speed.md")["search"].n_splits_ == 3
+def test_what_pages_say_is_about_pages():
+    assert set(SAID) <= set(PAGES)
 
 
-def test_the_code_on_files_runs():
-    pytest.importorskip("onnxscript")
-    names = run("docs/files.md")
-    assert names["mean"].shape == (13,)
-    assert names["path"].with_name("decoder.onnx").exists()
-
-
-def test_the_code_of_the_readme_runs():
-    names = run("README.md")
-    assert names["codes"].shape == (45, 3)
-    assert names["new"].shape == (100, 13)
-    assert names["search"].best_params_["beta"] in (0.5, 1, 2, 4)
-    assert names["model"].fit(names["X_train"], names["X_train"][:, 0] > 13)
+def test_the_page_on_benchmarks_shows_every_result():
+    page = (DOCS / "benchmarks.md").read_text()
+    shown = set(re.findall(r"results/(\S+\.(?:txt|md))", page))
+    results = (ROOT / "benchmarks" / "results").iterdir()
+    assert shown == {path.name for path in results if path.suffix in (".txt", ".md")}

@@ -1,6 +1,6 @@
 """Changes of variables: scikit-learn's fitted transformers as invertible maps.
 
-A transformer maps a row x to z = t(x), and a density of z to one of x:
+A transformer maps a row x to z = t(x), and a density of z to one of x::
 
     log p(x) = log p_z(t(x)) + log |det dt/dx|.
 

@@ -1,6 +1,6 @@
 """Models in files: one file, arrays by safetensors, all else JSON; no code in it.
 
-The format is described in ``docs/files.md``.
+The format is described in ``docs/howto/files.md``.
 """
 
 from skgen.io.container import ModelFileError

@@ -1,0 +1,114 @@
+"""What Sphinx needs to know: `make docs` builds the site into docs/_build/html."""
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import matplotlib
+import torch
+
+import skgen
+
+matplotlib.use("Agg")
+torch.set_num_threads(1)  # small tensors: more threads only wait for each other
+
+project = "skgen"
+author = "the skgen developers"
+copyright = f"{author}, BSD-3-Clause"
+version = release = skgen.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # the site needs no network, its formulas neither
+    "numpydoc",
+    "myst_parser",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+
+
+def own_methods(module, name):
+    """Return the public methods of a class that are ours, not scikit-learn's."""
+    classes = reversed(getattr(import_module(module), name).__mro__)
+    ours = [cls for cls in classes if cls.__module__.startswith("skgen")]
+    members = {name: inspect.unwrap(f) for c in ours for name, f in vars(c).items()}
+    return [
+        name
+        for name, member in members.items()
+        if inspect.isfunction(member)
+        and member.__module__.startswith("skgen")
+        and not name.startswith("_")
+    ]
+
+
+# The gallery has the order of the examples' own index.
+EXAMPLES = Path(__file__).parents[1] / "examples"
+INDEX = re.findall(r"^\| \[(\w+\.py)\]", (EXAMPLES / "README.md").read_text(), re.M)
+
+
+def place_in_index(script):
+    """Return the key that scripts of a section are sorted by."""
+    return INDEX.index(script)
+
+
+# Docstrings: numpydoc has the types, so that signatures need none.
+autodoc_typehints = "none"
+autosummary_generate = True
+autosummary_context = {"own_methods": own_methods}
+suppress_warnings = ["config.cache"]  # of functions, which no cache can hold
+numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"
+
+# Each name that a page of ours refers to has to exist; names of other projects
+# cannot be looked up, since a build needs no network.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!skgen).*")]
+
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "subsection_order": [
+        f"../examples/{f}" for f in ("densities", "codes", "training")
+    ],
+    "within_subsection_order": place_in_index,
+    "filename_pattern": ".py",
+    "ignore_pattern": r"run\.py",
+    "abort_on_example_error": True,
+    "backreferences_dir": "api/backreferences",
+    "doc_module": ("skgen",),
+    "min_reported_time": 3600,
+    "thumbnail_size": (400, 280),
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"skgen {release}"
+html_static_path = ["_static"]
+html_css_files = ["skgen.css"]
+html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
+ALONE = "install", "tour", "which_model", "speed", "benchmarks", "layout", "changelog"
+html_sidebars = {page: [] for page in ALONE}  # no section, no list of its pages
+html_theme_options = {
+    "logo": {"text": "skgen"},
+    "header_links_before_dropdown": 7,
+    "navbar_align": "left",
+    "show_prev_next": False,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "github-dark",
+}
