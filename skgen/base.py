@@ -436,7 +436,7 @@ class GenerativeModel(
 
     def _dressed(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
-        return dressed(self, rows, self._columns, like)
+        return dressed(self, rows, getattr(self, "_columns", None), like)
 
     def _warn_interrupted(self, n_iter: int, way: str, part: str = "") -> None:
         """Say that Ctrl-C ended a fit, or a part of it, and how to go on."""

@@ -177,7 +177,8 @@ def prior_descent(
     rule: StepRule,
     generator: torch.Generator,
 ) -> Descent:
-    """Descend -log p(k) over encoded rows."""
+    """Descend -log p(k) over encoded rows, at the rate that the prior asks for."""
+    rule = rule._replace(learning_rate=model.prior.rate * rule.learning_rate)
     return Descent(
         model,
         prior_loss,

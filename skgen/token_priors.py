@@ -33,6 +33,9 @@ class TokenPrior(nn.Module, ABC):
         K.
     """
 
+    #: Multiple of the networks' learning rate that this one learns at.
+    rate: float = 1.0
+
     counts: Tensor  # (T, K)
     mixing: Tensor  # (): weight of the network, 1 - mixing of the unigrams
 
@@ -217,6 +220,10 @@ class TransformerPrior(TokenPrior):
     >>> round(prior.log_prob(torch.zeros(1, 49).long()).item(), 2)  # -49 log 8
     -101.89
     """
+
+    # On tokens of images of clothes, 60000 rows at ten times the networks' rate teach
+    # it what twelve times as many do at theirs: 141 nats a row.
+    rate = 10.0
 
     def __init__(
         self,

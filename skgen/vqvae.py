@@ -49,6 +49,9 @@ from skgen.token_priors import AutoregressivePrior, TokenPrior, TransformerPrior
 # Part of the draws from q(k|x) that has a token from the unigrams. It bounds the
 # importance weights where the softmax misses a code that explains the row.
 EXPLORATION = 0.1
+# Least log-probability of a token: of less, float32 has the exponential as a denormal
+# number, which takes ten times as long.
+LOG_TINY = -87.0
 # How messages name the second descent of a fit.
 PRIOR = ", prior over tokens"
 # Rows that the codebook starts from, at most.
@@ -165,7 +168,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
     def assignments(self, z_e: Tensor) -> Categorical:
         """Tokens k with probability exp(-||z_e - e_k||^2 / tau), normalised."""
         logits = -self.codebook.distances(z_e) / self.temperature
-        return Categorical(logits.log_softmax(-1))
+        return Categorical(logits.log_softmax(-1).clamp(min=LOG_TINY))
 
     def posterior(self, x: Tensor) -> Categorical:
         """q(k|x) of rows (n, d): assignments, with a few unigrams among them."""
