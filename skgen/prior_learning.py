@@ -178,7 +178,8 @@ def prior_descent(
     generator: torch.Generator,
 ) -> Descent:
     """Descend -log p(k) over encoded rows, at the rate that the prior asks for."""
-    rule = rule._replace(learning_rate=model.prior.rate * rule.learning_rate)
+    rate = model.prior.learning_rate(rule.learning_rate)
+    rule = rule._replace(learning_rate=rate)
     return Descent(
         model,
         prior_loss,

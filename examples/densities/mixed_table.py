@@ -38,7 +38,8 @@ print(table.head())
 # --------------------------
 # Each column has a density of its kind, which is guessed unless ``kinds`` says it.
 
-model = MixedDensity(VAE(2, hidden_layer_sizes=(64,), random_state=0)).fit(table)
+vae = VAE(2, hidden_layer_sizes=(64,), learning_rate_init=3e-3, random_state=0)
+model = MixedDensity(vae).fit(table)
 print(model.kinds_)
 print(f"{model.score(table):.2f} nats a row, of the cells that are there")
 
@@ -52,7 +53,8 @@ print(model.sample(5, random_state=0))
 # %%
 # What the holes may have been
 # ----------------------------
-# Means, and most probable levels; ``noise=True`` draws instead, for multiple imputation.
+# Means, and most probable levels; ``noise=True`` draws instead, as multiple imputation
+# wants it.
 
 filled = model.impute(table)
 ward = holes[:, table.columns.get_loc("ward")]
