@@ -90,22 +90,28 @@ def learn_codes(X: Any, kinds: Mapping[Any, Any], owner: str) -> list[ColumnCode
                 f"Column {name!r} has no value in the rows given to {owner}: every "
                 "cell is missing. Leave the column out."
             )
-        kind = kinds.get(name, "auto")
-        if isinstance(kind, str) and kind == "auto":
-            kind = _guessed(seen, dtype)
-        if not isinstance(kind, str):  # its levels
-            codes.append(ColumnCode(name, _kind_of_levels(kind), list(kind)))
-        elif kind in NUMBERS:
-            codes.append(ColumnCode(name, kind, None))
-        else:
+        kind = kinds.get(name) or _guessed(seen, dtype)
+        if isinstance(kind, str) and kind not in NUMBERS:
             levels = _listed_by(X, name, dtype) or _levels(name, seen, owner)
-            if kind == "binary" and len(levels) > 2:
-                raise ValueError(
-                    f"Column {name!r} is of the kind 'binary' for {owner}, but it has "
-                    f"{_listed(levels)}. Give it the kind 'categorical'."
-                )
-            codes.append(ColumnCode(name, _kind_of_levels(levels), levels))
+            _check_binary(name, kind, levels, owner)
+            kind = levels
+        codes.append(_code(name, kind))
     return codes
+
+
+def _code(name: Any, kind: str | Sequence[Any]) -> ColumnCode:
+    """Return the code of a column of numbers of a kind, or of these levels."""
+    if isinstance(kind, str):
+        return ColumnCode(name, kind, None)
+    return ColumnCode(name, "binary" if len(kind) == 2 else "categorical", list(kind))
+
+
+def _check_binary(name: Any, kind: str, levels: Sequence[Any], owner: str) -> None:
+    if kind == "binary" and len(levels) > 2:
+        raise ValueError(
+            f"Column {name!r} is of the kind 'binary' for {owner}, but it has "
+            f"{_listed(levels)}. Give it the kind 'categorical'."
+        )
 
 
 def encode_table(X: Any, codes: Sequence[ColumnCode], owner: str) -> NDArray[Any]:
@@ -217,10 +223,6 @@ def _levels(name: Any, seen: NDArray[Any], owner: str) -> list[Any]:
             "is the most. Leave the column out, or give it another kind."
         )
     return levels
-
-
-def _kind_of_levels(levels: Sequence[Any]) -> str:
-    return "binary" if len(levels) == 2 else "categorical"
 
 
 def _listed(levels: Sequence[Any]) -> str:
