@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.ensemble import ExtraTreesRegressor
@@ -186,6 +187,7 @@ MODELS: dict[str, Any] = {
 def one_split(
     X: pd.DataFrame, train: Any, test: Any, seed: int
 ) -> dict[str, tuple[float, float, float]]:
+    warnings.simplefilter("ignore")
     rng = np.random.RandomState(seed)
     truth = X.iloc[test]
     seen, left = hidden(X.iloc[train], rng), hidden(truth, rng)
@@ -222,7 +224,9 @@ def main() -> None:
     for table in names:
         X = TABLES[table]()
         splits = ShuffleSplit(n_splits, test_size=0.5, random_state=0).split(X)
-        runs = [one_split(X, *each, seed) for seed, each in enumerate(splits)]
+        runs = Parallel(n_jobs=2)(
+            delayed(one_split)(X, *each, seed) for seed, each in enumerate(splits)
+        )
         lines.append(f"{table}: {len(X)} rows, {X.shape[1]} columns")
         for name in runs[0]:
             values = np.array([run[name] for run in runs])

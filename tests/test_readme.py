@@ -33,6 +33,7 @@ SAID = {
     "README.md": lambda names: [
         names["codes"].shape == (45, 3),
         names["new"].shape == (100, 13),
+        names["same"].score(names["X_test"]) == names["vae"].score(names["X_test"]),
         names["search"].best_params_["beta"] in (0.5, 1, 2, 4),
         names["model"].fit(names["X_train"], names["X_train"][:, 0] > 13),
     ],
@@ -46,6 +47,12 @@ SAID = {
         list(names["wines"].columns) == list(names["X"].columns),
         type(names["search"].best_params_["standardscaler"]).__name__ in names,
         names["model"].score(names["X"]) < 0,
+    ],
+    "docs/howto/tables.md": lambda names: [
+        names["density"].kinds_["species"] == "categorical",
+        not names["filled"].isna().any().any(),
+        (names["filled"]["species"] == names["flowers"]["species"]).mean() > 0.9,
+        len(names["draws"]) == 5,
     ],
     "docs/howto/pictures.md": lambda names: [
         names["rows"].shape == names["more_like_zero"].shape == (5, 64),
@@ -70,8 +77,9 @@ PAGES = [
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_code_of_a_page_runs_and_gives_what_it_says(name):
+def test_the_code_of_a_page_runs_and_gives_what_it_says(name, tmp_path, monkeypatch):
     pytest.importorskip(NEEDS.get(name, "skgen"))
+    monkeypatch.chdir(tmp_path)  # where its files go
     names = run(ROOT / name)
     plt.close("all")
     assert all(SAID.get(name, lambda names: [])(names))
