@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skgen.likelihoods.mixed import MAX_LEVELS
+from skgen.likelihoods.mixed import MAX_LEVELS, outside, support
 from skgen.tables import LISTED, Columns, kind_of
 
 NUMBERS = ("real", "positive", "count")
@@ -48,6 +48,14 @@ class ColumnCode(NamedTuple):
                 f"{self.name!r} of {owner}, which has {_listed(self.levels or [])}. "
                 "Leave such rows out, or fit with kinds="
                 f"{{{self.name!r}: [...]}}, all levels of the column."
+            )
+        wrong = outside(code, self.density)
+        if wrong.any():
+            value = code[np.argmax(wrong)]
+            raise ValueError(
+                f"Column {self.name!r} is of the kind {self.kind!r} for {owner}, which "
+                f"has {support(self.density)}, but it has the value {value:.5g}. Fit "
+                f"with kinds={{{self.name!r}: 'real'}}."
             )
         return code
 
@@ -130,7 +138,7 @@ def columns_of(X: Any) -> Iterator[tuple[Any, str, NDArray[Any]]]:
     columns = Columns.of(X)
     if columns is None:
         for j, values in enumerate(np.asarray(X).T):
-            yield j, "", _plain(values)
+            yield j, _dtype_of(values), _plain(values)
         return
     for name, dtype in zip(columns.names, columns.dtypes):
         if kind_of(dtype) not in ("f", "i", "u"):
@@ -145,6 +153,14 @@ def _objects(values: list[Any]) -> NDArray[Any]:
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
+
+
+def _dtype_of(values: NDArray[Any]) -> str:
+    """Name of the dtype of a column of an array; of objects, "int" or none."""
+    if values.dtype != object:
+        return str(values.dtype)
+    seen = values[~is_missing(values)]
+    return "int" if all(isinstance(value, Integral) for value in seen) else ""
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
@@ -180,17 +196,18 @@ def _is_none(value: Any) -> bool:
 def _guessed(seen: NDArray[Any], dtype: str) -> str:
     """Guess the kind of a column from the values that are there.
 
-    Levels where they are no numbers, or two numbers; a count where they are whole, not
-    negative, and vary as much as Poisson counts at least, as a negative binomial
-    does; positive where a log-normal density fits better than a normal one.
+    Levels where they are no numbers, or two numbers; a count where the dtype is of
+    integers that are not negative, and vary as much as Poisson counts at least, as a
+    negative binomial does; positive where a log-normal density fits better than a
+    normal one.
     """
     if seen.dtype.kind != "f" or dtype in LISTED:
         return "categorical"
     low, mean, variance = seen.min(), seen.mean(), seen.var()
     if variance and np.isin(seen, [low, seen.max()]).all():
         return "binary"
-    whole = (seen == np.floor(seen)).all()
-    if whole and low >= 0 and variance >= mean > 0:
+    # Floats that are whole here may not be in other rows.
+    if kind_of(dtype) in ("i", "u") and low >= 0 and variance >= mean > 0:
         return "count"
     if low > 0 and variance:
         log_x = np.log(seen)

@@ -62,7 +62,7 @@ class MixedDensity(
         Kinds of columns by name, or by position where there are no names: "real",
         "positive", "count", "binary", "categorical", or a list of all levels. Other
         columns are guessed: text, booleans and categories are levels, and so are two
-        numbers; whole numbers that are not negative and vary as counts do are counts;
+        numbers; integers that are not negative and vary as counts do are counts;
         positive numbers that a log-normal density fits better than a normal one are
         positive; the rest is real.
 

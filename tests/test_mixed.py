@@ -428,6 +428,7 @@ def test_a_clone_has_what_was_given_and_nothing_fitted(table):
         ({"kinds": {"town": "binary"}}, {}, "the levels 'Brno', 'Pisa', 'Ulm'. Give"),
         ({"kinds": {"town": ["Ulm", "Brno"]}}, {}, r"unknown categories \['Pisa'"),
         ({"kinds": {"height": "positive"}}, {"height": -1.0}, "values above 0"),
+        ({"kinds": {"height": "count"}}, {}, "Column 'height' is of the kind 'count'"),
         ({}, {"height": None}, "Column 'height' has no value"),
         ({}, {"town": [1, "a"] * 30}, "levels of several types"),
         ({"estimator": VAE(likelihood="bernoulli")}, {}, "has likelihood='bernoulli'"),

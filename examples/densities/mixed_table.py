@@ -30,7 +30,7 @@ truth = pd.DataFrame(
     }
 )
 holes = rng.rand(*truth.shape) < 0.2
-table = truth.astype(object).mask(holes).infer_objects()
+table = truth.astype({"visits": "Int64", "insured": "boolean"}).mask(holes)
 print(table.head())
 
 # %%

@@ -115,11 +115,11 @@ class Mixed(Likelihood):
                 f"{len(self.kinds)} kinds of columns: give one kind for each."
             )
         for column, (x, kind) in enumerate(zip(X.T, self.kinds)):
-            wrong = _outside(x, kind)
+            wrong = outside(x, kind)
             if wrong.any():
                 raise ValueError(
                     f"Column {column} of X is of the kind {kind!r} for {owner}, which "
-                    f"has {_support(kind)}, but it has the value "
+                    f"has {support(kind)}, but it has the value "
                     f"{x[np.argmax(wrong)]:.5g}. Give the column another kind, or NaN "
                     "for a value that is missing."
                 )
@@ -244,7 +244,7 @@ def _cells(x: Tensor, places: Tensor, filler: float) -> tuple[Tensor, Tensor]:
     return torch.where(seen, cells, filler), seen
 
 
-def _outside(x: NDArray[Any], kind: str | int) -> NDArray[np.bool_]:
+def outside(x: NDArray[Any], kind: str | int) -> NDArray[np.bool_]:
     """Which cells (n,) are there, and outside the support."""
     if kind == "real":
         return np.zeros(len(x), dtype=bool)
@@ -254,7 +254,8 @@ def _outside(x: NDArray[Any], kind: str | int) -> NDArray[np.bool_]:
     return ~np.isnan(x) & ((x < 0) | (x > top) | (x != np.floor(x)))
 
 
-def _support(kind: str | int) -> str:
+def support(kind: str | int) -> str:
+    """Say which values a column of a kind has."""
     if isinstance(kind, int):
         return f"the levels 0 to {kind - 1}"
     return {"positive": "values above 0", "count": "whole numbers from 0"}[kind]
