@@ -10,8 +10,8 @@ and models are fitted on the first. On the second half:
   columns of the same kinds; and
 - the error of the cells that were hidden: of numbers, the root of the mean square in
   units of the column's standard deviation; of levels, the part that is wrong. Rivals
-  are the mean or the mode, and scikit-learn's ``IterativeImputer``, with its own
-  regression and with trees, on numbers and the places of levels.
+  are the mean or the mode, and scikit-learn's ``IterativeImputer`` on numbers and the
+  places of levels.
 
 Means over the splits, with their standard errors, go to
 ``benchmarks/results/mixed_tables.txt``.
@@ -29,7 +29,6 @@ import pandas as pd
 from joblib import Parallel, delayed
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
-from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer
 from sklearn.model_selection import ShuffleSplit
@@ -108,9 +107,7 @@ def imputed_by_most_common(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFr
     return test.fillna(fill)
 
 
-def imputed_by_iteration(
-    train: pd.DataFrame, test: pd.DataFrame, estimator: Any = None
-) -> pd.DataFrame:
+def imputed_by_iteration(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     """IterativeImputer on standardised columns; levels by their places, rounded."""
     is_level = [not pd.api.types.is_numeric_dtype(x) for _, x in train.items()]
     names = [name for name, level in zip(train, is_level) if level]
@@ -121,7 +118,7 @@ def imputed_by_iteration(
     rows = places.fit_transform(train).astype(float)
     new = places.transform(test).astype(float)
     scaler = StandardScaler().fit(rows)
-    model = IterativeImputer(estimator, max_iter=10, random_state=0)
+    model = IterativeImputer(max_iter=10, random_state=0)
     model.fit(scaler.transform(rows))
     filled = scaler.inverse_transform(model.transform(scaler.transform(new)))
     found = pd.DataFrame(filled, columns=rows.columns, index=test.index)
@@ -132,11 +129,6 @@ def imputed_by_iteration(
         code = found[name].round().clip(0, len(levels) - 1).astype(int)
         found[name] = levels[code]
     return found
-
-
-def imputed_by_trees(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
-    trees = ExtraTreesRegressor(50, min_samples_leaf=3, random_state=0)
-    return imputed_by_iteration(train, test, trees)
 
 
 def errors(
@@ -179,7 +171,6 @@ def density_of_independent_columns(
 RIVALS: dict[str, Any] = {
     "mean or mode": imputed_by_most_common,
     "IterativeImputer": imputed_by_iteration,
-    "the same, with trees": imputed_by_trees,
 }
 MODELS: dict[str, Any] = {
     "VAE": VAE(random_state=0),
