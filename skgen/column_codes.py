@@ -14,6 +14,9 @@ from skgen.likelihoods.mixed import MAX_LEVELS, outside, support
 from skgen.tables import LISTED, Columns, kind_of
 
 NUMBERS = ("real", "positive", "count")
+# Logarithm of the largest over the least value of a positive column: beyond, float32
+# has no room for both.
+MAX_LOG_SPAN = 80.0
 #: What a column may be called. "binary" is "categorical" with two levels.
 KINDS = (*NUMBERS, "binary", "categorical")
 
@@ -48,6 +51,11 @@ class ColumnCode(NamedTuple):
                 f"{self.name!r} of {owner}, which has {_listed(self.levels or [])}. "
                 "Leave such rows out, or fit with kinds="
                 f"{{{self.name!r}: [...]}}, all levels of the column."
+            )
+        if np.isinf(code).any():
+            raise ValueError(
+                f"Column {self.name!r} given to {owner} contains infinity. Give NaN "
+                "for a value that is missing."
             )
         wrong = outside(code, self.density)
         if wrong.any():
@@ -98,12 +106,18 @@ def learn_codes(X: Any, kinds: Mapping[Any, Any], owner: str) -> list[ColumnCode
                 f"Column {name!r} has no value in the rows given to {owner}: every "
                 "cell is missing. Leave the column out."
             )
-        kind = kinds.get(name) or _guessed(seen, dtype)
+        kind = kinds[name] if name in kinds else _guessed(seen, dtype)
         if isinstance(kind, str) and kind not in NUMBERS:
             levels = _listed_by(X, name, dtype) or _levels(name, seen, owner)
             _check_binary(name, kind, levels, owner)
             kind = levels
         codes.append(_code(name, kind))
+        _check_column(codes[-1], seen, owner)
+    if not codes:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape=({len(X)}, 0)) while a minimum of 1 "
+            f"is required by {owner}."
+        )
     return codes
 
 
@@ -112,6 +126,24 @@ def _code(name: Any, kind: str | Sequence[Any]) -> ColumnCode:
     if isinstance(kind, str):
         return ColumnCode(name, kind, None)
     return ColumnCode(name, "binary" if len(kind) == 2 else "categorical", list(kind))
+
+
+def _check_column(code: ColumnCode, seen: NDArray[Any], owner: str) -> None:
+    """Raise a ValueError for what no density of the kind can be fitted to."""
+    is_positive = code.kind == "positive" and (seen > 0).all()
+    if is_positive and np.log(seen.max() / seen.min()) >= MAX_LOG_SPAN:
+        raise ValueError(
+            f"Column {code.name!r} goes from {seen.min():.3g} to {seen.max():.3g}, "
+            f"which is too far for the kind 'positive' of {owner}. Give its "
+            "logarithm."
+        )
+    for level in code.levels or []:
+        if not isinstance(level, str | bool | int | float):
+            raise ValueError(
+                f"Column {code.name!r} given to {owner} has values of the type "
+                f"{type(level).__name__}, which are neither numbers, strings nor "
+                "booleans. Make them numbers, as days since a date, or strings."
+            )
 
 
 def _check_binary(name: Any, kind: str, levels: Sequence[Any], owner: str) -> None:
@@ -130,6 +162,26 @@ def encode_table(X: Any, codes: Sequence[ColumnCode], owner: str) -> NDArray[Any
     )
 
 
+def with_cells_of(X: Any, filled: Any) -> Any:
+    """Return a filled table with the cells that X has, to the bit, where it can be."""
+    if type(X) is not type(filled):
+        return filled
+    if isinstance(X, np.ndarray):
+        missing = np.column_stack([is_missing(_objects(x.tolist())) for x in X.T])
+        return np.where(missing, filled, X)
+    filled = filled.copy() if hasattr(filled, "copy") else filled.clone()
+    for name in X.columns:
+        missing = is_missing(_objects(X[name].to_list()))
+        if hasattr(filled, "iloc"):
+            filled[name] = X[name].mask(missing, filled[name])
+        else:
+            made = filled[name]
+            filled = filled.with_columns(
+                made.zip_with(type(made)(missing), X[name].cast(made.dtype))
+            )
+    return filled
+
+
 def columns_of(X: Any) -> Iterator[tuple[Any, str, NDArray[Any]]]:
     """Yield name, name of the dtype, and values (n,) of each column.
 
@@ -137,7 +189,9 @@ def columns_of(X: Any) -> Iterator[tuple[Any, str, NDArray[Any]]]:
     """
     columns = Columns.of(X)
     if columns is None:
-        for j, values in enumerate(np.asarray(X).T):
+        array = np.asarray(X)
+        array = array.astype(object) if array.dtype.kind in "mM" else array
+        for j, values in enumerate(array.T):
             yield j, _dtype_of(values), _plain(values)
         return
     for name, dtype in zip(columns.names, columns.dtypes):
@@ -198,18 +252,21 @@ def _guessed(seen: NDArray[Any], dtype: str) -> str:
 
     Levels where they are no numbers, or two numbers; a count where the dtype is of
     integers that are not negative, and vary as much as Poisson counts at least, as a
-    negative binomial does; positive where a log-normal density fits better than a
-    normal one.
+    negative binomial does; positive where they are floats and a log-normal density
+    fits better than a normal one.
     """
     if seen.dtype.kind != "f" or dtype in LISTED:
         return "categorical"
-    low, mean, variance = seen.min(), seen.mean(), seen.var()
-    if variance and np.isin(seen, [low, seen.max()]).all():
+    low, high = seen.min(), seen.max()
+    if low == high or np.isinf([low, high]).any():  # which ``encode`` refuses
+        return "real"
+    if np.isin(seen, [low, high]).all():
         return "binary"
-    # Floats that are whole here may not be in other rows.
-    if kind_of(dtype) in ("i", "u") and low >= 0 and variance >= mean > 0:
-        return "count"
-    if low > 0 and variance:
+    mean, variance = seen.mean(), seen.var()
+    if kind_of(dtype) in ("i", "u"):  # floats that are whole here may not be elsewhere
+        slack = 4 * np.sqrt(2 / len(seen))  # of the variance of Poisson counts
+        return "count" if low >= 0 and variance >= mean * (1 - slack) else "real"
+    if low > 0 and np.log(high / low) < MAX_LOG_SPAN:
         log_x = np.log(seen)
         # Log-likelihoods a cell: -log sigma, and the mean of log du/dx = -log x.
         if 0.5 * np.log(log_x.var()) + log_x.mean() < 0.5 * np.log(variance):

@@ -15,16 +15,46 @@ from sklearn.base import (
     TransformerMixin,
     clone,
 )
+from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skgen.column_codes import KINDS, ColumnCode, encode_table, learn_codes
+from skgen.column_codes import (
+    KINDS,
+    ColumnCode,
+    encode_table,
+    is_missing,
+    learn_codes,
+    with_cells_of,
+)
 from skgen.evaluation import LogLikelihood
 from skgen.likelihoods import Mixed
 from skgen.neural import NeuralModel
 from skgen.parameters import Rules, check_parameters, instance, none, options
 from skgen.tables import Columns, indexed, output_library
 from skgen.vae import VAE, Elbo, Posterior
+
+
+def _levels(kind: Any) -> list[Any]:
+    """Return different levels as a list; nothing where they are none."""
+    try:
+        levels = np.array(list(kind), dtype=object)
+    except TypeError:
+        return []
+    found: list[Any] = levels.tolist()
+    repeated = levels.ndim != 1 or len(set(found)) < len(found)
+    return [] if repeated or is_missing(levels).any() else found
+
+
+def _of_some_weight(X: Any, weight: Any) -> tuple[Any, Any]:
+    """Leave rows of weight zero out, where there are others."""
+    if weight is None:
+        return X, None
+    weight = np.asarray(weight)
+    kept = np.flatnonzero(weight)
+    if weight.shape != (len(X),) or not len(kept):
+        return X, weight  # what is wrong with it the model inside says
+    return _safe_indexing(X, kept), weight[kept]
 
 
 def _estimator_has(name: str) -> Callable[[Any], bool]:
@@ -57,7 +87,8 @@ class MixedDensity(
     ----------
     estimator : VAE, BetaVAE, IWAE or VQVAE, default=None
         The model, whose ``likelihood`` is given by the columns; ``None`` is ``VAE()``.
-        Its parameters are reached as ``estimator__beta``.
+        It is fitted afresh each time. Parameters of one that is given are reached as
+        ``estimator__n_components``.
     kinds : "auto" or dict, default="auto"
         Kinds of columns by name, or by position where there are no names: "real",
         "positive", "count", "binary", "categorical", or a list of all levels. Other
@@ -127,6 +158,7 @@ class MixedDensity(
 
     _codes: list[ColumnCode]
     _columns: Columns | None
+    _is_objects: bool  # whether an array of objects was fitted
 
     def __init__(
         self,
@@ -163,16 +195,28 @@ class MixedDensity(
         ValueError
             If a parameter is out of its range, or a column is not of its kind.
         """
+        before = self.__dict__.copy()
+        try:
+            self._fit(X, sample_weight)
+        except BaseException:
+            # What was fitted before is whole again, and what was not is not fitted.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _fit(self, X: Any, sample_weight: ArrayLike | None) -> None:
         check_parameters(self, self._parameters)
         X = self._validated(X, reset=True)
+        X, sample_weight = _of_some_weight(X, sample_weight)
         codes = learn_codes(X, self._given_kinds(X), type(self).__name__)
         rows = encode_table(X, codes, type(self).__name__)
         likelihood = Mixed([code.density for code in codes])
         model = self._new_estimator().set_params(likelihood=likelihood)
         self.estimator_ = model.fit(rows, sample_weight=sample_weight)
         self._columns = Columns.of(X)
+        self._is_objects = isinstance(X, np.ndarray) and X.dtype.kind == "O"
         self._set_codes(codes)
-        return self
 
     def _new_estimator(self) -> Any:
         model = VAE() if self.estimator is None else clone(self.estimator)
@@ -188,25 +232,36 @@ class MixedDensity(
         """Kinds by the names of columns, all of which are there."""
         kinds = {} if isinstance(self.kinds, str) else self.kinds
         names = list(X.columns) if hasattr(X, "columns") else list(range(X.shape[1]))
+        found = {}
         for name, kind in kinds.items():
             if name not in names:
                 raise ValueError(
                     f"The 'kinds' parameter of {type(self).__name__} has the column "
                     f"{name!r}, which is not among those of X: {names}."
                 )
-            if kind not in KINDS if isinstance(kind, str) else not len(kind):
+            found[name] = kind if isinstance(kind, str) else _levels(kind)
+            if kind not in KINDS if isinstance(kind, str) else not found[name]:
                 raise ValueError(
                     f"The 'kinds' parameter of {type(self).__name__} has {kind!r} for "
                     f"the column {name!r}. It must be one of {', '.join(KINDS)}, or a "
-                    "list of levels."
+                    "list of different levels, none of them missing."
                 )
-        return kinds
+        return found
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """Check names and number of columns; a DataFrame stays one."""
-        if Columns.of(X) is not None:
+        columns = Columns.of(X)
+        if columns is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
+            fitted = None if reset else self._columns
+            if fitted is not None and fitted.names != columns.names:
+                raise ValueError(
+                    f"The columns should be those that {type(self).__name__} was "
+                    f"fitted on, in their order: {fitted.names}. Got {columns.names}."
+                )
             return X
+        if not hasattr(X, "dtype"):  # a list may hold numbers beside words
+            X = np.asarray(X, dtype=object)
         return validate_data(
             self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
         )
@@ -287,7 +342,7 @@ class MixedDensity(
         """
         rows = self._encoded(X)
         filled = self.estimator_.impute(rows, noise=noise, random_state=random_state)
-        return self._table(filled, X)
+        return with_cells_of(X, self._table(filled, X))
 
     # The density.
 
@@ -417,7 +472,8 @@ class MixedDensity(
         library = output_library(self)
         if library == "default":
             if self._columns is None:
-                return np.column_stack(values)
+                dtype = object if self._is_objects else None
+                return np.column_stack([np.asarray(x, dtype=dtype) for x in values])
             library = self._columns.library
         columns = self._columns or Columns.numbered(len(values))
         return indexed(columns.table(values, library, self.levels_), like)
@@ -431,7 +487,7 @@ class MixedDensity(
 
     def _file_state(self) -> dict[str, Any]:
         """Return what a file holds of a fit, as plain values."""
-        names = ("estimator_", "_codes", "_columns", "n_features_in_")
+        names = ("estimator_", "_codes", "_columns", "_is_objects", "n_features_in_")
         state = {name: getattr(self, name) for name in names}
         if hasattr(self, "feature_names_in_"):
             state["feature_names_in_"] = self.feature_names_in_

@@ -32,6 +32,7 @@ def row_blocks(x: Tensor) -> Tensor:
     when its noise is a function of the row; and errors of many rows average out
     when different rows have different noise.
     """
+    x = torch.where(x.isnan(), torch.nan, x)  # of which there are many
     bits = (x.to(torch.float32) + 0.0).contiguous().view(torch.int32)  # -0 is 0
     positions = torch.arange(1, x.shape[1] + 1, device=x.device)
     # Integer sums wrap around exactly, in any order.

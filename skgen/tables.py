@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,10 +26,15 @@ class Columns(NamedTuple):
     @classmethod
     def of(cls, X: Any) -> Columns | None:
         """Return those of a DataFrame, and None for anything else."""
-        library = type(X).__module__.partition(".")[0]
-        if library not in LIBRARIES:
+        library = _library_of(X)
+        if library is None:
             return None
         names = list(X.columns)
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(
+                f"Two columns have the name {twice!r}. Rename one of them."
+            )
         return cls(library, names, [_name_of(X[name].dtype) for name in names])
 
     @classmethod
@@ -96,6 +102,15 @@ def indexed(frame: Any, like: Any) -> Any:
     return frame
 
 
+def _library_of(X: Any) -> str | None:
+    """Library whose DataFrame it is; one that was not imported has made none."""
+    for library in LIBRARIES:
+        module = sys.modules.get(library)
+        if module is not None and isinstance(X, module.DataFrame):
+            return library
+    return None
+
+
 def _name_of(dtype: Any) -> str:
     if getattr(dtype, "ordered", None) is True:
         return "ordered category"
@@ -114,13 +129,14 @@ def _rounded(x: NDArray[Any], dtype: str) -> NDArray[Any]:
     kind = kind_of(dtype)
     if x.dtype.kind != "f" or not kind:
         return x
+    name = dtype.lower().partition("[")[0]  # without the "[pyarrow]" of pandas
     if kind == "f":
-        return x.astype(dtype.lower(), copy=False)
+        return x.astype(name, copy=False)
     if not np.isfinite(x).all():
         return x
     if kind == "b":
         return x.round().astype(bool)
-    limits = np.iinfo(dtype.lower())
+    limits = np.iinfo(name)
     return x.round().clip(limits.min, limits.max).astype(limits.dtype)
 
 
@@ -130,7 +146,7 @@ def _fits(x: NDArray[Any], dtype: str) -> bool:
 
 def _cast(frame: Any, dtypes: dict[Any, str], levels: Mapping[Any, Any]) -> Any:
     """Give columns the dtypes of these names, in the library of the DataFrame."""
-    module = importlib.import_module(type(frame).__module__.partition(".")[0])
+    module = importlib.import_module(_library_of(frame) or "")
 
     def dtype_of(name: Any, dtype: str) -> Any:
         if dtype == "Enum":

@@ -193,8 +193,8 @@ def test_kinds_that_are_none(kinds, message):
     ("column", "value", "message"),
     [
         (1, 0.0, "Column 1 of X is of the kind 'positive' for VAE, .* the value 0"),
-        (2, 1.5, "whole numbers from 0, but it has the value 1.5"),
-        (2, -1.0, "whole numbers from 0, but it has the value -1"),
+        (2, 1.5, "whole numbers from 0 to 1e12, but it has the value 1.5"),
+        (2, -1.0, "whole numbers from 0 to 1e12, but it has the value -1"),
         (3, 3.0, "the levels 0 to 2, but it has the value 3"),
     ],
 )
@@ -466,3 +466,117 @@ def test_a_file_holds_a_table_model(rows, tmp_path):
 )
 def test_check_estimator(estimator, check):
     check(estimator)
+
+
+# What a table may hold.
+
+
+def fits(**columns):
+    return table_model().fit(pd.DataFrame(columns))
+
+
+def test_cells_that_are_there_keep_every_digit():
+    ids = 2**53 + 1 + 2 * np.arange(60)
+    rows = pd.DataFrame({"id": ids, "x": X[:, 0].astype(np.float32)})
+    filled = table_model(kinds={"id": "real"}).fit(rows).impute(rows)
+    assert (filled["id"] == ids).all()
+    there = rows["x"].notna()
+    assert (filled["x"][there] == rows["x"][there]).all()
+
+
+def test_large_counts_have_their_mass_in_float32_too():
+    likelihood, _, outputs = started(
+        ["count"], 1e7 * (1 + np.arange(50.0))[:, None] / 9
+    )
+    x = torch.tensor([[3e7]], dtype=torch.float64)
+    wide = likelihood.log_prob(outputs[None], x)
+    narrow = likelihood.float().log_prob(outputs[None].float(), x.float())
+    assert abs(wide - narrow) < 1e-3
+
+
+def test_a_constant_is_a_number_whatever_its_rounding():
+    for constant in (0.1, 0.3, 5.0):
+        model = fits(x=X[:, 0], constant=np.full(60, constant))
+        assert model.kinds_["constant"] == "real"
+
+
+def test_poisson_counts_are_counts():
+    rng = np.random.RandomState(0)
+    for rate in (0.5, 2, 20):
+        for _ in range(5):
+            drawn = rng.poisson(rate, 60)
+            assert fits(n=drawn).kinds_["n"] in ("count", "binary")
+
+
+def test_a_score_does_not_see_which_nan_it_is():
+    negative = -np.abs(np.array([NAN]))  # the sign bit is another
+    rows = X.copy()
+    rows[np.isnan(X)] = negative
+    model = VAE(1, likelihood=Mixed(KINDS), **TINY).fit(X)
+    np.testing.assert_array_equal(model.score_samples(rows), model.score_samples(X))
+
+
+def test_a_list_of_rows_keeps_numbers_and_words_apart():
+    model = table_model().fit([[1.5, "x"], [2.5, "y"], [3.5, "x"]] * 5)
+    assert model.kinds_ == {0: "real", 1: "binary"}
+    assert model.impute([[2.5, None]])[0, 0] == 2.5
+
+
+def test_a_weight_of_zero_is_no_row():
+    rows = pd.DataFrame({"x": X[:40, 0], "town": ["Ulm", "Pisa"] * 20})
+    more = pd.concat([rows, pd.DataFrame({"x": [9.0], "town": ["ghost"]})])
+    weight = np.array([1.0] * 40 + [0.0])
+    ours, theirs = table_model().fit(more, sample_weight=weight), table_model()
+    theirs.fit(rows, sample_weight=weight[:40])
+    assert ours.score(rows) == theirs.score(rows)
+
+
+def test_a_failed_fit_leaves_what_was_there(table):
+    model, before = pickle.loads(pickle.dumps(table)), table.score(frame())
+    with pytest.raises(ValueError, match="has no value"):
+        model.fit(pd.DataFrame({"other": [None] * 5}))
+    assert model.score(frame()) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (pd.date_range("2020", periods=60), "type Timestamp, which are neither"),
+        (pd.cut(np.arange(60), 3), "type Interval, which are neither"),
+        ([np.inf] + [1.5, 2.5, 3.5] * 19 + [1.0, 2.0], "'x' given to .* infinity"),
+    ],
+)
+def test_values_that_are_neither_numbers_nor_words(values, message):
+    with pytest.raises(ValueError, match=message):
+        fits(x=values)
+    with pytest.raises(ValueError, match="too far for the kind 'positive'"):
+        table_model(kinds={0: "positive"}).fit(np.logspace(-60, 0, 20)[:, None])
+
+
+@pytest.mark.parametrize("levels", [["Ulm", "Ulm"], ["Ulm", None], 3, []])
+def test_levels_that_are_none(levels):
+    with pytest.raises(ValueError, match="list of different levels, none of them"):
+        table_model(kinds={"town": levels}).fit(frame())
+
+
+def test_levels_may_come_in_any_sequence():
+    towns = pd.Index(["Ulm", "Pisa", "Brno"])
+    model = table_model(kinds={"town": towns}).fit(frame())
+    assert model.levels_["town"] == list(towns)
+
+
+def test_columns_in_another_order_or_twice():
+    rows = pd.DataFrame(X[:, :2])
+    model = table_model().fit(rows)
+    with pytest.raises(ValueError, match="in their order"):
+        model.score(rows[[1, 0]])
+    with pytest.raises(ValueError, match="Two columns have the name 'a'"):
+        table_model().fit(rows.set_axis(["a", "a"], axis=1))
+    with pytest.raises(ValueError, match="Expected a 2-dimensional container"):
+        model.score(rows[0])
+
+
+def test_columns_of_arrow_come_back():
+    rows = pd.DataFrame({"n": np.arange(60), "x": X[:, 1]}).fillna(1.0)
+    rows = rows.astype({"n": "int64[pyarrow]", "x": "float[pyarrow]"})
+    assert (table_model().fit(rows).sample(3).dtypes == rows.dtypes).all()

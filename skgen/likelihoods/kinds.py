@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen.likelihoods.gaussian import Gaussian
-from skgen.tensors import LOG_2PI
+from skgen.tensors import LOG_2PI, wide_dtype
 
 # Rates of counts stay within what float32 has; and so do dispersions, beyond which a
 # count is Poisson to the last digit but one, and lgamma loses them.
@@ -204,9 +204,12 @@ class Count(Kind):
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Log of (x + r - 1 over x) p^r (1 - p)^x, p = r / (r + mean)."""
         log_mean, log_r = self._parts(outputs)
-        r, log_total = log_r.exp(), torch.logaddexp(log_r, log_mean)
+        # Of large counts, differences of lgamma leave nothing in float32.
+        wide = wide_dtype(x.device)
+        x, r, odds = x.to(wide), log_r.exp().to(wide), (log_mean - log_r).to(wide)
         choices = (x + r).lgamma() - r.lgamma() - (x + 1).lgamma()
-        return choices + r * (log_r - log_total) + x * (log_mean - log_total)
+        log_prob = choices - r * F.softplus(odds) - x * F.softplus(-odds)
+        return log_prob.to(outputs.dtype)
 
     def expected(self, outputs: Tensor) -> Tensor:
         """Return the mean."""

@@ -21,7 +21,7 @@ KINDS: dict[str, type[Real | Positive | Count]] = {
     "positive": Positive,
     "count": Count,
 }
-MAX_LEVELS = 2**16
+MAX_LEVELS, MAX_COUNT = 2**16, 1e12
 
 
 class Mixed(Likelihood):
@@ -250,7 +250,7 @@ def outside(x: NDArray[Any], kind: str | int) -> NDArray[np.bool_]:
         return np.zeros(len(x), dtype=bool)
     if kind == "positive":
         return x <= 0
-    top = np.inf if kind == "count" else int(kind) - 1
+    top = MAX_COUNT if kind == "count" else int(kind) - 1
     return ~np.isnan(x) & ((x < 0) | (x > top) | (x != np.floor(x)))
 
 
@@ -258,4 +258,4 @@ def support(kind: str | int) -> str:
     """Say which values a column of a kind has."""
     if isinstance(kind, int):
         return f"the levels 0 to {kind - 1}"
-    return {"positive": "values above 0", "count": "whole numbers from 0"}[kind]
+    return {"positive": "values above 0", "count": "whole numbers from 0 to 1e12"}[kind]
