@@ -10,8 +10,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python examples/run.py quickstart
 
+# A process a core, each with one thread, and files whole, whose fits are shared.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 # What the tests reach, lines and branches.
 coverage: $(READY)
