@@ -90,8 +90,17 @@ def inverse_sinh(X):
     return np.arcsinh(X)
 
 
-def minus_log_cosh(X):
-    return -0.5 * np.log1p(X**2)
+class MinusLogCosh:
+    """A function whose name has no address in it: two processes collect one test."""
+
+    def __call__(self, X):
+        return -0.5 * np.log1p(X**2)
+
+    def __repr__(self):
+        return "minus_log_cosh"
+
+
+minus_log_cosh = MinusLogCosh()
 
 
 def minus_log(X):
