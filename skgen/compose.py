@@ -107,7 +107,7 @@ class MixedDensity(
         The levels of each column that has them.
     n_features_in_ : int
         Number of columns seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns seen during fit, when they are all strings.
 
     See Also
