@@ -10,9 +10,11 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python examples/run.py quickstart
 
-# A process a core, each with one thread, and files whole, whose fits are shared.
+# A process a core, each with one thread; files whole, whose fits are shared, and the
+# longest first, as tests/conftest.py has them.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
+		--no-loadscope-reorder
 
 # What the tests reach, lines and branches.
 coverage: $(READY)

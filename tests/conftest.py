@@ -40,3 +40,8 @@ def guarded_generators(_isolated_generators):
     after = _global_generators()
     moved = [name for name in before if before[name] != after[name]]
     assert not moved, f"global generators were drawn from: {moved}"
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first: a process that has done one takes the next."""
+    items.sort(key=lambda item: item.path.stem not in ("test_examples", "test_readme"))

@@ -38,7 +38,7 @@ print(table.head())
 # --------------------------
 # Each column has a density of its kind, which is guessed unless ``kinds`` says it.
 
-vae = VAE(2, hidden_layer_sizes=(64,), learning_rate_init=3e-3, random_state=0)
+vae = VAE(2, hidden_layer_sizes=(64,), n_iter_no_change=10, random_state=0)
 model = MixedDensity(vae).fit(table)
 print(model.kinds_)
 print(f"{model.score(table):.2f} nats a row, of the cells that are there")
