@@ -99,9 +99,16 @@ html_static_path = ["_static"]
 html_css_files = ["skgen.css"]
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
-ALONE = (
-    "install tour which_model speed benchmarks layout changelog contributing".split()
-)
+ALONE = [
+    "install",
+    "tour",
+    "which_model",
+    "speed",
+    "benchmarks",
+    "layout",
+    "changelog",
+    "contributing",
+]
 html_sidebars = {page: [] for page in ALONE}  # no section, no list of its pages
 html_theme_options = {
     "logo": {"text": "skgen"},
