@@ -79,7 +79,8 @@ def log_joint(
 
     def at(x: Tensor) -> tuple[Tensor, Tensor]:
         y = kind.project(x, theta.means, theta.roots)
-        return torch.add(constant, metric(y), alpha=-0.5), y
+        squares = metric(y)
+        return torch.add(constant, squares, alpha=-0.5, out=squares), y
 
     return at
 
@@ -200,7 +201,7 @@ class FittedMixture(NamedTuple):
 
     def log_masses(self, x: Tensor) -> Tensor:
         """Log p(x, k), (K, n)."""
-        return self.joint(x.to(self.centre.dtype) - self.centre)[0]
+        return self.joint(x - self.centre)[0]
 
     def encode(self, x: Tensor) -> Tensor:
         """Responsibilities (n, K)."""
