@@ -17,6 +17,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -112,6 +113,22 @@ class NoCallbacks(FitCallbacks):
 
 
 NO_CALLBACKS = NoCallbacks()
+
+
+@contextmanager
+def whole_or_as_before(estimator: Any) -> Iterator[None]:
+    """Put the state of an estimator back where what is done to it fails.
+
+    What was fitted before is whole again, and what was not is not fitted.
+    """
+    state = estimator.__dict__
+    before = state.copy()
+    try:
+        yield
+    except BaseException:
+        state.clear()
+        state.update(before)
+        raise
 
 
 class FittedModel(Protocol):
@@ -245,15 +262,8 @@ class GenerativeModel(
             which ends an iterative fit with what it has learned so far. Before the
             first iteration has ended, or in a search, ``KeyboardInterrupt`` is raised.
         """
-        state = self.__dict__
-        before = state.copy()
-        try:
+        with whole_or_as_before(self):
             self._fit_rows(X, y, sample_weight)
-        except BaseException:
-            # What was fitted before is whole again, and what was not is not fitted.
-            state.clear()
-            state.update(before)
-            raise
         return self
 
     @with_callbacks

@@ -163,13 +163,12 @@ def encode_table(X: Any, codes: Sequence[ColumnCode], owner: str) -> NDArray[Any
 
 
 def with_cells_of(X: Any, filled: Any) -> Any:
-    """Return a filled table with the cells that X has, to the bit, where it can be."""
+    """Put the cells that X has into a filled table, to the bit, where it can be."""
     if type(X) is not type(filled):
         return filled
     if isinstance(X, np.ndarray):
         missing = np.column_stack([is_missing(_objects(x.tolist())) for x in X.T])
         return np.where(missing, filled, X)
-    filled = filled.copy() if hasattr(filled, "copy") else filled.clone()
     for name in X.columns:
         missing = is_missing(_objects(X[name].to_list()))
         if hasattr(filled, "iloc"):

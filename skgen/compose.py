@@ -19,6 +19,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgen.base import whole_or_as_before
 from skgen.column_codes import (
     KINDS,
     ColumnCode,
@@ -195,14 +196,8 @@ class MixedDensity(
         ValueError
             If a parameter is out of its range, or a column is not of its kind.
         """
-        before = self.__dict__.copy()
-        try:
+        with whole_or_as_before(self):
             self._fit(X, sample_weight)
-        except BaseException:
-            # What was fitted before is whole again, and what was not is not fitted.
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
         return self
 
     def _fit(self, X: Any, sample_weight: ArrayLike | None) -> None:
