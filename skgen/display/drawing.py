@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +41,34 @@ def pyplot(owner: Any, method: str) -> Any:
             '`pip install "skgen[plot]"`.'
         ) from error
     return plt
+
+
+class RowsPicture:
+    """Base of pictures of rows: one mosaic of images, or panels of a table."""
+
+    image_shape: tuple[int, ...] | None
+    _plot_table: Callable[[Any], None]
+    _plot_images: Callable[[Any, tuple[int, ...]], None]
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw the picture.
+
+        Parameters
+        ----------
+        ax : Axes or array of Axes, default=None
+            Where to draw; ``None`` makes a figure.
+
+        Returns
+        -------
+        display : object
+            This object, with the artists as attributes.
+        """
+        pyplot(self, "plot")
+        if self.image_shape is None:
+            self._plot_table(ax)
+        else:
+            self._plot_images(ax, self.image_shape)
+        return self
 
 
 # Axes.

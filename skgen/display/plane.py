@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skgen.display.drawing import (
+    RowsPicture,
     choose_features,
     draw_mosaic,
     feature_names_of,
@@ -178,7 +179,7 @@ class LatentSpaceDisplay:
 
 
 @dataclass(eq=False, repr=False)
-class ManifoldDisplay:
+class ManifoldDisplay(RowsPicture):
     """What a plane of the latent space decodes to, spaced equally in probability.
 
     Parameters
@@ -291,26 +292,6 @@ class ManifoldDisplay:
             features=None if shape else choose_features(features, names),
             title=f"What two latent coordinates of {name_of(estimator)} decode to",
         ).plot(ax)
-
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the picture.
-
-        Parameters
-        ----------
-        ax : Axes or array of Axes, default=None
-            Where to draw; ``None`` makes a figure.
-
-        Returns
-        -------
-        display : ManifoldDisplay
-            This object, with the artists as attributes.
-        """
-        pyplot(self, "plot")
-        if self.image_shape is None:
-            self._plot_table(ax)
-        else:
-            self._plot_images(ax, self.image_shape)
-        return self
 
     def _plot_images(self, ax: Axes | None, shape: tuple[int, ...]) -> None:
         n = len(self.values)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skgen.display.drawing import (
     COLOURS,
+    RowsPicture,
     choose_features,
     draw_mosaic,
     feature_names_of,
@@ -34,7 +35,7 @@ N_BINS = 30
 
 
 @dataclass(eq=False, repr=False)
-class SamplesDisplay:
+class SamplesDisplay(RowsPicture):
     """Samples of a model: a mosaic of images, or histograms of a table's features.
 
     Parameters
@@ -147,26 +148,6 @@ class SamplesDisplay:
         )
         return display.plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the picture.
-
-        Parameters
-        ----------
-        ax : Axes or array of Axes, default=None
-            Where to draw; ``None`` makes a figure.
-
-        Returns
-        -------
-        display : SamplesDisplay
-            This object, with the artists as attributes.
-        """
-        pyplot(self, "plot")
-        if self.image_shape is None:
-            self._plot_table(ax)
-        else:
-            self._plot_images(ax, self.image_shape)
-        return self
-
     def _plot_images(self, ax: Axes | None, shape: tuple[int, ...]) -> None:
         """Draw lines of ten; those of the data come first, and are named."""
         n_columns = min(10, len(self.rows))
@@ -208,7 +189,7 @@ class SamplesDisplay:
 
 
 @dataclass(eq=False, repr=False)
-class ReconstructionDisplay:
+class ReconstructionDisplay(RowsPicture):
     """Reconstructions beside originals: pairs of images, or a panel for each feature.
 
     Parameters
@@ -307,26 +288,6 @@ class ReconstructionDisplay:
             title=f"Reconstructions by {name_of(estimator)}",
         )
         return display.plot(ax)
-
-    def plot(self, ax: Any = None) -> Self:
-        """Draw the picture.
-
-        Parameters
-        ----------
-        ax : Axes or array of Axes, default=None
-            Where to draw; ``None`` makes a figure.
-
-        Returns
-        -------
-        display : ReconstructionDisplay
-            This object, with the artists as attributes.
-        """
-        pyplot(self, "plot")
-        if self.image_shape is None:
-            self._plot_table(ax)
-        else:
-            self._plot_images(ax, self.image_shape)
-        return self
 
     def _plot_images(self, ax: Axes | None, shape: tuple[int, ...]) -> None:
         pairs = np.stack([self.originals, self.reconstructions])
