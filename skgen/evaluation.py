@@ -169,23 +169,26 @@ class BoundedModel(nn.Module):
         return outputs
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log p(x|z), (S, n), of rows (n, d) and draws (S, n, ...) from a posterior.
+        """Log p(x|z), (S?, n), of rows (n, d) and draws (S?, n, ...) from a posterior.
 
-        Where no gradient keeps what decoders make, a few rows at a time.
+        Where no gradient keeps what decoders make, a few rows at a time. One draw
+        needs no dimension S.
         """
         if torch.is_grad_enabled():
             return self.likelihood.log_prob(self.outputs_of(z), x)
-        size = chunk_rows(x.device, len(z) * self.row_elements)
+        along = z.ndim - x.ndim  # the dimension of rows: 0, or 1 behind S
+        n_draws = len(z) if along else 1
+        size = chunk_rows(x.device, n_draws * self.row_elements)
         parts = [
             self.likelihood.log_prob(self.outputs_of(codes), rows)
-            for rows, codes in zip(x.split(size), z.split(size, dim=1))
+            for rows, codes in zip(x.split(size), z.split(size, dim=along))
         ]
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=-1)
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
         outputs: Tensor = self.decoder(z.reshape(-1, z.shape[-1]))
-        return outputs.unflatten(0, z.shape[:-1])
+        return outputs if z.ndim == 2 else outputs.unflatten(0, z.shape[:-1])
 
     def decode(self, z: Tensor) -> Tensor:
         """Mean (n, d) of p(x|z), of codes (n, k)."""

@@ -90,13 +90,11 @@ def elbo(model: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     The ELBO is the first less the sum of the second.
     """
     q = model.posterior(x)
+    if len(noise) == 1:  # without its dimension: it would cost a step ten operations
+        z = q.draw(noise[0])
+        return model.log_likelihood(x, z), model.prior.kl(q, z)
     z = q.draw(noise)
-    return mean_over_draws(model.log_likelihood(x, z)), model.prior.kl(q, z)
-
-
-def mean_over_draws(values: Tensor) -> Tensor:
-    """Mean of (S, n) over S; of one draw, that draw."""
-    return values.squeeze(0) if len(values) == 1 else values.mean(0)
+    return model.log_likelihood(x, z).mean(0), model.prior.kl(q, z)
 
 
 def log_weights(model: Any, x: Tensor, noise: Tensor, q: Any = None) -> Tensor:

@@ -174,12 +174,12 @@ class DeepPrior(nn.Module):
         ) + self.prior.log_prob(u)
 
     def kl(self, q: DeepPosterior, codes: Tensor) -> Tensor:
-        """KL(q || p) of each coordinate, (n, k + k'), estimated at draws (S, n, .)."""
+        """KL(q || p) of each coordinate, (n, k + k'), estimated at draws (S?, n, .)."""
         z, u = self._split(codes)
         p = Normal.of(self.decoder(u[..., : self.layer_sizes[1]]))
         lower = q.first.coordinate_log_probs(z) - p.coordinate_log_probs(z)
-        upper = self.prior.kl(q.above(z), u)
-        return torch.cat([lower, upper.expand(*lower.shape[:-1], -1)], -1).mean(0)
+        each = torch.cat([lower, self.prior.kl(q.above(z), u)], -1)
+        return each if each.ndim == q.first.mean.ndim else each.mean(0)
 
     def draw(self, eps: Tensor) -> Tensor:
         """Draw codes of the first layer (n, k) from standard noise of all."""

@@ -152,8 +152,9 @@ class StackedModel:
         return self._each("posterior", (x,))
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log p(x|z), (S, C, n), of rows (C, n, d) and codes (S, C, n, k)."""
-        found: Tensor = self._each("log_likelihood", (x, z), (0, 1), 1)
+        """Log p(x|z), (S?, C, n), of rows (C, n, d) and codes (S?, C, n, k)."""
+        along = z.ndim - x.ndim  # the dimension of models: 0, or 1 behind S
+        found: Tensor = self._each("log_likelihood", (x, z), (0, along), along)
         return found
 
     # Of models with tokens.
@@ -358,10 +359,8 @@ class StackedDescent:
             views = [p.detach()[a:b] for p in self.learned]
             descent = descents[a]
             adam = Adam(views, descent.paces.values())
-            adam.moments = [
-                Moments(m.exp_avg[a:b], m.exp_avg_sq[a:b], m.step.clone())
-                for m in moments
-            ]
+            adam.moments = [Moments(*(m[a:b] for m in each)) for each in moments]
+            adam.n_steps += self.n_steps
             self.runs.append((slice(a, b), adam))
 
     def _draw_held_out(self) -> None:
@@ -427,8 +426,8 @@ class StackedDescent:
             for view, p in zip(adam.learned, self.learned):
                 view.grad = None if p.grad is None else p.grad[run]
             adam.step()
+        self.n_steps += 1
         if self.average:
-            self.n_steps += 1
             decay = averaging_decay(self.rule.averaging, self.n_steps)
             get_ema_multi_avg_fn(decay)(self.average, self.learned, None)
 
@@ -501,10 +500,8 @@ class StackedDescent:
         if not kept:
             return
         moments = [
-            Moments(torch.cat(a)[kept], torch.cat(s)[kept], steps[0])
-            for a, s, steps in (
-                zip(*each) for each in zip(*(adam.moments for _, adam in self.runs))
-            )
+            Moments(*(torch.cat(parts)[kept] for parts in zip(*each)))
+            for each in zip(*(adam.moments for _, adam in self.runs))
         ]
         index = torch.tensor(kept, device=self.rows.device)
         self.model.select(index)
