@@ -33,6 +33,7 @@ class StepRule(NamedTuple):
     weight_decay: float = 0.0  # decoupled, of weight matrices
     max_grad_norm: float | None = None
     averaging: float = 0.0  # decay of the average over steps that is judged and kept
+    execution: str = "eager"  # of skgen.steps.EXECUTIONS
 
 
 class Pace(NamedTuple):
@@ -72,6 +73,19 @@ class Moments(NamedTuple):
         return cls(torch.zeros_like(p), torch.zeros_like(p))
 
 
+def adamw(
+    p: Tensor, grad: Tensor, moments: Moments, n_steps: Tensor, pace: Pace
+) -> None:
+    """Take the n-th step of AdamW (Loshchilov & Hutter 2019), for what compiles it."""
+    m, v = moments
+    m.lerp_(grad, 1 - BETA1)
+    v.mul_(BETA2).addcmul_(grad, grad, value=1 - BETA2)
+    # Divided by 1 - beta^n, in the digits of n.
+    m_hat = m / -(n_steps * math.log(BETA1)).expm1()
+    v_hat = v / -(n_steps * math.log(BETA2)).expm1()
+    p.mul_(1 - pace.rate * pace.decay).sub_(pace.rate * m_hat / (v_hat.sqrt() + EPS))
+
+
 class Adam:
     """AdamW of tensors, each at its pace, that all take the same steps.
 
@@ -90,10 +104,15 @@ class Adam:
         # a step on nine tensors.
         device = self.learned[0].device if self.learned else None
         self.n_steps = torch.zeros((), device=device)
-        self.factor = 1.0  # of all rates: where the schedule is
+        self.factor: Any = 1.0  # of all rates: where the schedule is
         self.groups: dict[Pace, list[int]] = {}
         for i, pace in enumerate(paces):
             self.groups.setdefault(pace, []).append(i)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What steps change beside what is learned: moments, and last the count."""
+        return [*(value for each in self.moments for value in each), self.n_steps]
 
     def forget_gradients(self) -> None:
         """Let go of the gradients of the last step."""
@@ -110,10 +129,11 @@ class Adam:
                 self._step(pace, used)
 
     def _step(self, pace: Pace, used: list[int]) -> None:
+        grads: list[Any] = [self.learned[i].grad for i in used]
         exp_avgs, exp_avg_sqs = zip(*(self.moments[i] for i in used))
         torch._fused_adamw_(
             [self.learned[i] for i in used],
-            [self.learned[i].grad for i in used],
+            grads,
             list(exp_avgs),
             list(exp_avg_sqs),
             [],

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.adam import SCHEDULES, Adam, StepRule, paces
+from skgen.steps import EXECUTIONS
 from skgen.tensors import wide_dtype
 
 # Rows over which the mean of a loss with one draw a row is steady enough.
@@ -219,6 +220,9 @@ class Descent:
         Changes what has no gradient, after each step.
     part : str, default=""
         What names of parameters begin with that are learned.
+    alike : Hashable or None, default=None
+        What modules share that compute alike where their structure is the same; None
+        where that is not known.
     """
 
     def __init__(
@@ -235,7 +239,9 @@ class Descent:
         held_out_chunk: int = 8192,
         update: Update | None = None,
         part: str = "",
+        alike: Hashable | None = None,
     ) -> None:
+        self.alike = alike
         self.update = update
         self.module, self.objective = module, objective
         self.observe, self.rule = observe, rule
@@ -249,6 +255,7 @@ class Descent:
         self.optimizer = Adam(self.learned, self.paces.values())
         self.average = [p.detach().clone() for p in self.learned if rule.averaging]
         self.n_steps = 0
+        self.step = EXECUTIONS[rule.execution](self)
 
     def epoch(self, rows: Rows) -> tuple[dict[str, float], float]:
         """One pass over shuffled rows.
@@ -264,9 +271,8 @@ class Descent:
         wide = wide_dtype(rows.x.device)
         self.module.train()
         for part, x, noise, weight in self.batches(rows):
-            terms = self.objective(self.module, x, noise, self.warmth(part))
-            loss = terms.loss if weight is None else terms.loss * weight
-            self._step(loss.mean())
+            terms = self.step(x, noise, weight, self.warmth(part))
+            self._follow()
             if self.update is not None:
                 drawn = self.update.draw(self.generator)
                 self.update(self.module, terms, weight, drawn)
@@ -307,13 +313,8 @@ class Descent:
         """Part of the warm-up that is over after a part of this epoch."""
         return min(1.0, (self.n_epochs + part) / self.warm_up) if self.warm_up else 1.0
 
-    def _step(self, loss: Tensor) -> None:
-        """Descend the loss by one step."""
-        self.optimizer.forget_gradients()
-        loss.backward()
-        if self.rule.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.learned, self.rule.max_grad_norm)
-        self.optimizer.step()
+    def _follow(self) -> None:
+        """Bring the average up to the weights of a step."""
         if self.average:
             self.n_steps += 1
             decay = averaging_decay(self.rule.averaging, self.n_steps)
@@ -435,8 +436,6 @@ class Training:
     report: Report | None = None
     on_begin: Callable[[], Any] = lambda: None
     on_end: Callable[[], bool] = lambda: False
-    # What models that are trained as one share, beyond shapes; None: there are none.
-    alike: Hashable | None = None
 
     def run(self) -> History:
         """Run it alone."""

@@ -21,6 +21,9 @@ N_BLOCKS = 256
 # Numbers that one pass of a fit over rows, without gradients, may hold at a time.
 PASS_ELEMENTS = 2**22
 
+# In what networks multiply in training.
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 # A multiplier with well mixed bits (that of the splitmix64 finaliser), as int64.
 _MIX = -0x40A7B892E31B1A47
 
@@ -125,6 +128,7 @@ class BoundedModel(nn.Module):
         super().__init__()
         self.likelihood, self.standardizer = likelihood, standardizer
         self.widest = 0  # numbers that a layer makes of a row, where they were counted
+        self.precision = "float32"  # of PRECISIONS
 
     def register_noise(self, n_importance_samples: int) -> None:
         """Draw the pool of noise that scores are computed with."""
@@ -165,8 +169,17 @@ class BoundedModel(nn.Module):
 
     def encoder_outputs(self, x: Tensor) -> Tensor:
         """Encode rows (n, d) by the network, to outputs (n, q)."""
-        outputs: Tensor = self.encoder(self.likelihood.inputs(x))
-        return outputs
+        return self._outputs(self.encoder, self.likelihood.inputs(x))
+
+    def _outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Run a network, which in training may multiply in less precision."""
+        if not self.training or self.precision == "float32":
+            outputs: Tensor = network(inputs)
+            return outputs
+        dtype, device = PRECISIONS[self.precision], inputs.device.type
+        with torch.autocast(device, dtype, cache_enabled=False):
+            outputs = network(inputs)
+        return outputs.to(inputs.dtype)
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x|z), (S?, n), of rows (n, d) and draws (S?, n, ...) from a posterior.
@@ -187,7 +200,7 @@ class BoundedModel(nn.Module):
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
-        outputs: Tensor = self.decoder(z.reshape(-1, z.shape[-1]))
+        outputs = self._outputs(self.decoder, z.reshape(-1, z.shape[-1]))
         return outputs if z.ndim == 2 else outputs.unflatten(0, z.shape[:-1])
 
     def decode(self, z: Tensor) -> Tensor:

@@ -541,4 +541,4 @@ def _is_small(task: Task, data: Data) -> bool:
     if fit.training is None:
         return True
     batch_size = last._batch_rows(len(task.train))
-    return fit.training.alike is not None and is_small(fit.training, batch_size)
+    return fit.training.descent.alike is not None and is_small(fit.training, batch_size)

@@ -194,7 +194,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self._report if self.verbose else None,
             callbacks.begin,
             lambda: callbacks.end(self._snapshot),
-            self._alike,
         )
         return training, held_out, seed + 1
 
@@ -351,12 +350,14 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     def _new_descent(self, n_rows: int, generator: torch.Generator) -> Descent:
         module = self.module_
+        module.precision = self.precision
         rule = StepRule(
             self.learning_rate_init,
             self.learning_rate,
             self.weight_decay,
             self.max_grad_norm,
             self.weight_averaging,
+            self.execution,
         )
         return Descent(
             module,
@@ -372,6 +373,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             warm_up=self._warm_up(n_rows),
             held_out_chunk=module.pass_rows,
             update=self._update,
+            alike=self._alike,
         )
 
     def _batch_rows(self, n_rows: int) -> int:

@@ -114,14 +114,13 @@ def learn_prior(
         prior.counts *= COUNT_DECAY
         prior.counts += token_counts(model, z_train, model.expected_one_hot)
     history = yield Training(
-        prior_descent(model, batch_size, rule, generator),
+        prior_descent(model, batch_size, rule, generator, alike),
         z_train,
         None if held_out is None else z_judges.repeated(),
         max_iter,
         tol,
         patience,
         report,
-        alike=alike,
     )
     with torch.no_grad():
         if held_out is not None:
@@ -176,6 +175,7 @@ def prior_descent(
     batch_size: int,
     rule: StepRule,
     generator: torch.Generator,
+    alike: Hashable | None,
 ) -> Descent:
     """Descend -log p(k) over encoded rows, at the rate that the prior asks for."""
     rate = model.prior.learning_rate(rule.learning_rate)
@@ -189,6 +189,7 @@ def prior_descent(
         generator=generator,
         held_out_chunk=model.pass_rows,
         part="prior.",
+        alike=alike,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, dataclass_transform
 from torch import nn
 
 from skgen.adam import SCHEDULES
+from skgen.evaluation import PRECISIONS
 from skgen.likelihoods import NAMES, Likelihood
 from skgen.networks import ACTIVATIONS, Factory
 from skgen.parameters import (
@@ -29,6 +30,7 @@ from skgen.parameters import (
     string,
     verbosity,
 )
+from skgen.steps import EXECUTIONS
 
 
 @dataclass_transform(eq_default=False)
@@ -65,6 +67,8 @@ class NetworkSettings:
     warm_start: bool = False
     random_state: Any = None
     device: str = "cpu"
+    execution: str = "eager"
+    precision: str = "float32"
     verbose: bool | int = False
 
 
@@ -98,5 +102,7 @@ NETWORK_RULES: Rules = {
     "warm_start": boolean,
     "random_state": random_state,
     "device": string,
+    "execution": options(*EXECUTIONS),
+    "precision": options(*PRECISIONS),
     "verbose": verbosity,
 }

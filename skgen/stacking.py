@@ -29,6 +29,7 @@ from skgen.engine import (
     epoch_means,
     row_mean,
 )
+from skgen.steps import kind_of, structure, training_state
 from skgen.tensors import wide_dtype
 
 # Multiplications of one model's step up to which models are stacked: beyond, they are
@@ -55,15 +56,17 @@ def share_rows(training: Training, known: list[Training]) -> None:
 def stacks_as(training: Training) -> Hashable:
     """Return what trainings that can be stacked have in common, or None for none."""
     descent, rows, held_out = training.descent, training.rows, training.held_out
-    if training.alike is None or training.report is not None:
+    if descent.alike is None or training.report is not None:
+        return None
+    if descent.rule.execution != "eager":
         return None
     if not is_small(training, descent.batch_size):
         return None
     return (
-        training.alike,
-        _kind(descent.objective),
-        _kind(descent.update),
-        _structure(descent.module),
+        descent.alike,
+        kind_of(descent.objective),
+        kind_of(descent.update),
+        structure(descent.module),
         tuple(descent.rates.items()),
         descent.rule.max_grad_norm,
         descent.rule.averaging,
@@ -73,28 +76,6 @@ def stacks_as(training: Training) -> Hashable:
         None if held_out is None else len(held_out.x),
         rows.x.device,
     )
-
-
-def _kind(constants: Any) -> Hashable:
-    """Type of constants in a named tuple; numbers may differ, all else may not."""
-    if isinstance(constants, tuple):
-        return type(constants), tuple(_kind(value) for value in constants)
-    return float if isinstance(constants, float | int) else constants
-
-
-def _structure(module: nn.Module) -> Hashable:
-    """Return what modules must share to compute with each other's tensors."""
-    parts = []
-    for name, part in module.named_modules():
-        plain = {
-            key: value
-            for key, value in vars(part).items()
-            if isinstance(value, bool | int | float | str | tuple) and key != "training"
-        }
-        tensors = [*part._parameters.items(), *part._buffers.items()]
-        shapes = tuple((key, tuple(value.shape)) for key, value in tensors)
-        parts.append((name, type(part), tuple(plain.items()), shapes))
-    return tuple(parts)
 
 
 def merged(values: Sequence[Any], device: torch.device) -> Any:
@@ -133,7 +114,7 @@ class StackedModel:
     def __init__(self, modules: Sequence[Any], learned: Iterable[str]) -> None:
         self.template = copy.deepcopy(modules[0])
         self.methods: dict[str, _Method] = {}
-        states = [_training_state(module) for module in modules]
+        states = [training_state(module) for module in modules]
         self.state = {
             name: torch.stack([state[name].detach() for state in states])
             for name in states[0]
@@ -219,16 +200,6 @@ class StackedModel:
     def select(self, kept: Tensor) -> None:
         """Keep some of the models."""
         self.state = {name: value[kept] for name, value in self.state.items()}
-
-
-def _training_state(module: Any) -> dict[str, Tensor]:
-    """Return parameters and buffers that training reads: not those of scores alone."""
-    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {
-        name: value
-        for name, value in state.items()
-        if name not in module.scoring_buffers and "standardizer" not in name
-    }
 
 
 class Source(NamedTuple):

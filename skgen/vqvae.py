@@ -472,7 +472,9 @@ class VQVAE(NeuralModel):
             train,
             held_out,
             generator,
-            StepRule(self.learning_rate_init, self.learning_rate),
+            StepRule(
+                self.learning_rate_init, self.learning_rate, execution=self.execution
+            ),
             max_iter=1 if incremental else self.max_iter,
             tol=self.tol,
             patience=self._patience(len(train.x)),

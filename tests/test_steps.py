@@ -1,0 +1,182 @@
+"""Ways to run a step: each takes the steps that are written, to rounding."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+from toys import normal
+
+from skgen import IWAE, VAE, VQVAE, BetaVAE, steps
+from skgen.likelihoods import Bernoulli
+from skgen.model_selection import BatchedGridSearchCV
+
+pytestmark = [
+    pytest.mark.usefixtures("guarded_generators"),
+    # Few epochs, on purpose.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+LOW_RANK = normal(120, 2, seed=1) @ normal(2, 5, seed=2) + 0.3 * normal(120, 5, seed=3)
+X = LOW_RANK.numpy()
+# Two batches of a size: each size makes a program.
+SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 3, "batch_size": 54}
+FEW_DRAWS = {**SETTINGS, "n_importance_samples": 8, "random_state": 0}
+
+MODELS = {
+    "VAE": VAE(2, **FEW_DRAWS),
+    "clipped, decaying": VAE(2, max_grad_norm=0.5, weight_decay=0.1, **FEW_DRAWS),
+    "averages": VAE(2, weight_averaging=0.9, learning_rate="cosine", **FEW_DRAWS),
+    "free bits, capacity": BetaVAE(2, free_bits=0.1, capacity=1.0, **FEW_DRAWS),
+    "what is seen is drawn": VAE(2, likelihood=Bernoulli("dynamic"), **FEW_DRAWS),
+    "several draws": IWAE(2, n_draws=3, **FEW_DRAWS),
+    "two layers": IWAE((2, 1), gradient="stl", **FEW_DRAWS),
+    "tokens": VQVAE(8, n_tokens=2, code_size=2, **FEW_DRAWS),
+    "averages of codes": VQVAE(
+        8, n_tokens=2, code_size=2, codebook_update="ema", **FEW_DRAWS
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def traced_only(monkeypatch):
+    """Trace programs, and leave them as they are: to compile takes seconds."""
+    monkeypatch.setattr(steps, "BACKEND", "eager")
+    monkeypatch.setattr(steps, "_PROGRAMS", {})
+
+
+def rows_of(model):
+    binary = isinstance(model.likelihood, Bernoulli)
+    return 1 / (1 + np.exp(-X)) if binary else X
+
+
+def assert_same_fit(model, other, X, rtol=1e-5):
+    assert_allclose(model.loss_curve_, other.loss_curve_, rtol=rtol)
+    assert_allclose(model.validation_curve_, other.validation_curve_, rtol=rtol)
+    assert len(set(model.loss_curve_)) > 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_compiled_fit_is_the_fit(name):
+    model = MODELS[name]
+    rows = rows_of(model)
+    compiled = clone(model).set_params(execution="compiled").fit(rows)
+    assert_same_fit(compiled, clone(model).fit(rows), rows)
+    assert steps._PROGRAMS or compiled._alike is None
+
+
+def test_weights_of_rows_are_compiled_too():
+    weight = np.linspace(0, 2, len(X))
+    model = clone(MODELS["VAE"]).fit(X, sample_weight=weight)
+    compiled = clone(model).set_params(execution="compiled")
+    assert_same_fit(compiled.fit(X, sample_weight=weight), model, X)
+
+
+def test_models_of_a_structure_share_their_programs():
+    model = BetaVAE(2, execution="compiled", **FEW_DRAWS).fit(X)
+    n_programs = len(steps._PROGRAMS)
+    for change in (
+        {"beta": 2},
+        {"random_state": 1, "learning_rate_init": 1e-2},
+        {"kl_warmup": 2, "capacity": 0.0},
+    ):
+        again = clone(model).set_params(**change).fit(X)
+        plain = clone(again).set_params(execution="eager").fit(X)
+        assert_same_fit(again, plain, X)
+    assert len(steps._PROGRAMS) == n_programs
+
+
+def test_no_more_programs_are_kept_than_are_meant_to(monkeypatch):
+    monkeypatch.setattr(steps, "MOST_PROGRAMS", 1)
+    for hidden in (4, 5):
+        model = clone(MODELS["VAE"]).set_params(hidden_layer_sizes=(hidden,))
+        model.set_params(execution="compiled").fit(X)
+        assert len(steps._PROGRAMS) == 1
+
+
+def test_networks_of_the_user_are_compiled_by_themselves():
+    with torch.random.fork_rng():
+        encoder = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh())
+    model = clone(MODELS["VAE"]).set_params(encoder=encoder)
+    compiled = clone(model).set_params(execution="compiled").fit(X)
+    assert_same_fit(compiled, model.fit(X), X)
+    assert not steps._PROGRAMS
+
+
+def test_partial_fits_go_on_compiled():
+    model = clone(MODELS["VAE"])
+    compiled = clone(model).set_params(execution="compiled")
+    for _ in range(3):
+        model.partial_fit(X)
+        compiled.partial_fit(X)
+    assert_allclose(compiled.loss_curve_, model.loss_curve_, rtol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_the_compiler_itself_gives_the_same(monkeypatch):
+    monkeypatch.setattr(steps, "BACKEND", "inductor")
+    model = clone(MODELS["VAE"]).set_params(early_stopping=False, batch_size=60)
+    compiled = clone(model).set_params(execution="compiled")
+    compiled.fit(X)
+    assert_allclose(compiled.loss_curve_, model.fit(X).loss_curve_, rtol=1e-5)
+    assert len(steps._PROGRAMS) == 1
+
+
+@pytest.mark.parametrize("how", ["compiled", "captured"])
+def test_what_fails_is_said_and_steps_run_as_written(how, monkeypatch):
+    if how == "captured" and torch.cuda.is_available():
+        pytest.skip("a CUDA device captures")
+    monkeypatch.setattr(steps, "BACKEND", "no such compiler")
+    model = clone(MODELS["VAE"])
+    with pytest.warns(UserWarning, match=f"execution='{how}' failed, and steps run"):
+        other = clone(model).set_params(execution=how).fit(X)
+    assert other.loss_curve_ == model.fit(X).loss_curve_
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_captured_fit_is_the_fit(name):
+    model = clone(MODELS[name]).set_params(device="cuda")
+    rows = rows_of(model)
+    captured = clone(model).set_params(execution="captured").fit(rows)
+    assert_same_fit(captured, model.fit(rows), rows, rtol=1e-3)
+
+
+def test_a_search_stacks_only_steps_that_run_as_written():
+    model = BetaVAE(2, **FEW_DRAWS)
+    grid = {"beta": [1.0, 4.0]}
+    stacked = BatchedGridSearchCV(model, grid, cv=2).fit(X)
+    model.set_params(execution="compiled")
+    alone = BatchedGridSearchCV(model, grid, cv=2).fit(X)
+    assert steps._PROGRAMS
+    assert_allclose(
+        alone.cv_results_["mean_test_score"],
+        stacked.cv_results_["mean_test_score"],
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("execution", ["eager", "compiled"])
+def test_bfloat16_trains_nearly_as_well_and_scores_in_float32(execution):
+    model = clone(MODELS["VAE"]).set_params(max_iter=20, early_stopping=False)
+    low = clone(model).set_params(precision="bfloat16", execution=execution).fit(X)
+    model.fit(X)
+    assert low.loss_curve_ != model.loss_curve_
+    assert abs(low.score(X) - model.score(X)) < 0.05
+    assert {p.dtype for p in low.module_.parameters()} == {torch.float32}
+    score = low.score_samples(X)
+    low.module_.precision = "float32"
+    assert (score == low.score_samples(X)).all()
+
+
+def test_a_stack_trains_in_bfloat16_too():
+    model = BetaVAE(2, precision="bfloat16", **FEW_DRAWS)
+    grid = {"beta": [1.0, 4.0]}
+    search = BatchedGridSearchCV(model, grid, cv=2, refit=False).fit(X)
+    alone = clone(model).set_params(beta=4.0).fit(X[60:])
+    assert_allclose(
+        search.cv_results_["split0_test_score"][1], alone.score(X[:60]), rtol=1e-2
+    )
