@@ -55,6 +55,8 @@ from skgen.tensors import (
 FLOATS = (np.float64, np.float32)
 # Rows above this have squares, and sums of them, that overflow.
 LARGEST = 1e150
+# Numbers that are checked at a time: large data are read once, and in the cache.
+CHECKED_ELEMENTS = 2**20
 # What belongs to a session, and to no file.
 _SESSION = ("_skl_callbacks", "_metadata_request")
 
@@ -169,14 +171,15 @@ class GenerativeModel(
     @abstractmethod
     def _fit(
         self,
-        x: Tensor,
+        x: Any,
         weight: Tensor | None,
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> Steps | None:
         """Learn from rows (n, d) and weights (n,), and set the fitted attributes.
 
-        A fit that descends gradients is a generator of what is to be trained.
+        Rows are what ``_place`` gives: a tensor. A fit that descends gradients is a
+        generator of what is to be trained.
         """
 
     @abstractmethod
@@ -282,13 +285,17 @@ class GenerativeModel(
             estimator=self, X=X, y=y, reconstruction_attributes=dict
         )
 
-    def _prepare(
-        self, X: Any, sample_weight: Any, *, reset: bool
-    ) -> tuple[NDArray[Any], Tensor, Tensor | None]:
-        """Validate all that a fit is given: rows as array and tensor, and weights.
+    def _place(self, X: NDArray[Any], device: torch.device) -> Any:
+        """Have rows where a fit takes them from.
 
         The tensor may share the user's memory: a fit reads it and never writes it.
         """
+        return to_tensor(X, device)
+
+    def _prepare(
+        self, X: Any, sample_weight: Any, *, reset: bool
+    ) -> tuple[NDArray[Any], Any, Tensor | None]:
+        """Validate all that a fit is given: rows as array and placed, and weights."""
         check_parameters(self, self._parameters)
         device = resolve_device(self.device, type(self).__name__)
         columns = Columns.of(X) if reset else self._columns
@@ -296,7 +303,7 @@ class GenerativeModel(
         weight = self._validate_weight(sample_weight, X)
         self.device_ = str(device)
         self._dtype, self._columns = X.dtype, columns
-        x = to_tensor(X, device)
+        x = self._place(X, device)
         return X, x, None if weight is None else to_tensor(weight, device, x.dtype)
 
     # Between rows and codes.
@@ -468,8 +475,9 @@ class GenerativeModel(
             ensure_min_samples=n_min,
             ensure_all_finite="allow-nan" if self._allows_missing else True,
         )
-        _check_magnitude(X, type(self).__name__)
-        self._check_rows(X)
+        for rows in gen_batches(len(X), max(1, CHECKED_ELEMENTS // X.shape[1])):
+            _check_magnitude(X[rows], type(self).__name__)
+            self._check_rows(X[rows])
         return X
 
     def _validate_weight(

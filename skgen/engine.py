@@ -16,10 +16,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.adam import SCHEDULES, Adam, StepRule, paces
 from skgen.steps import EXECUTIONS
-from skgen.tensors import wide_dtype
+from skgen.tensors import make_generator, wide_dtype
+from skgen.training_rows import Rows, WeightedRows, made_ahead
 
-# Rows over which the mean of a loss with one draw a row is steady enough.
-ENOUGH_ROWS = 1024
 # Numbers of the rows that are gathered at a time, for as many batches as they make.
 BLOCK_ELEMENTS = 2**18
 
@@ -35,29 +34,6 @@ class RowTerms(Protocol):
     _fields: tuple[str, ...]
 
     def __iter__(self) -> Iterator[Tensor]: ...
-
-
-class Rows(NamedTuple):
-    """Rows (n, ...), and their weights (n,) of mean one over the data set, or None."""
-
-    x: Tensor
-    weight: Tensor | None
-
-    def take(self, index: Tensor | slice) -> Rows:
-        """Select rows."""
-        return Rows(self.x[index], None if self.weight is None else self.weight[index])
-
-    def mean(self, values: Tensor) -> Tensor:
-        """Weighted mean over the rows of values (n, ...)."""
-        if self.weight is None:
-            return values.mean(0)
-        return torch.tensordot(self.weight, values, 1) / self.weight.sum()
-
-    def repeated(self) -> Rows:
-        """Repeat a small set, so that a mean over it is one over several draws."""
-        copies = math.ceil(ENOUGH_ROWS / len(self.x))
-        every = torch.arange(len(self.x), device=self.x.device)
-        return self.take(every.repeat(copies))
 
 
 class Batch(NamedTuple):
@@ -187,12 +163,54 @@ class Update(Protocol):
         """Update a model by the terms of a step's rows, and their weights or None."""
 
 
+class HeldOut:
+    """Held-out rows, under draws that are the same whenever they are evaluated.
+
+    What is drawn for rows in memory is kept; for others, it is drawn again.
+
+    Parameters
+    ----------
+    rows : WeightedRows
+        Rows.
+    observe : callable
+        What a descent observes of them, and its noise.
+    generator : Generator
+        What ``observe`` draws from.
+    """
+
+    def __init__(
+        self,
+        rows: WeightedRows,
+        observe: Callable[[Tensor], tuple[Tensor, Tensor | None]],
+        generator: torch.Generator,
+    ) -> None:
+        self.rows, self.observe, self.generator = rows, observe, generator
+        self.kept = [observe(rows.x)] if isinstance(rows, Rows) else None
+        if self.kept is None:
+            device = generator.device
+            seed = torch.randint(2**31 - 1, (), generator=generator, device=device)
+            self.state = make_generator(int(seed), device).get_state()
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield rows (b, ...) as they are observed, and their noise (S, b, ...)."""
+        if self.kept is not None:
+            yield from self.kept
+            return
+        now = self.generator.get_state()
+        self.generator.set_state(self.state)
+        try:
+            for chunk in self.rows.chunks():
+                yield self.observe(chunk.x)
+        finally:
+            self.generator.set_state(now)
+
+
 # What is told of each epoch: the history so far, and the seconds that the epoch took.
 Report = Callable[[History, float], None]
 
 
 class Descent:
-    """Adam over shuffled batches of rows in memory.
+    """Adam over shuffled batches of rows.
 
     Parameters
     ----------
@@ -257,7 +275,7 @@ class Descent:
         self.n_steps = 0
         self.step = EXECUTIONS[rule.execution](self)
 
-    def epoch(self, rows: Rows) -> tuple[dict[str, float], float]:
+    def epoch(self, rows: WeightedRows) -> tuple[dict[str, float], float]:
         """One pass over shuffled rows.
 
         Returns
@@ -268,7 +286,7 @@ class Descent:
             Likewise of what is watched.
         """
         seen: list[Any] = []
-        wide = wide_dtype(rows.x.device)
+        wide = wide_dtype(rows.device)
         self.module.train()
         for part, x, noise, weight in self.batches(rows):
             terms = self.step(x, noise, weight, self.warmth(part))
@@ -283,22 +301,29 @@ class Descent:
         *means, watched = epoch_means(terms, seen, wide).tolist()
         return dict(zip(terms._fields, means)), watched
 
-    def batches(self, rows: Rows) -> Iterator[Batch]:
-        """Yield shuffled batches.
+    def batches(self, rows: WeightedRows) -> Iterator[Batch]:
+        """Yield shuffled batches: of all rows, or of a window of them after another."""
+        windows = rows.windows(self.generator)
+        for i, window in enumerate(made_ahead(type(rows).loaded, windows)):
+            for batch in self._batches_of(window):
+                yield batch._replace(part=(i + batch.part) / len(windows))
+
+    def _batches_of(self, rows: WeightedRows) -> Iterator[Batch]:
+        """Yield shuffled batches of rows that are near.
 
         Several are gathered and drawn at a time: small steps spend most of their time
         between operations, not in them.
         """
-        n, device = len(rows.x), rows.x.device
-        order = torch.randperm(n, generator=self.generator, device=device)
+        n = len(rows)
+        order = torch.randperm(n, generator=self.generator, device=rows.device)
         n_batches = math.ceil(n / self.batch_size)
         # Nearly equal sizes: no last batch of one row.
         sizes = [n // n_batches + (i < n % n_batches) for i in range(n_batches)]
-        at_once = max(1, BLOCK_ELEMENTS // (sizes[0] * math.prod(rows.x.shape[1:])))
+        at_once = max(1, BLOCK_ELEMENTS // (sizes[0] * math.prod(rows.shape[1:])))
         done = 0
         for first in range(0, n_batches, at_once):
             cuts = sizes[first : first + at_once]
-            block = rows.take(order[done : done + sum(cuts)])
+            block = rows.gather(order[done : done + sum(cuts)])
             x, noise = self.observe(block.x)
             parts = zip(
                 x.split(cuts),
@@ -330,22 +355,23 @@ class Descent:
         finally:
             _copy(own, self.learned)
 
-    def evaluate(self, rows: Rows, noise: Tensor | None) -> float:
-        """Weighted mean, over observed rows under given noise, of what is watched."""
+    def evaluate(self, held_out: HeldOut) -> float:
+        """Weighted mean over held-out rows of what is watched."""
         values = []
-        size = self.held_out_chunk // (1 if noise is None else len(noise)) + 1
         with torch.no_grad():
-            for start in range(0, len(rows.x), size):
-                part = slice(start, start + size)
-                eps = None if noise is None else noise[:, part]
-                terms = self.objective(self.module, rows.x[part], eps, 1.0)
-                values.append(terms.watched)
-        return float(rows.mean(torch.cat(values)))
+            for x, noise in held_out.blocks():
+                size = self.held_out_chunk // (1 if noise is None else len(noise)) + 1
+                for start in range(0, len(x), size):
+                    part = slice(start, start + size)
+                    eps = None if noise is None else noise[:, part]
+                    terms = self.objective(self.module, x[part], eps, 1.0)
+                    values.append(terms.watched)
+        return float(held_out.rows.mean(torch.cat(values)))
 
     def run(
         self,
-        rows: Rows,
-        held_out: Rows | None,
+        rows: WeightedRows,
+        held_out: WeightedRows | None,
         *,
         max_iter: int,
         tol: float,
@@ -364,21 +390,20 @@ class Descent:
         exception, too; from Ctrl-C with the history, as `Interrupted`.
         """
         watch = Watch(tol, patience, self.warm_up, held_out is not None)
-        history, noise = watch.history, None
+        history, judges = watch.history, None
         best = (history.best_epoch, _snapshot(self.module))
         try:
             if held_out is not None:
-                seen, noise = self.observe(held_out.x)
-                held_out = Rows(seen, held_out.weight)
-                watch.begin(self.evaluate(held_out, noise))
+                judges = HeldOut(held_out, self.observe, self.generator)
+                watch.begin(self.evaluate(judges))
             for epoch in range(max_iter):
                 self.optimizer.factor = SCHEDULES[self.rule.schedule](epoch / max_iter)
                 on_begin()
                 start = time.perf_counter()
                 means, current = self.epoch(rows)
                 with self._judged_weights():
-                    if held_out is not None:
-                        current = self.evaluate(held_out, noise)
+                    if judges is not None:
+                        current = self.evaluate(judges)
                     if not _is_finite(self.module):
                         current = math.nan
                     if watch.see(means, current, self.n_epochs):
@@ -428,8 +453,8 @@ class Training:
     """A descent that a fit asks for, and what it is to be run with."""
 
     descent: Descent
-    rows: Rows
-    held_out: Rows | None
+    rows: WeightedRows
+    held_out: WeightedRows | None
     max_iter: int
     tol: float
     patience: int

@@ -7,6 +7,8 @@ the covariance and ``s2 = 0``; with fewer it is probabilistic PCA.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -47,6 +49,11 @@ class Moments(NamedTuple):
             start=torch.zeros_like(total),
         )
         return cls(total, mean, scatter)
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[tuple[Tensor, Tensor | None]]) -> Moments:
+        """Sum over rows and weights that come in parts; the diagonal is kept."""
+        return reduce(cls.merge, (cls.of(*part, full=False) for part in parts))
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the rows of both (Chan, Golub & LeVeque 1983)."""

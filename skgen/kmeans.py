@@ -226,6 +226,10 @@ class KMeansAutoencoder(GenerativeModel):
 
     # Fitting.
 
+    def _place(self, X: NDArray[Any], device: torch.device) -> Tensor:
+        writes = not self.copy_x and not X.flags.writeable
+        return to_tensor(X.copy() if writes else X, device)
+
     def _fit(
         self,
         x: Tensor,

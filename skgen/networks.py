@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skgen.engine import Rows
+from skgen.training_rows import StoredRows
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "identity": nn.Identity,
@@ -205,10 +205,40 @@ class Standardizer(nn.Module):
         """Standardise rows."""
         return (x - self.shift.to(x.dtype)).div_(self.scale.to(x.dtype))
 
-    def rows(self, rows: Rows) -> Rows:
-        """Standardise training rows in their own dtype, then make them float32."""
-        return Rows(self(rows.x).to(torch.float32), rows.weight)
+    def rows(self, rows: StoredRows) -> StoredRows:
+        """Have training rows standardised when they are used."""
+        scaled = Scaled(self)
+        as_they_are = scaled.is_identity and rows.dtype == torch.float32
+        return rows if as_they_are else rows.map(scaled)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Bring rows back to their units."""
         return x * self.scale.to(x.dtype) + self.shift.to(x.dtype)
+
+
+class Scaled:
+    """Standardises training rows in their own dtype, then makes them float32.
+
+    Parameters
+    ----------
+    standardizer : Standardizer
+        What it scales by, on the device of the rows.
+    """
+
+    def __init__(self, standardizer: Standardizer) -> None:
+        self.standardizer = standardizer
+        shift, scale = standardizer.shift, standardizer.scale
+        self.is_identity = not shift.any() and bool((scale == 1).all())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, d) rows -> (n, d) in float32."""
+        return (x if self.is_identity else self.standardizer(x)).to(torch.float32)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another makes the same of rows."""
+        return isinstance(other, Scaled) and all(
+            torch.equal(getattr(self.standardizer, name), value)
+            for name, value in other.standardizer.named_buffers()
+        )
+
+    __hash__ = None  # type: ignore[assignment]

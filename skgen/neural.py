@@ -12,6 +12,9 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,7 +31,6 @@ from skgen.base import FitCallbacks, GenerativeModel
 from skgen.engine import (
     Descent,
     History,
-    Rows,
     Steps,
     Training,
     Update,
@@ -42,7 +44,16 @@ from skgen.networks import Blank, Factory, Standardizer, build_network, mlp_pair
 from skgen.parameters import Rules, check_parameters, integer
 from skgen.rebuilding import check_depth, module_state, rebuilt
 from skgen.settings import NETWORK_RULES, NetworkSettings
-from skgen.tensors import draw_seed, forked_rng, fresh_random_state, make_generator
+from skgen.tensors import (
+    draw_seed,
+    forked_rng,
+    fresh_random_state,
+    has_room,
+    is_mapped,
+    make_generator,
+    to_tensor,
+)
+from skgen.training_rows import StoredRows, WeightedRows
 
 # Largest size of a number that the start of a fit is computed from.
 START_LIMIT = 1e15
@@ -122,8 +133,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     @abstractmethod
     def _finish(
         self,
-        train: Rows,
-        held_out: Rows | None,
+        train: WeightedRows,
+        held_out: WeightedRows | None,
         generator: torch.Generator,
         *,
         incremental: bool,
@@ -140,9 +151,16 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     # Training.
 
+    def _place(self, X: NDArray[Any], device: torch.device) -> StoredRows:
+        """Leave rows on the host where the device has no room for them."""
+        device = torch.empty(0, device=device).device  # with its number
+        x = to_tensor(X, device if has_room(device, X.nbytes) else torch.device("cpu"))
+        far = x.is_cpu and (device.type != "cpu" or is_mapped(X))
+        return StoredRows(x, None, device, far)
+
     def _fit(
         self,
-        x: Tensor,
+        x: StoredRows,
         weight: Tensor | None,
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
@@ -160,29 +178,25 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     def _training(
         self,
-        x: Tensor,
+        x: StoredRows,
         weight: Tensor | None,
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
-    ) -> tuple[Training, Rows | None, int]:
+    ) -> tuple[Training, WeightedRows | None, int]:
         """Build or take the module, and say how it is to be trained.
 
         With the rows that are held out, and a seed for what networks may draw.
         """
-        rows = _relative(_positive_rows(x, weight))
-        parts = self._split(len(rows.x), rng)
+        parts = self._split(_weighted(x, weight, relative=True), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
         goes_on = self.warm_start and self._has_module_for(x)
         if goes_on:
             # A copy, for the one that was fitted to be whole if this fit fails.
             self.module_ = _move(copy.deepcopy(self.module_), x.device)
         else:
-            self.module_ = self._new_module(rows.take(parts[0]), seed)
-        rows = self.module_.standardizer.rows(rows)
-        self.module_.likelihood.see_rows(rows.x)
-        train, held_out = _parts(rows, *parts)
-        del rows  # of large data, one copy is enough to train on
-        descent = self._new_descent(len(train.x), generator)
+            self.module_ = self._new_module(parts[0], seed)
+        train, held_out = self._seen(*parts)
+        descent = self._new_descent(len(train), generator)
         descent.n_epochs = self.n_iter_ if goes_on else 0
         training = Training(
             descent,
@@ -190,7 +204,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             held_out.repeated() if held_out and self.early_stopping else None,
             self.max_iter,
             self.tol,
-            self._patience(len(train.x)),
+            self._patience(len(train)),
             self._report if self.verbose else None,
             callbacks.begin,
             lambda: callbacks.end(self._snapshot),
@@ -222,20 +236,16 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         first = not hasattr(self, "module_")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         rng = check_random_state(self.random_state)
-        x, weight = _positive_rows(x, weight)
-        rows, seed = Rows(x, None if weight is None else weight.float()), draw_seed(rng)
+        rows, seed = _weighted(x, weight), draw_seed(rng)
         if first:
             self.module_ = self._new_module(rows, seed)
             self._record(History())
         self.module_ = _move(self.module_, x.device)
-        rows = self.module_.standardizer.rows(rows)
-        self.module_.likelihood.see_rows(rows.x)
         step_seed = seed + 1 + self.n_iter_
         generator = make_generator(step_seed, x.device)
-        train, held_out = rows, None
-        if self._always_holds_out:
-            train, held_out = _parts(rows, *self._split(len(rows.x), rng))
-        descent = self._new_descent(len(train.x), generator)
+        parts = self._split(rows, rng) if self._always_holds_out else (rows, None)
+        train, held_out = self._seen(*parts)
+        descent = self._new_descent(len(train), generator)
         descent.n_epochs = self.n_iter_
         if self._optimizer_state is not None:
             descent.optimizer.load_state(self._optimizer_state)
@@ -254,16 +264,30 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         return self
 
     def _split(
-        self, n: int, rng: np.random.RandomState
-    ) -> tuple[Tensor | slice, Tensor | None]:
-        """Hold out a fraction of n rows, at least one, where there are two: indices."""
+        self, rows: StoredRows, rng: np.random.RandomState
+    ) -> tuple[StoredRows, StoredRows | None]:
+        """Hold out a fraction of n rows, at least one, where there are two."""
+        n = len(rows)
         if n < 2 or not (self.early_stopping or self._always_holds_out):
-            return slice(None), None
+            return rows, None
         n_held_out = min(max(1, round(self.validation_fraction * n)), n - 1)
         order = torch.from_numpy(rng.permutation(n))
-        return order[n_held_out:], order[:n_held_out]
+        return rows.take(order[n_held_out:]), rows.take(order[:n_held_out])
 
-    def _has_module_for(self, x: Tensor) -> bool:
+    def _seen(
+        self, train: StoredRows, held_out: StoredRows | None
+    ) -> tuple[WeightedRows, WeightedRows | None]:
+        """Rows as the networks see them; the likelihood takes notice of them all."""
+        seen = [
+            self.module_.standardizer.rows(part).kept()
+            for part in (train, held_out)
+            if part is not None
+        ]
+        chunks = chain.from_iterable(part.chunks() for part in seen)
+        self.module_.likelihood.see_rows(chunk.x for chunk in chunks)
+        return seen[0], seen[1] if held_out is not None else None
+
+    def _has_module_for(self, x: StoredRows) -> bool:
         """Whether there is a module to go on with; a ValueError where it won't fit."""
         if not hasattr(self, "module_"):
             return False
@@ -290,19 +314,19 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         ours = self.encoder is None and self.decoder is None
         return nullcontext() if ours else forked_rng(seed, device)
 
-    def _new_module(self, train: Rows, seed: int) -> BoundedModel:
+    def _new_module(self, train: StoredRows, seed: int) -> BoundedModel:
         """Build the module, and adapt it to the training rows."""
         likelihood = copy.deepcopy(as_likelihood(self.likelihood))
-        standardizer = likelihood.standardizer(train, self.standardize)
+        standardizer = likelihood.standardizer(train.kept(), self.standardize)
         with forked_rng(seed), torch.no_grad():
-            module = self._build(train.x.shape[1], likelihood, standardizer.cpu())
-            module = _move(module, train.x.device)
-            x = module.standardizer.rows(train).x
+            module = self._build(train.shape[1], likelihood, standardizer.cpu())
+            module = _move(module, train.device)
+            x = module.standardizer.rows(train).sample().x
             low, high = x.aminmax()
             if not (low >= -START_LIMIT and high <= START_LIMIT):
                 # Squares of the start stay in range: a divergence can go back to it.
                 near = x.nan_to_num().clamp(-START_LIMIT, START_LIMIT)
-                x = torch.where(train.x.isnan(), x, near)
+                x = torch.where(train.sample().x.isnan(), x, near)
             module.set_rows(x)
         self._built_with = {name: getattr(self, name) for name in self._architecture}
         return module.eval()
@@ -393,21 +417,18 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     def _finish_on(
         self,
-        train: Rows,
-        held_out: Rows | None,
+        train: WeightedRows,
+        held_out: WeightedRows | None,
         generator: torch.Generator,
         *,
         incremental: bool,
     ) -> Steps | None:
         """Finish on rows as the likelihood observes them."""
-
-        def observed(rows: Rows) -> Rows:
-            return rows._replace(x=self.module_.observe(rows.x, generator))
-
-        held_out = None if held_out is None else observed(held_out)
-        return self._finish(
-            observed(train), held_out, generator, incremental=incremental
-        )
+        if self.module_.likelihood.draws_rows:
+            observe = partial(self.module_.observe, generator=generator)
+            held_out = None if held_out is None else held_out.map(observe)
+            train = train.map(observe)
+        return self._finish(train, held_out, generator, incremental=incremental)
 
     def _record(self, history: History) -> None:
         """Set the curves, in nats a row and in the units of the rows."""
@@ -625,25 +646,18 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self.module_ = _move(self.module_, torch.device(self.device_))
 
 
-def _positive_rows(x: Tensor, weight: Tensor | None) -> Rows:
-    """Rows of positive weight: others must not move a start."""
+def _weighted(
+    x: StoredRows, weight: Tensor | None, *, relative: bool = False
+) -> StoredRows:
+    """Rows of positive weight: others must not move a start.
+
+    ``relative`` weights have a mean of one.
+    """
     if weight is None:
-        return Rows(x, None)
-    return Rows(x, weight).take(weight > 0)
-
-
-def _parts(
-    rows: Rows, train: Tensor | slice, held_out: Tensor | None
-) -> tuple[Rows, Rows | None]:
-    """Take both parts of the rows."""
-    return rows.take(train), None if held_out is None else rows.take(held_out)
-
-
-def _relative(rows: Rows) -> Rows:
-    """Weights of mean one over the rows."""
-    if rows.weight is None:
-        return rows
-    return Rows(rows.x, (rows.weight / rows.weight.mean()).float())
+        return x
+    x = replace(x, weight=weight).take((weight > 0).nonzero().squeeze(1))
+    weight = weight[weight > 0]
+    return replace(x, weight=(weight / weight.mean() if relative else weight).float())
 
 
 def _move(module: BoundedModel, device: torch.device) -> BoundedModel:

@@ -17,8 +17,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from skgen.adam import StepRule
-from skgen.engine import Descent, History, Report, Rows, Training
+from skgen.engine import Descent, History, Report, Training
 from skgen.objectives import importance_weighted_bound, log_weights
+from skgen.training_rows import WeightedRows
 
 if TYPE_CHECKING:
     from skgen.vqvae import VectorQuantizedAutoencoder
@@ -57,8 +58,8 @@ def prior_loss(model: Any, z_e: Tensor, noise: Any, warmth: float) -> PriorTerms
 
 def learn_prior(
     model: VectorQuantizedAutoencoder,
-    train: Rows,
-    held_out: Rows | None,
+    train: WeightedRows,
+    held_out: WeightedRows | None,
     generator: torch.Generator,
     rule: StepRule,
     *,
@@ -76,7 +77,7 @@ def learn_prior(
     ----------
     model : VectorQuantizedAutoencoder
         Its ``prior`` and ``temperature`` are set.
-    train, held_out : Rows
+    train, held_out : WeightedRows
         Standardised rows (n, d). Without held-out rows the prior stays as it is mixed.
     generator : Generator
         Source of the draws.
@@ -103,13 +104,14 @@ def learn_prior(
     """
     prior, judges = model.prior, train if held_out is None else held_out
     with torch.no_grad():
-        z_train, z_judges = encoded(model, train), encoded(model, judges)
+        z_train = train.map(model.latents, model.pass_rows)
+        z_judges = judges.map(model.latents, model.pass_rows)
         counts = token_counts(model, z_train, model.nearest_one_hot)
         if not (keep_counts and prior.counts.any()):
             # A temperature needs a prior, and soft counts need a temperature.
             prior.mixing.zero_()
             prior.counts.copy_(counts)
-            choose_temperature(model, judges.x, generator)
+            choose_temperature(model, judges, generator)
             prior.counts.zero_()
         prior.counts *= COUNT_DECAY
         prior.counts += token_counts(model, z_train, model.expected_one_hot)
@@ -125,35 +127,32 @@ def learn_prior(
     with torch.no_grad():
         if held_out is not None:
             choose_mixing(model, z_judges, generator)
-        choose_temperature(model, judges.x, generator)
+        choose_temperature(model, judges, generator)
     return history, counts.sum(0) / counts.sum()
 
 
-def encoded(model: VectorQuantizedAutoencoder, rows: Rows) -> Rows:
-    """Encode rows (n, d) to vectors z_e (n, T, c)."""
-    z_e = [model.latents(x) for x in rows.x.split(model.pass_rows)]
-    return Rows(torch.cat(z_e), rows.weight)
-
-
 def token_counts(
-    model: VectorQuantizedAutoencoder, z_e: Rows, one_hot: Callable[[Tensor], Tensor]
+    model: VectorQuantizedAutoencoder,
+    z_e: WeightedRows,
+    one_hot: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Sum the weight of each code at each place, (T, K), over encoded rows."""
-    weight = z_e.x.new_ones(len(z_e.x)) if z_e.weight is None else z_e.weight
-    counts, size = torch.zeros_like(model.prior.counts), model.pass_rows
-    for z, w in zip(z_e.x.split(size), weight.split(size)):
+    counts = torch.zeros_like(model.prior.counts)
+    for part in z_e.chunks(model.pass_rows):
+        weight = part.x.new_ones(len(part)) if part.weight is None else part.weight
         # A row whose squares overflow has no posterior, and counts for nothing.
-        counts += torch.einsum("n,ntk->tk", w, one_hot(z).nan_to_num(0.0))
+        tokens = one_hot(part.x).nan_to_num(0.0)
+        counts += torch.einsum("n,ntk->tk", weight, tokens)
     return counts
 
 
 def choose_temperature(
-    model: VectorQuantizedAutoencoder, x: Tensor, generator: torch.Generator
+    model: VectorQuantizedAutoencoder, rows: WeightedRows, generator: torch.Generator
 ) -> None:
     """Set tau to what gives rows (n, d) the best importance-weighted bound."""
     fewest, most = TEMPERATURE_ROWS
     n_rows = TEMPERATURE_ELEMENTS // (TEMPERATURE_DRAWS * model.prior.counts.numel())
-    x = x[: min(max(n_rows, fewest), most)]
+    x = rows.first(min(max(n_rows, fewest), most)).x
     noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
     error = model.codebook.distances(model.latents(x)).amin(-1)
     # Rows whose squares overflow do not decide.
@@ -194,10 +193,10 @@ def prior_descent(
 
 
 def choose_mixing(
-    model: VectorQuantizedAutoencoder, z_e: Rows, generator: torch.Generator
+    model: VectorQuantizedAutoencoder, z_e: WeightedRows, generator: torch.Generator
 ) -> None:
     """Set the weight of the network against the unigrams, from held-out rows."""
-    z_e = z_e.take(slice(MIXING_ROWS))
+    z_e = z_e.first(MIXING_ROWS)
     noise = model.standard_noise((MIXING_DRAWS, len(z_e.x)), generator)
     tokens = model.assignments(z_e.x).draw(noise)
     log_network, log_unigrams = model.prior.token_log_probs(tokens)

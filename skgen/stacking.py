@@ -22,7 +22,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from skgen.adam import SCHEDULES, Adam, Moments
 from skgen.engine import (
     History,
-    Rows,
     Training,
     Watch,
     averaging_decay,
@@ -31,6 +30,7 @@ from skgen.engine import (
 )
 from skgen.steps import kind_of, structure, training_state
 from skgen.tensors import wide_dtype
+from skgen.training_rows import WeightedRows
 
 # Multiplications of one model's step up to which models are stacked: beyond, they are
 # what the time goes to, and stacking gains nothing.
@@ -46,8 +46,8 @@ def is_small(training: Training, batch_size: int) -> bool:
 def share_rows(training: Training, known: list[Training]) -> None:
     """Let a training have the rows of one that is known, or become known by its own."""
     for other in known:
-        same_held_out = _equal(training.held_out, other.held_out)
-        if same_held_out and _equal(training.rows, other.rows):
+        same_held_out = _same(training.held_out, other.held_out)
+        if same_held_out and training.rows.same_as(other.rows):
             training.rows, training.held_out = other.rows, other.held_out
             return
     known.append(training)
@@ -60,7 +60,7 @@ def stacks_as(training: Training) -> Hashable:
         return None
     if descent.rule.execution != "eager":
         return None
-    if not is_small(training, descent.batch_size):
+    if rows.far or not is_small(training, descent.batch_size):
         return None
     return (
         descent.alike,
@@ -71,10 +71,10 @@ def stacks_as(training: Training) -> Hashable:
         descent.rule.max_grad_norm,
         descent.rule.averaging,
         descent.batch_size,
-        tuple(rows.x.shape),
+        rows.shape,
         rows.weight is None,
-        None if held_out is None else len(held_out.x),
-        rows.x.device,
+        None if held_out is None else len(held_out),
+        rows.device,
     )
 
 
@@ -218,18 +218,13 @@ class Source(NamedTuple):
         mine, state = self.training, training.descent.generator.get_state()
         return (
             self.state.equal(state)
-            and _equal(mine.rows, training.rows)
-            and _equal(mine.held_out, training.held_out)
+            and mine.rows.same_as(training.rows)
+            and _same(mine.held_out, training.held_out)
         )
 
 
-def _equal(one: Rows | None, other: Rows | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    if one.x is not other.x and not torch.equal(one.x, other.x):
-        return False
-    weights = (one.weight, other.weight)
-    return all(w is None for w in weights) or torch.equal(*weights)  # type: ignore[arg-type]
+def _same(one: WeightedRows | None, other: WeightedRows | None) -> bool:
+    return other is None if one is None else one.same_as(other)
 
 
 class Member:
@@ -302,7 +297,7 @@ class StackedDescent:
     def __init__(self, members: list[Member]) -> None:
         first = members[0].training.descent
         self.members, self.rule = members, first.rule
-        self.rows = members[0].training.rows.x
+        self.device = members[0].training.rows.device
         modules = [member.training.descent.module for member in members]
         self.update = first.update
         self.model = StackedModel(modules, first.paces)
@@ -316,7 +311,7 @@ class StackedDescent:
 
     def _arrange(self, moments: list[Moments]) -> None:
         """Prepare for the present members: constants, sources, and who steps alike."""
-        device = self.rows.device
+        device = self.device
         descents = [member.training.descent for member in self.members]
         self.objective = merged([d.objective for d in descents], device)
         self.sources = list({id(m.source): m.source for m in self.members}.values())
@@ -340,7 +335,8 @@ class StackedDescent:
         for source in self.sources:
             held_out = source.training.held_out
             if held_out is not None:
-                x, noise = source.training.descent.observe(held_out.x)
+                seen = held_out.in_memory().x
+                x, noise = source.training.descent.observe(seen)
                 self.held_out[id(source)] = (x, noise, held_out.weight)
         if self.held_out:
             for member, loss in zip(self.members, self.evaluate().tolist()):
@@ -362,7 +358,7 @@ class StackedDescent:
     def epoch(self) -> tuple[list[str], Tensor]:
         """One pass over everyone's rows: means (n_terms + 1, C), the watched last."""
         seen: list[Any] = []
-        wide = wide_dtype(self.rows.device)
+        wide = wide_dtype(self.device)
         streams = [s.training.descent.batches(s.training.rows) for s in self.sources]
         for batches in zip(*streams):
             x, noise, weight = self._spread([batch[1:] for batch in batches])
@@ -384,7 +380,7 @@ class StackedDescent:
 
     def _warmth(self, part: float) -> Any:
         warmths = [member.training.descent.warmth(part) for member in self.members]
-        return merged(warmths, self.rows.device)
+        return merged(warmths, self.device)
 
     def _step(self, loss: Tensor) -> None:
         """Descend everyone's loss by one step."""
@@ -455,7 +451,7 @@ class StackedDescent:
                     member.see(dict(zip(names, values)), current)
                     for member, (current, *values) in zip(self.members, each)
                 ]
-                chosen = torch.tensor(is_best, device=self.rows.device)
+                chosen = torch.tensor(is_best, device=self.device)
                 for best, p in zip(self.best, judged):
                     best[chosen] = p[chosen]
             if any(member.is_over for member in self.members):
@@ -474,7 +470,7 @@ class StackedDescent:
             Moments(*(torch.cat(parts)[kept] for parts in zip(*each)))
             for each in zip(*(adam.moments for _, adam in self.runs))
         ]
-        index = torch.tensor(kept, device=self.rows.device)
+        index = torch.tensor(kept, device=self.device)
         self.model.select(index)
         self.learned = self.model.require_gradients()
         self.best = [best[index] for best in self.best]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,11 +78,47 @@ def wide_dtype(device: torch.device) -> torch.dtype:
 def to_tensor(
     X: NDArray[Any], device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Place an array on a device; memory is shared where that is safe."""
-    X = X if X.flags.writeable else X.copy()
+    """Place an array on a device; memory is shared where it can be.
+
+    Nothing may write to such a tensor: the array may be the user's, or read-only.
+    """
     if device.type == "mps" and X.dtype == np.float64:
         X = X.astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(X)).to(device=device, dtype=dtype)
+    X = np.ascontiguousarray(X)
+    if not X.flags.writeable:
+        X = np.asarray(_Shared(X))
+    return torch.from_numpy(X).to(device=device, dtype=dtype)
+
+
+class _Shared:
+    """The memory of a read-only array, as that of any: torch knows no other, and warns.
+
+    Parameters
+    ----------
+    X : ndarray
+        An array, which lives as long as what is made of this.
+    """
+
+    def __init__(self, X: NDArray[Any]) -> None:
+        self.X = X
+        address, _ = X.__array_interface__["data"]
+        self.__array_interface__ = {**X.__array_interface__, "data": (address, False)}
+
+
+def is_mapped(X: NDArray[Any]) -> bool:
+    """Whether an array is a view of a file, as ``numpy.memmap`` is."""
+    owner: Any = X
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner, mmap.mmap)
+
+
+def has_room(device: torch.device, n_bytes: int) -> bool:
+    """Whether data fit on a device, and leave as much again for the work on them."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return n_bytes <= free // 2
 
 
 def to_array(x: Tensor) -> NDArray[Any]:

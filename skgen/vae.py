@@ -14,8 +14,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from skgen.engine import Rows
 from skgen.evaluation import BoundedModel
+from skgen.gaussian import Moments
 from skgen.likelihoods import Likelihood
 from skgen.networks import Standardizer, mlp_pair
 from skgen.neural import NeuralModel
@@ -30,6 +30,7 @@ from skgen.priors import DeepPrior, Normal, StandardNormal
 from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import to_array
+from skgen.training_rows import WeightedRows
 
 # Steps of the warm-up where none is given. With none at all, a default VAE of two
 # moons gives a coordinate up in one fit of two.
@@ -296,19 +297,18 @@ class VAE(NeuralModel):
 
     def _finish(
         self,
-        train: Rows,
-        held_out: Rows | None,
+        train: WeightedRows,
+        held_out: WeightedRows | None,
         generator: torch.Generator,
         *,
         incremental: bool,
     ) -> None:
-        size = self.module_.pass_rows
-        means = train.x.new_empty(len(train.x), sum(self._component_sizes))
+        chunks = train.chunks(self.module_.pass_rows)
         with torch.no_grad():
-            for x, into in zip(train.x.split(size), means.split(size)):
-                into.copy_(self.module_.posterior(x).mean)
-        codes = Rows(means, train.weight)
-        variances = codes.mean((codes.x - codes.mean(codes.x)) ** 2)
+            moments = Moments.of_parts(
+                (self.module_.posterior(chunk.x).mean, chunk.weight) for chunk in chunks
+            )
+        variances = moments.covariance.float()
         active = (variances > ACTIVE_VARIANCE).split(self._component_sizes)
         counts = tuple(int(layer.sum()) for layer in active)
         self.latent_variances_ = to_array(variances)

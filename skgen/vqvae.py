@@ -31,7 +31,7 @@ from skgen.codebooks import (
     rotated,
     straight_through,
 )
-from skgen.engine import Rows, Steps
+from skgen.engine import Steps
 from skgen.evaluation import BoundedModel
 from skgen.images import grid_shape
 from skgen.likelihoods import Likelihood
@@ -45,6 +45,7 @@ from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import check_tokens, make_generator, one_hot, to_array, wide_dtype
 from skgen.token_priors import AutoregressivePrior, TokenPrior, TransformerPrior
+from skgen.training_rows import WeightedRows
 
 # Part of the draws from q(k|x) that has a token from the unigrams. It bounds the
 # importance weights where the softmax misses a code that explains the row.
@@ -460,8 +461,8 @@ class VQVAE(NeuralModel):
 
     def _finish(
         self,
-        train: Rows,
-        held_out: Rows | None,
+        train: WeightedRows,
+        held_out: WeightedRows | None,
         generator: torch.Generator,
         *,
         incremental: bool,
@@ -477,9 +478,9 @@ class VQVAE(NeuralModel):
             ),
             max_iter=1 if incremental else self.max_iter,
             tol=self.tol,
-            patience=self._patience(len(train.x)),
+            patience=self._patience(len(train)),
             keep_counts=incremental,
-            batch_size=self._batch_rows(len(train.x)),
+            batch_size=self._batch_rows(len(train)),
             report=(
                 partial(self._report, part=PRIOR)
                 if self.verbose and not incremental
@@ -491,9 +492,9 @@ class VQVAE(NeuralModel):
         self.prior_curve_ = [*before, *history.curves.get("loss", [])]
         if not incremental or history.status == "diverged":
             self._warn(history, PRIOR)
-        codes = torch.arange(len(model.codebook), device=train.x.device)
+        codes = torch.arange(len(model.codebook), device=train.device)
         self.codebook_ = to_array(model.codebook(codes)).copy()
-        self.grid_shape_ = self._grid_shape(train.x.shape[1])
+        self.grid_shape_ = self._grid_shape(train.shape[1])
         self.temperature_ = float(model.temperature)
         self.prior_mixing_ = float(model.prior.mixing)
         self.codebook_usage_ = to_array(usage)

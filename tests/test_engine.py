@@ -12,15 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 from toys import generator, normal
 
 from skgen import VAE, VQVAE, BetaVAE
-from skgen.engine import (
-    ENOUGH_ROWS,
-    SCHEDULES,
-    Descent,
-    Rows,
-    StepRule,
-    auto_batch_size,
-)
+from skgen.engine import SCHEDULES, Descent, HeldOut, StepRule, auto_batch_size
 from skgen.likelihoods import Gaussian
+from skgen.training_rows import ENOUGH_ROWS, Rows
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -219,7 +213,7 @@ def test_large_held_out_sets_come_in_chunks():
     noise = normal(1, 10, 2, seed=3)
     made = descent(module, loss)
     made.held_out_chunk = 3
-    mean = made.evaluate(ROWS, noise)
+    mean = made.evaluate(HeldOut(ROWS, lambda x: (x, noise), made.generator))
     assert max(sizes) <= 4
     assert mean == pytest.approx((X * noise[0]).sum(-1).mean().item())
 

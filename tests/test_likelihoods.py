@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from toys import generator, normal, uniform
 
 from skgen import VAE
-from skgen.engine import Rows
 from skgen.likelihoods import (
     NAMES,
     Bernoulli,
@@ -22,6 +21,7 @@ from skgen.likelihoods import (
     Likelihood,
     as_likelihood,
 )
+from skgen.training_rows import Rows
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -268,8 +268,8 @@ def test_continuous_bernoulli_draws_have_its_distribution():
 
 def test_continuous_bernoulli_warns_of_binary_rows():
     with pytest.warns(UserWarning, match="no ceiling"):
-        ContinuousBernoulli().see_rows((normal(30, 3) > 0).double())
-    ContinuousBernoulli().see_rows(uniform(30, 3))
+        ContinuousBernoulli().see_rows([(normal(30, 3) > 0).double()])
+    ContinuousBernoulli().see_rows([uniform(30, 3)])
 
 
 # Rows of levels.

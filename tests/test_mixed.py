@@ -17,10 +17,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skgen
 from skgen import IWAE, VAE, VQVAE, MixedDensity
-from skgen.engine import Rows
 from skgen.likelihoods import Gaussian, Mixed
 from skgen.model_selection import BatchedGridSearchCV
 from skgen.tensors import make_generator
+from skgen.training_rows import Rows
 
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -54,7 +54,7 @@ def started(kinds=KINDS, rows=X, dtype=torch.float64):
     standardizer = likelihood.standardizer(Rows(x, None), True)
     likelihood.set_rows(standardizer(x))
     outputs = likelihood.initial_outputs(standardizer(x))
-    likelihood.see_rows(standardizer(x))
+    likelihood.see_rows([standardizer(x)])
     return likelihood.to(dtype), standardizer, outputs.to(dtype)
 
 

@@ -11,9 +11,9 @@ from torch import nn
 from toys import normal
 
 from skgen import VAE, VQVAE
-from skgen.engine import Rows
 from skgen.networks import ACTIVATIONS, Standardizer, mlp
 from skgen.tensors import forked_rng
+from skgen.training_rows import StoredRows
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -267,7 +267,7 @@ def test_the_identity_changes_nothing():
 def test_rows_are_standardised_before_they_become_narrow():
     # In float32 these rows are 4 distinct numbers.
     x = 1e8 + torch.arange(32.0, dtype=torch.float64)[:, None]
-    rows = standardizer_of(x).rows(Rows(x, None)).x
+    rows = standardizer_of(x).rows(StoredRows(x, None, x.device)).x
     assert rows.dtype == torch.float32
     assert len(rows.unique()) == 32
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skgen.engine import Rows
 from skgen.gaussian import Moments
 from skgen.networks import Standardizer
+from skgen.training_rows import WeightedRows
 
 # Rows from which on it is no accident that every column has two values.
 BINARY_ROWS = 20
@@ -57,13 +57,14 @@ class Likelihood(nn.Module, ABC):
     def check_rows(self, X: NDArray[Any], owner: str) -> None:
         """Raise a ValueError where rows are outside the support."""
 
-    def standardizer(self, rows: Rows, standardize: bool) -> Standardizer:
+    def standardizer(self, rows: WeightedRows, standardize: bool) -> Standardizer:
         """Return the scale in which the networks and this density see rows.
 
         Parameters
         ----------
-        rows : Rows
-            Training rows (n, d) and their weights.
+        rows : WeightedRows
+            Training rows (n, d) and their weights: ``rows.chunks()`` gives them a part
+            at a time, each with ``x`` and ``weight``; ``rows.x`` is all of them.
         standardize : bool
             The estimator's parameter.
 
@@ -73,8 +74,8 @@ class Likelihood(nn.Module, ABC):
             Here, for densities on the real line: no mean and unit variance.
         """
         if not standardize:
-            return Standardizer.identity(rows.x.shape[1])
-        moments = Moments.of(*rows, full=False)
+            return Standardizer.identity(rows.shape[1])
+        moments = Moments.of_parts((part.x, part.weight) for part in rows.chunks())
         return Standardizer.of(moments.mean, moments.covariance)
 
     # Rows as the networks see them.
@@ -88,10 +89,10 @@ class Likelihood(nn.Module, ABC):
         return x
 
     def set_rows(self, x: Tensor) -> None:
-        """Adapt to training rows (n, d), before training."""
+        """Adapt to training rows (n, d), of many to a sample, before training."""
 
-    def see_rows(self, x: Tensor) -> None:
-        """Take notice of further rows (n, d), before training goes on."""
+    def see_rows(self, parts: Iterable[Tensor]) -> None:
+        """Take notice of all rows, in parts (n, d), before training."""
 
     def initial_outputs(self, x: Tensor) -> Tensor | None:
         """Return outputs (d * n_outputs,) of the best constant decoder of rows (n, d).
@@ -113,15 +114,29 @@ class Likelihood(nn.Module, ABC):
         """(..., n, d * n_outputs) outputs -> (..., n, d) draw of x."""
 
 
-def warn_of_binary_rows(x: Tensor) -> None:
-    """Warn where every column of rows (n, d) has two values, under a log-density."""
-    low, high = x.amin(0), x.amax(0)
-    binary = ((x == low) | (x == high)).all() and (low < high).any()
-    if binary and len(x) >= BINARY_ROWS:
-        warnings.warn(
-            "Every column of X has two values at most. A density of such columns has "
-            "no ceiling, and its score compares with no log-mass. Use "
-            "likelihood='bernoulli' on values 0 and 1.",
-            UserWarning,
-            stacklevel=3,
-        )
+class TwoValues:
+    """Whether every column of rows, which come in parts, has two values at most."""
+
+    def __init__(self) -> None:
+        self.n, self.holds = 0, True
+        self.seen: list[Tensor] = []  # the lowest and the highest of each column, (d,)
+
+    def see(self, x: Tensor) -> None:
+        """Take notice of rows (n, d)."""
+        self.n += len(x)
+        if self.holds:
+            seen = [*self.seen, x]
+            ends = torch.stack([*self.seen, *x.aminmax(dim=0)])
+            low, high = self.seen = list(ends.aminmax(dim=0))
+            self.holds = all(bool(((v == low) | (v == high)).all()) for v in seen)
+
+    def warn(self) -> None:
+        """Warn of such rows under a log-density, unless there are few, or constants."""
+        if self.holds and self.n >= BINARY_ROWS and (self.seen[0] < self.seen[1]).any():
+            warnings.warn(
+                "Every column of X has two values at most. A density of such columns "
+                "has no ceiling, and its score compares with no log-mass. Use "
+                "likelihood='bernoulli' on values 0 and 1.",
+                UserWarning,
+                stacklevel=3,
+            )

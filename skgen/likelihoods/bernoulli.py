@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,10 +13,10 @@ from scipy.special import bernoulli
 from torch import Tensor
 from torch.nn import functional as F
 
-from skgen.engine import Rows
-from skgen.likelihoods.base import Likelihood, warn_of_binary_rows
+from skgen.likelihoods.base import Likelihood, TwoValues
 from skgen.networks import Standardizer
 from skgen.tensors import wide_dtype
+from skgen.training_rows import WeightedRows
 
 # Largest logit that a continuous Bernoulli starts from. A column that is almost always
 # 0 has a better constant beyond. But with 1000 the mean of held-out digits gains five
@@ -36,9 +36,9 @@ class UnitInterval(Likelihood):
     name: ClassVar[str]
     remedy: ClassVar[str]
 
-    def standardizer(self, rows: Rows, standardize: bool) -> Standardizer:
+    def standardizer(self, rows: WeightedRows, standardize: bool) -> Standardizer:
         """Return the identity: 0 and 1 stay 0 and 1."""
-        return Standardizer.identity(rows.x.shape[1])
+        return Standardizer.identity(rows.shape[1])
 
     def check_rows(self, X: NDArray[Any], owner: str) -> None:
         """Raise a ValueError for values outside [0, 1]."""
@@ -155,9 +155,12 @@ class ContinuousBernoulli(UnitInterval):
     name = "continuous_bernoulli"
     remedy = "Rescale"
 
-    def see_rows(self, x: Tensor) -> None:
+    def see_rows(self, parts: Iterable[Tensor]) -> None:
         """Warn of binary rows."""
-        warn_of_binary_rows(x)
+        binary = TwoValues()
+        for x in parts:
+            binary.see(x)
+        binary.warn()
 
     def initial_outputs(self, x: Tensor) -> Tensor:
         """Return the logit whose mean is the training mean, by bisection."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skgen.likelihoods.base import Likelihood, warn_of_binary_rows
+from skgen.likelihoods.base import Likelihood, TwoValues
 from skgen.parameters import real
 from skgen.tensors import LOG_2PI
 
@@ -95,10 +96,13 @@ class Gaussian(Likelihood):
         smallest = max(1e-2 * self.min_sigma, torch.finfo(spread.dtype).tiny)
         return spread.clamp(min=smallest).log()
 
-    def see_rows(self, x: Tensor) -> None:
-        """Free the constants that further rows contradict; warn of binary rows."""
-        self.free_constants(x)
-        warn_of_binary_rows(x)
+    def see_rows(self, parts: Iterable[Tensor]) -> None:
+        """Free the constants that rows contradict; warn of binary rows."""
+        binary = TwoValues()
+        for x in parts:
+            self.free_constants(x)
+            binary.see(x)
+        binary.warn()
 
     def free_constants(self, x: Tensor) -> None:
         """Take columns that further rows contradict for constants no more."""

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from skgen.engine import Rows
 from skgen.likelihoods.base import Likelihood
 from skgen.networks import Standardizer
 from skgen.parameters import integer
 from skgen.tensors import wide_dtype
+from skgen.training_rows import WeightedRows
 
 # A logistic is no narrower than exp(-3) bins, which leaves 1e-4 of it outside a bin,
 # and no wider than flat.
@@ -60,9 +60,9 @@ class Levels(Likelihood):
                 "likelihood='gaussian'."
             )
 
-    def standardizer(self, rows: Rows, standardize: bool) -> Standardizer:
+    def standardizer(self, rows: WeightedRows, standardize: bool) -> Standardizer:
         """Return the map into [-1, 1], whatever the rows; a mass has no units."""
-        ones = torch.ones(rows.x.shape[1], dtype=torch.float64)
+        ones = torch.ones(rows.shape[1], dtype=torch.float64)
         return Standardizer(self.shift * ones, self.scale * ones, is_mass=True)
 
     def _levels(self, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skgen.engine import Rows
 from skgen.likelihoods.base import Likelihood
 from skgen.likelihoods.kinds import Count, Kind, Levels, Positive, Real
 from skgen.networks import Standardizer
 from skgen.parameters import integer
+from skgen.tensors import wide_dtype
+from skgen.training_rows import WeightedRows
 
 KINDS: dict[str, type[Real | Positive | Count]] = {
     "real": Real,
@@ -124,15 +125,19 @@ class Mixed(Likelihood):
                     "for a value that is missing."
                 )
 
-    def standardizer(self, rows: Rows, standardize: bool) -> Standardizer:
-        """Return means and scales of the cells that are there; 0 and 1 of masses."""
-        wide = torch.float32 if rows.x.device.type == "mps" else torch.float64
-        weight = rows.x.new_ones(len(rows.x)) if rows.weight is None else rows.weight
-        mean = torch.zeros(len(self.kinds), dtype=wide, device=rows.x.device)
+    def standardizer(self, rows: WeightedRows, standardize: bool) -> Standardizer:
+        """Return means and scales of the cells that are there; 0 and 1 of masses.
+
+        Of many rows, those of a sample.
+        """
+        rows = rows.sample()
+        wide = wide_dtype(rows.device)
+        weight = rows.x.new_ones(len(rows)) if rows.weight is None else rows.weight
+        mean = torch.zeros(len(self.kinds), dtype=wide, device=rows.device)
         variance = mean + 1
         if standardize:
             for block in self._blocks:
-                places = block.places.to(rows.x.device)
+                places = block.places.to(rows.device)
                 x, seen = _cells(rows.x.to(wide), places, block.filler)
                 given = weight.to(wide)[:, None] * seen
                 mean[places], variance[places] = block.scaling(x, given)
@@ -145,10 +150,11 @@ class Mixed(Likelihood):
     def set_rows(self, x: Tensor) -> None:
         """Adapt to training rows (n, d): nothing but ``initial_outputs`` does."""
 
-    def see_rows(self, x: Tensor) -> None:
-        """Free what further rows contradict."""
-        for block in self._blocks:
-            block.see(*_cells(x, block.places, block.filler))
+    def see_rows(self, parts: Iterable[Tensor]) -> None:
+        """Free what rows contradict."""
+        for x in parts:
+            for block in self._blocks:
+                block.see(*_cells(x, block.places, block.filler))
 
     def initial_outputs(self, x: Tensor) -> Tensor:
         """Adapt to training rows; outputs of the best constant decoder."""
