@@ -204,6 +204,11 @@ class HeldOut:
         finally:
             self.generator.set_state(now)
 
+    def whole(self) -> tuple[Tensor, Tensor | None]:
+        """All rows and their noise, in memory."""
+        xs, noises = zip(*self.blocks())
+        return torch.cat(xs), None if noises[0] is None else torch.cat(noises, dim=1)
+
 
 # What is told of each epoch: the history so far, and the seconds that the epoch took.
 Report = Callable[[History, float], None]

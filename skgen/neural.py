@@ -53,7 +53,7 @@ from skgen.tensors import (
     make_generator,
     to_tensor,
 )
-from skgen.training_rows import StoredRows, WeightedRows
+from skgen.training_rows import StoredRows, WeightedRows, are_few
 
 # Largest size of a number that the start of a fit is computed from.
 START_LIMIT = 1e15
@@ -156,7 +156,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         device = torch.empty(0, device=device).device  # with its number
         x = to_tensor(X, device if has_room(device, X.nbytes) else torch.device("cpu"))
         far = x.is_cpu and (device.type != "cpu" or is_mapped(X))
-        return StoredRows(x, None, device, far)
+        return StoredRows(x, None, device, far=far and not are_few(x.shape))
 
     def _fit(
         self,
@@ -655,8 +655,9 @@ def _weighted(
     """
     if weight is None:
         return x
-    x = replace(x, weight=weight).take((weight > 0).nonzero().squeeze(1))
-    weight = weight[weight > 0]
+    kept = weight > 0
+    if not kept.all():
+        x, weight = x.take(kept.nonzero().squeeze(1)), weight[kept]
     return replace(x, weight=(weight / weight.mean() if relative else weight).float())
 
 

@@ -104,8 +104,7 @@ def learn_prior(
     """
     prior, judges = model.prior, train if held_out is None else held_out
     with torch.no_grad():
-        z_train = train.map(model.latents, model.pass_rows)
-        z_judges = judges.map(model.latents, model.pass_rows)
+        z_train, z_judges = encoded(model, train), encoded(model, judges)
         counts = token_counts(model, z_train, model.nearest_one_hot)
         if not (keep_counts and prior.counts.any()):
             # A temperature needs a prior, and soft counts need a temperature.
@@ -129,6 +128,16 @@ def learn_prior(
             choose_mixing(model, z_judges, generator)
         choose_temperature(model, judges, generator)
     return history, counts.sum(0) / counts.sum()
+
+
+def encoded(model: VectorQuantizedAutoencoder, rows: WeightedRows) -> WeightedRows:
+    """Encode rows (n, d) to vectors z_e (n, T, c): at once, or when they are used."""
+
+    def latents(x: Tensor) -> Tensor:
+        model.encoder.eval()  # while the prior is trained, too
+        return model.latents(x)
+
+    return rows.map(latents, model.pass_rows)
 
 
 def token_counts(

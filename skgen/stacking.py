@@ -21,6 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.adam import SCHEDULES, Adam, Moments
 from skgen.engine import (
+    HeldOut,
     History,
     Training,
     Watch,
@@ -333,11 +334,10 @@ class StackedDescent:
         """Draw, once, what the held-out rows are seen as, and their noise."""
         self.held_out: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
         for source in self.sources:
-            held_out = source.training.held_out
+            held_out, descent = source.training.held_out, source.training.descent
             if held_out is not None:
-                seen = held_out.in_memory().x
-                x, noise = source.training.descent.observe(seen)
-                self.held_out[id(source)] = (x, noise, held_out.weight)
+                drawn = HeldOut(held_out, descent.observe, descent.generator).whole()
+                self.held_out[id(source)] = (*drawn, held_out.weight)
         if self.held_out:
             for member, loss in zip(self.members, self.evaluate().tolist()):
                 member.watch.begin(loss)

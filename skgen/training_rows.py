@@ -28,8 +28,14 @@ SAMPLE_ELEMENTS, CHUNK_ELEMENTS = 2**24, 2**22
 # order; rows are shuffled within a window of many pieces.
 PIECE_ELEMENTS, WINDOW_PIECES = 2**18, 128
 
+
 Index = Tensor | slice
 Map = Callable[[Tensor], Tensor]
+
+
+def are_few(shape: tuple[int, ...]) -> bool:
+    """Whether rows (n, ...) are so few that they are kept in memory."""
+    return math.prod(shape) <= KEPT_ELEMENTS
 
 
 class WeightedRows(ABC):
@@ -221,7 +227,7 @@ class StoredRows(WeightedRows):
 
     def kept(self) -> WeightedRows:
         """Return these rows in memory where they are few, or else as they are."""
-        return self.in_memory() if math.prod(self.shape) <= KEPT_ELEMENTS else self
+        return self.in_memory() if are_few(self.shape) else self
 
     def in_memory(self) -> Rows:
         """Return all rows in memory, a chunk of them after the other."""
@@ -236,7 +242,7 @@ class StoredRows(WeightedRows):
 
     def sample(self) -> Rows:
         """Return the rows that a start is computed from: all, where they are few."""
-        if math.prod(self.shape) <= KEPT_ELEMENTS:
+        if are_few(self.shape):
             return self.in_memory()
         return self.first(self._rows_of(SAMPLE_ELEMENTS))
 

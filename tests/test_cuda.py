@@ -9,6 +9,8 @@ from estimators import ONE_OF_EACH, class_name, dense, rows_for
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
+from skgen.tensors import has_room
+
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
@@ -55,3 +57,26 @@ def test_partial_fits_go_on_from_one_device_to_another(estimator):
     model = clone(estimator).partial_fit(X)
     model.set_params(device="cuda").partial_fit(X)
     assert np.isfinite(model.score_samples(X)).all()
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [e for e in ONE_OF_EACH if hasattr(e, "early_stopping")],
+    ids=class_name,
+)
+def test_rows_that_a_device_has_no_room_for_are_streamed(estimator, monkeypatch):
+    X = rows_for(estimator)
+    monkeypatch.setattr("skgen.neural.has_room", lambda device, n_bytes: False)
+    monkeypatch.setattr("skgen.training_rows.KEPT_ELEMENTS", 0)
+    monkeypatch.setattr("skgen.training_rows.PIECE_ELEMENTS", 50)
+    monkeypatch.setattr("skgen.training_rows.WINDOW_PIECES", 4)
+    model, again = on_cuda(estimator).fit(X), on_cuda(estimator).fit(X)
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    assert_allclose(model.loss_curve_, again.loss_curve_, rtol=1e-4)
+
+
+def test_data_fit_where_as_much_again_is_free():
+    device = torch.device("cuda")
+    free, _ = torch.cuda.mem_get_info(device)
+    assert has_room(device, free // 4)
+    assert not has_room(device, free)
