@@ -113,9 +113,9 @@ class WeightedRows(ABC):
     def repeated(self) -> Self:
         """Repeat a small set, so that a mean over it is one over several draws."""
         copies = math.ceil(ENOUGH_ROWS / len(self))
-        return (
-            self if copies == 1 else self.take(torch.arange(len(self)).repeat(copies))
-        )
+        if copies == 1:
+            return self
+        return self.take(torch.arange(len(self)).repeat(copies))
 
 
 @dataclass(frozen=True, eq=False)
