@@ -173,7 +173,7 @@ class BoundedModel(nn.Module):
 
     def _outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Run a network, which in training may multiply in less precision."""
-        if not self.training or self.precision == "float32":
+        if not network.training or self.precision == "float32":
             outputs: Tensor = network(inputs)
             return outputs
         dtype, device = PRECISIONS[self.precision], inputs.device.type
