@@ -82,6 +82,11 @@ class FitCallbacks:
             context = context.parent
         return True
 
+    @property
+    def listen(self) -> bool:
+        """Whether there are any."""
+        return bool(self._context._callbacks)
+
     def begin(self) -> None:
         """Say that an iteration begins."""
         self._task = self._context.subcontext(task_name=self._task_name)
@@ -101,7 +106,7 @@ class FitCallbacks:
 class NoCallbacks(FitCallbacks):
     """The callbacks of a fit that none watches, one of many."""
 
-    stand_alone = False
+    listen = stand_alone = False
 
     def __init__(self) -> None:
         pass
@@ -178,8 +183,8 @@ class GenerativeModel(
     ) -> Steps | None:
         """Learn from rows (n, d) and weights (n,), and set the fitted attributes.
 
-        Rows are what ``_place`` gives: a tensor. A fit that descends gradients is a
-        generator of what is to be trained.
+        Rows are what ``_place`` gives: a tensor. A fit that takes many steps is a
+        generator of what these are to do.
         """
 
     @abstractmethod

@@ -32,8 +32,8 @@ class _Expanded(Covariance):
     def slopes(self, means: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
         """S^-1 m (K, d), and what the squares are multiplied by (K, f - d)."""
 
-    def row_elements(self, K: int, d: int) -> int:
-        return K + self.n_features(d)
+    def row_elements(self, K: int, d: int, C: int = 1) -> int:
+        return C * K + self.n_features(d)
 
     def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
         n, d = x.shape
@@ -44,13 +44,13 @@ class _Expanded(Covariance):
 
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         pulled, precisions = self.slopes(means, roots)
-        constant = (means * pulled).sum(1, keepdim=True)
-        slopes = torch.cat([-2 * pulled, precisions], dim=1)
-        return lambda y: torch.addmm(constant, slopes, y).clamp_(min=0)
+        constant = (means * pulled).sum(-1, keepdim=True)
+        slopes = torch.cat([-2 * pulled, precisions], dim=-1)
+        return lambda y: (slopes @ y).add_(constant).clamp_(min=0)
 
     def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
         sums = resp @ y.T
-        return sums[:, :d], sums[:, d:]
+        return sums[..., :d], sums[..., d:]
 
 
 class ExpandedFull(_Expanded, Whitened):
@@ -70,29 +70,29 @@ class ExpandedFull(_Expanded, Whitened):
 
     def slopes(self, means: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
         precisions = self.precisions(roots)
-        pulled = (precisions @ means[:, :, None]).squeeze(2)
+        pulled = (precisions @ means[..., None]).squeeze(-1)
         s, i, j = _turns(means)
         # A pair of two features is met once, or, at half a turn, in both orders.
-        times = torch.where(2 * s % means.shape[1] == 0, 1, 2)
-        return pulled, (precisions[:, i, j] * times).flatten(1)
+        times = torch.where(2 * s % means.shape[-1] == 0, 1, 2)
+        return pulled, (precisions[..., i, j] * times).flatten(-2)
 
     def maximise(
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         _, i, j = _turns(means)
-        means = first / nk[:, None]
-        squares = (second / nk[:, None]).view(-1, *i.shape)
+        means = first / nk[..., None]
+        squares = (second / nk[..., None]).unflatten(-1, i.shape)
         matrices = torch.empty_like(roots)
-        matrices[:, i, j] = matrices[:, j, i] = squares
-        return means, matrices - means[:, :, None] * means[:, None]
+        matrices[..., i, j] = matrices[..., j, i] = squares
+        return means, matrices - means[..., :, None] * means[..., None, :]
 
     def roots(self, covariances: Tensor) -> Tensor:
         # Without an error: where this fails, the whitened form has the last word.
         lower, info = torch.linalg.cholesky_ex(covariances)
-        lower = lower.where(info[:, None, None] == 0, torch.nan)
+        lower = lower.where(info[..., None, None] == 0, torch.nan)
         return inverse(lower.mT, upper=True)
 
-    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> float:
+    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> Tensor:
         """Estimate the rounding of log-densities, in nats: the largest of a component.
 
         A distance adds up the terms x_i L_ij x_j, each rounded; at the rows of a
@@ -101,13 +101,14 @@ class ExpandedFull(_Expanded, Whitened):
         """
         squares = means**2 + covariances.diagonal(dim1=-2, dim2=-1)
         size = squares.sqrt()  # (K, d): root mean square of x_i
-        terms = size[:, :, None] * self.precisions(roots) * size[:, None]
-        return float(terms.flatten(1).norm(dim=1).max()) * torch.finfo(terms.dtype).eps
+        terms = size[..., :, None] * self.precisions(roots) * size[..., None, :]
+        largest = terms.flatten(-2).norm(dim=-1).amax(-1)
+        return largest * torch.finfo(terms.dtype).eps
 
 
 def _turns(means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Shifts s (d // 2 + 1, 1), and indices i and j = i + s mod d (d // 2 + 1, d)."""
-    d = means.shape[1]
+    d = means.shape[-1]
     i = torch.arange(d, device=means.device)
     s = i[: d // 2 + 1, None]
     return s, *torch.broadcast_tensors(i, (i + s) % d)
@@ -127,7 +128,7 @@ class _Variance(_Expanded):
     def identity(self, means: Tensor) -> Tensor:
         return means.new_ones(self.shape(*means.shape))
 
-    def add(self, covariances: Tensor, reg_covar: float) -> Tensor:
+    def add(self, covariances: Tensor, reg_covar: float | Tensor) -> Tensor:
         return covariances + reg_covar
 
     def roots(self, covariances: Tensor) -> Tensor:
@@ -178,11 +179,11 @@ class Diag(_Variance):
     def maximise(
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
-        means = first / nk[:, None]
-        return means, _spread(second / nk[:, None], means**2)
+        means = first / nk[..., None]
+        return means, _spread(second / nk[..., None], means**2)
 
     def log_det(self, roots: Tensor, d: int) -> Tensor:
-        return roots.log().sum(1)
+        return roots.log().sum(-1)
 
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
         return noise / roots[k]
@@ -204,15 +205,15 @@ class Spherical(_Variance):
         torch.sum(x * x, 0, keepdim=True, out=out)
 
     def slopes(self, means: Tensor, roots: Tensor) -> tuple[Tensor, Tensor]:
-        precisions = (roots**2)[:, None]
+        precisions = (roots**2)[..., None]
         return means * precisions, precisions
 
     def maximise(
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
-        means = first / nk[:, None]
-        squares = _spread(second.squeeze(1) / nk, (means**2).sum(1))
-        return means, squares / means.shape[1]
+        means = first / nk[..., None]
+        squares = _spread(second.squeeze(-1) / nk, (means**2).sum(-1))
+        return means, squares / means.shape[-1]
 
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return d * roots.log()

@@ -3,13 +3,16 @@
 EM is coordinate ascent on ``E_q[log p(x, z)] + H(q)`` in (q, theta). The E-step makes
 the bound tight, ``q = p(z|x)``; the M-step raises it. Both are written for a chunk of
 rows, so that memory is a chunk's: the responsibilities (K, n), and the rows projected.
+
+Mixtures of one size may take their steps together, on the same rows: parameters and
+responsibilities have a dimension more, (C, K, ...), and the rows have not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from numpy.typing import ArrayLike
@@ -27,18 +30,27 @@ ENOUGH_ROWS = 64
 
 
 class Mixture(NamedTuple):
-    """theta = (w, m, S); a root P has S^-1 = P P^T."""
+    """theta = (w, m, S); a root P has S^-1 = P P^T. A stack has a dimension before."""
 
     weights: Tensor  # (K,)
     means: Tensor  # (K, d)
     covariances: Tensor  # shaped by the covariance type, as are roots
     roots: Tensor
 
+    @classmethod
+    def stack(cls, mixtures: Iterable[Mixture]) -> Mixture:
+        """Stack mixtures of one size."""
+        return cls(*map(torch.stack, zip(*mixtures)))
+
+    def take(self, index: int | Tensor) -> Mixture:
+        """Select from a stack: one, or some."""
+        return Mixture(*(part[index] for part in self))
+
 
 class Moments(NamedTuple):
     """Sums over weighted rows of log p(x), and under r_k of 1, x and x x^T."""
 
-    log_prob: Tensor  # ()
+    log_prob: Tensor  # (); a stack has a dimension before, here and below
     counts: Tensor  # (K,)
     first: Tensor  # (K, d)
     second: Tensor  # shaped by the covariance type
@@ -72,9 +84,9 @@ def log_joint(
     kind: Covariance, theta: Mixture
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Return log w_k N_k(x), (K, n), and x projected; what no row changes, once."""
-    d = theta.means.shape[1]
+    d = theta.means.shape[-1]
     log_det = kind.log_det(theta.roots, d)
-    constant = (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[:, None]
+    constant = (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[..., None]
     metric = kind.metric(theta.means, theta.roots)
 
     def at(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,21 +99,22 @@ def log_joint(
 
 def _normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exp (n,) of log-masses (K, n), and their softmax: one exp for both."""
-    top = joint.amax(0).clamp_(min=torch.finfo(joint.dtype).min)
+    top = joint.amax(-2, keepdim=True).clamp_(min=torch.finfo(joint.dtype).min)
     resp = joint.sub_(top).exp_()
-    total = resp.sum(0)
-    return total.log().add_(top), resp.div_(total)
+    total = resp.sum(-2, keepdim=True)
+    return total.log().add_(top).squeeze(-2), resp.div_(total)
 
 
 def m_step(
-    kind: Covariance, sums: Moments, theta: Mixture, reg_covar: float
+    kind: Covariance, sums: Moments, theta: Mixture, reg_covar: float | Tensor
 ) -> Mixture:
     """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
     nk = _positive(sums.counts)
     parts = (sums.first, sums.second, theta.means, theta.roots)
     means, covariances = kind.maximise(nk, *parts)
     covariances = kind.add(covariances, reg_covar)
-    return Mixture(nk / nk.sum(), means, covariances, kind.roots(covariances))
+    weights = nk / nk.sum(-1, keepdim=True)
+    return Mixture(weights, means, covariances, kind.roots(covariances))
 
 
 def _positive(counts: Tensor) -> Tensor:
@@ -125,24 +138,27 @@ def em_step(
 
 
 def one_pass(
-    kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
+    kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float | Tensor
 ) -> Iterate[Mixture]:
-    """Both steps in one pass over the rows."""
+    """Both steps in one pass over the rows; of a stack, the bounds are a list."""
     posterior, d = expectation(kind, theta), len(rows.centre)
 
     def expected(x: Tensor, weight: Tensor) -> Moments:
         log_prob, resp, y = posterior(x)
         resp *= weight
-        return Moments(weight @ log_prob, resp.sum(1), *kind.moments(y, resp, d))
+        return Moments(
+            (log_prob * weight).sum(-1), resp.sum(-1), *kind.moments(y, resp, d)
+        )
 
     chunks = rows.chunks(_chunk(kind, theta))
     sums = reduce(Moments.add, (expected(x, weight) for x, weight in chunks))
-    bound = float(sums.log_prob) / len(rows.x)
+    bound: Any = (sums.log_prob / len(rows.x)).tolist()
     return Iterate(m_step(kind, sums, theta, reg_covar), bound)
 
 
 def _chunk(kind: Covariance, theta: Mixture) -> int:
-    return chunk_rows(theta.means.device, kind.row_elements(*theta.means.shape))
+    *stack, K, d = theta.means.shape
+    return chunk_rows(theta.means.device, kind.row_elements(K, d, *stack))
 
 
 def start_from(

@@ -481,32 +481,47 @@ class Training:
         )
 
 
-# A fit that leaves its descents to whoever drives it: it gives what is to be trained,
-# and is sent what became of it. So one fit may run them as they come, and a search
-# train those of many fits at once.
-Steps = Generator[Training, History, None]
+class Work(Protocol):
+    """What a fit asks for: a descent, or EM from some starts."""
+
+    def run(self) -> Any:
+        """Do it alone; give what became of it, of which ``n_iter`` iterations."""
+
+
+# A fit that leaves its iterations to whoever drives it: it gives the work that is to
+# be done, and is sent what became of it. So one fit may do it as it comes, and a
+# search that of many fits at once.
+Steps = Generator[Work, Any, None]
+
+
+def value_or_error(function: Callable[[], Any]) -> Any:
+    """Return the value of a function, or the error that it raises."""
+    try:
+        return function()
+    except Exception as error:
+        return error
 
 
 def run_each(steps: Steps | None, *, keeps_interrupted: bool = False) -> None:
-    """Drive a fit, running its descents as they come.
+    """Drive a fit, doing its work as it comes.
 
-    With ``keeps_interrupted``, Ctrl-C ends the descent that is running and nothing
-    else, unless no epoch has ended yet: then there is nothing to keep.
+    With ``keeps_interrupted``, Ctrl-C ends the work that is under way and nothing
+    else, unless no iteration has ended yet: then there is nothing to keep.
     """
     if steps is None:
         return
-    n_epochs = 0
+    n_iter = 0
     with closing(steps), suppress(StopIteration):
-        training = next(steps)
+        work = next(steps)
         while True:
             try:
-                history = training.run()
+                done = work.run()
             except Interrupted as cut:
-                history = cut.so_far
-                if not (keeps_interrupted and n_epochs + history.n_iter):
+                done = cut.so_far
+                if not (keeps_interrupted and n_iter + done.n_iter):
                     raise
-            n_epochs += history.n_iter
-            training = steps.send(history)
+            n_iter += done.n_iter
+            work = steps.send(done)
 
 
 def _snapshot(module: nn.Module) -> list[Tensor]:

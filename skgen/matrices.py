@@ -4,6 +4,9 @@ K components, n rows, d features. A covariance is known by its root ``P``, the
 Cholesky factor of its inverse: ``S^-1 = P P^T``, upper triangular where it is a
 matrix. Rows and means are seen from one centre. What the rows of a chunk give to
 distances and to moments alike is made once, by ``project``.
+
+Parameters, responsibilities and moments may have a dimension more, before those that
+are named: C mixtures of one size, which see the same rows.
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ class Covariance(ABC):
         """Free parameters of the covariances."""
 
     @abstractmethod
-    def row_elements(self, K: int, d: int) -> int:
-        """Numbers that the projection of one row holds."""
+    def row_elements(self, K: int, d: int, C: int = 1) -> int:
+        """Numbers that the projection of one row holds, for C mixtures."""
 
     @abstractmethod
     def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
@@ -73,9 +76,9 @@ class Covariance(ABC):
         """The same type in a form that is faster and may lose digits, if any."""
         return None
 
-    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> float:
-        """Nats that a log-density loses by this form, beyond what any form does."""
-        return 0.0
+    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> Tensor:
+        """Nats that a log-density loses by this form, beyond what any form does: ()."""
+        return means.new_zeros(means.shape[:-2])
 
     # What matrices and variances do each in their way.
 
@@ -84,7 +87,7 @@ class Covariance(ABC):
         """Roots of unit covariances."""
 
     @abstractmethod
-    def add(self, covariances: Tensor, reg_covar: float) -> Tensor:
+    def add(self, covariances: Tensor, reg_covar: float | Tensor) -> Tensor:
         """Covariances with more on their diagonals."""
 
     @abstractmethod
@@ -109,7 +112,7 @@ class Covariance(ABC):
 
     @abstractmethod
     def log_det(self, roots: Tensor, d: int) -> Tensor:
-        """Log-determinants of the roots: (K,), or () where all share one."""
+        """Log-determinants of the roots: (K,), or (1,) where all share one."""
 
     @abstractmethod
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ class Matrix(Covariance):
     def identity(self, means: Tensor) -> Tensor:
         return eye(means).expand(self.shape(*means.shape))
 
-    def add(self, covariances: Tensor, reg_covar: float) -> Tensor:
+    def add(self, covariances: Tensor, reg_covar: float | Tensor) -> Tensor:
         return covariances + reg_covar * eye(covariances)
 
     def roots(self, covariances: Tensor) -> Tensor:
@@ -176,29 +179,30 @@ class Whitened(Matrix):
     def n_parameters(self, K: int, d: int) -> int:
         return K * d * (d + 1) // 2
 
-    def row_elements(self, K: int, d: int) -> int:
-        return K * d
+    def row_elements(self, K: int, d: int, C: int = 1) -> int:
+        return C * K * d
 
     def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
         # One product for all components, features first: the shape that is fastest.
-        (K, d), stacked = means.shape, roots.mT.flatten(0, 1)
-        centres = (roots.mT @ means[:, :, None]).view(K * d, 1)
-        return torch.addmm(centres, stacked, x.T, beta=-1).view(K, d, len(x))
+        stacked = roots.mT.flatten(0, -2)
+        centres = (roots.mT @ means[..., None]).view(-1, 1)
+        y = torch.addmm(centres, stacked, x.T, beta=-1)
+        return y.view(*means.shape, len(x))
 
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda y: (y * y).sum(1)
+        return lambda y: (y * y).sum(-2)
 
     def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
-        z = y * resp[:, None]
-        return z.sum(2), z @ y.mT
+        z = y * resp[..., None, :]
+        return z.sum(-1), z @ y.mT
 
     def maximise(
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
-        shift = (first / nk[:, None])[:, None]  # (K, 1, d), still white
-        white = second / nk[:, None, None] - shift.mT @ shift
+        shift = (first / nk[..., None])[..., None, :]  # (K, 1, d), still white
+        white = second / nk[..., None, None] - shift.mT @ shift
         back = inverse(roots, upper=True)
-        return means + (shift @ back).squeeze(1), back.mT @ white @ back
+        return means + (shift @ back).squeeze(-2), back.mT @ white @ back
 
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
         coloured = torch.empty_like(noise)
@@ -216,8 +220,8 @@ class Tied(Matrix):
     def n_parameters(self, K: int, d: int) -> int:
         return d * (d + 1) // 2
 
-    def row_elements(self, K: int, d: int) -> int:
-        return K + d
+    def row_elements(self, K: int, d: int, C: int = 1) -> int:
+        return C * (K + d)
 
     def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
         return x @ roots
@@ -227,15 +231,19 @@ class Tied(Matrix):
         return lambda y: squared_distances(white, y)
 
     def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
-        return resp @ y, (y * resp.sum(0)[:, None]).T @ y
+        return resp @ y, (y * resp.sum(-2)[..., None]).mT @ y
 
     def maximise(
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
-        white_means = first / nk[:, None]
-        white = (second - white_means.T @ (nk[:, None] * white_means)) / nk.sum()
+        white_means = first / nk[..., None]
+        between = white_means.mT @ (nk[..., None] * white_means)
+        white = (second - between) / nk.sum(-1)[..., None, None]
         back = inverse(roots, upper=True)
-        return white_means @ back, back.T @ white @ back
+        return white_means @ back, back.mT @ white @ back
+
+    def log_det(self, roots: Tensor, d: int) -> Tensor:
+        return super().log_det(roots, d)[..., None]
 
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
         return noise @ inverse(roots, upper=True)
@@ -253,5 +261,6 @@ class Tied(Matrix):
 
 def squared_distances(means: Tensor, x: Tensor) -> Tensor:
     """Squared distances (K, n) of means (K, d) to rows (n, d)."""
-    constant = (means**2).sum(1)[:, None] + (x * x).sum(1)
-    return torch.addmm(constant, means, x.T, alpha=-2).clamp_(min=0)
+    constant = (means**2).sum(-1)[..., None] + (x * x).sum(-1)[..., None, :]
+    product = torch.addmm if means.ndim == 2 else torch.baddbmm
+    return product(constant, means, x.mT, alpha=-2).clamp_(min=0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -20,13 +20,8 @@ from torch import Tensor
 
 from skgen.base import FitCallbacks, GenerativeModel
 from skgen.covariance import COVARIANCES, Covariance
-from skgen.em import FittedMixture, Mixture, em_step, start_from, start_from_picks
-from skgen.engine import (
-    FixedPoint,
-    Interrupted,
-    Iterate,
-    iterate_fixed_point,
-)
+from skgen.em import FittedMixture, Mixture, start_from, start_from_picks
+from skgen.engine import FixedPoint, Steps
 from skgen.parameters import (
     Rules,
     array_like,
@@ -38,37 +33,50 @@ from skgen.parameters import (
     real,
     verbosity,
 )
+from skgen.restarts import SILENCE, Climb, Observer, Restarts
 from skgen.rows import CentredRows
 from skgen.starts import Given, check_given, draw_responsibilities
 from skgen.tensors import to_array
 
 
-class _Report:
-    """scikit-learn's messages on standard output."""
+class _Reporter(Observer):
+    """scikit-learn's messages on standard output, and its callbacks."""
 
-    def __init__(self, verbose: int, interval: int) -> None:
-        self._verbose, self._interval = int(verbose), interval
-        self._began = self._last = perf_counter()
+    listens = True
+
+    def __init__(
+        self, model: GaussianMixtureEM, rows: CentredRows, callbacks: FitCallbacks
+    ) -> None:
+        self._model, self._rows, self._callbacks = model, rows, callbacks
+        self._verbose = int(model.verbose)
 
     def begin(self, start: int) -> None:
         if self._verbose:
             print(f"Initialization {start}")
         self._began = self._last = perf_counter()
 
-    def iteration(self, i: int, change: float) -> None:
-        if not self._verbose or i % self._interval:
+    def begin_step(self) -> None:
+        self._callbacks.begin()
+
+    def end_step(self, climb: Climb, change: float) -> bool:
+        self._report_step(len(climb.bounds), change)
+        so_far = FixedPoint(climb.theta, climb.bounds, False, False)
+        return self._callbacks.end(lambda: self._model._attributes(self._rows, so_far))
+
+    def _report_step(self, i: int, change: float) -> None:
+        if not self._verbose or i % self._model.verbose_interval:
             return
         now = perf_counter()
         times = f"\t time lapse {now - self._last:.5f}s\t ll change {change:.5f}"
         print(f"  Iteration {i}" + (times if self._verbose > 1 else ""))
         self._last = now
 
-    def end(self, run: FixedPoint[Mixture]) -> None:
+    def end(self, climb: Climb) -> None:
         if not self._verbose:
             return
         lapse = perf_counter() - self._began
-        times = f" time lapse {lapse:.5f}s\t lower bound {run.bound:.5f}."
-        words = "converged" if run.converged else "did not converge"
+        times = f" time lapse {lapse:.5f}s\t lower bound {climb.bound:.5f}."
+        words = "converged" if climb.converged else "did not converge"
         print(f"Initialization {words}." + (times if self._verbose > 1 else ""))
 
 
@@ -232,28 +240,17 @@ class GaussianMixtureEM(GenerativeModel):
         weight: Tensor | None,
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
-    ) -> None:
+    ) -> Steps:
         rows = CentredRows.of(x, weight).proper()
         given = self._check_start(rows)
-        is_warm = self._is_warm
-        best = None
-        for i in range(1 if is_warm else self.n_init):
-            report = _Report(self.verbose, self.verbose_interval)
-            report.begin(i)
-            start = self._last(rows) if is_warm else self._start(rows, given, rng)
-            try:
-                run = self._iterate(rows, start, report, callbacks)
-            except Interrupted as cut:
-                run = cut.so_far
-                if not (callbacks.stand_alone and (best or run.bounds)):
-                    raise
-                self._warn_interrupted(len(run.bounds), "set warm_start=True")
-            # Without iterations there is no bound to compare: the last start stays.
-            if best is None or run.bound > best.bound or self.max_iter == 0:
-                best = run
-            if run.stopped:
-                break
-        assert best is not None
+        observer = SILENCE
+        if self.verbose or callbacks.listen:
+            observer = _Reporter(self, rows, callbacks)
+        climbs = self._climbs(rows, given, rng, observer)
+        runs = yield Restarts(self._kind, rows, climbs, observer)
+        best = runs.best
+        if runs.interrupted:
+            self._warn_interrupted(len(best.bounds), "set warm_start=True")
         self._warn_unless_converged(best)
         for name, value in self._attributes(rows, best).items():
             setattr(self, name, value)
@@ -276,9 +273,25 @@ class GaussianMixtureEM(GenerativeModel):
             like=rows.centre.expand(K, -1),
         )
 
+    def _climbs(
+        self,
+        rows: CentredRows,
+        given: Given,
+        rng: np.random.RandomState,
+        observer: Observer,
+    ) -> Iterator[Climb]:
+        """Draw starts, one after the other."""
+        for i in range(1 if self._is_warm else self.n_init):
+            observer.begin(i)
+            if self._is_warm:
+                theta, bound = self._last(rows), self.lower_bound_
+            else:
+                theta, bound = self._start(rows, given, rng), -math.inf
+            yield Climb(theta, bound, self.reg_covar, self.tol, self.max_iter)
+
     def _start(
         self, rows: CentredRows, given: Given, rng: np.random.RandomState
-    ) -> Iterate[Mixture]:
+    ) -> Mixture:
         """Draw a start, and put what the user gives in its place."""
         found: Any = (None,) * 4
         if not given.is_complete:
@@ -296,48 +309,17 @@ class GaussianMixtureEM(GenerativeModel):
         if given.precisions is not None:
             roots = self._kind.roots_of_precisions(given.precisions)
             covariances = self._kind.covariances(roots)
-        return Iterate(Mixture(weights, means, covariances, roots), -math.inf)
+        return Mixture(weights, means, covariances, roots)
 
     @property
     def _is_warm(self) -> bool:
         return self.warm_start and hasattr(self, "converged_")
 
-    def _last(self, rows: CentredRows) -> Iterate[Mixture]:
+    def _last(self, rows: CentredRows) -> Mixture:
         """Return where the last fit ended."""
         model = self._model(rows.centre.dtype)
         means = model.theta.means + (model.centre - rows.centre)
-        theta = model.theta._replace(means=means)
-        return Iterate(theta, self.lower_bound_)
-
-    def _iterate(
-        self,
-        rows: CentredRows,
-        start: Iterate[Mixture],
-        report: _Report,
-        callbacks: FitCallbacks,
-    ) -> FixedPoint[Mixture]:
-        """Run EM from a start."""
-        bounds: list[float] = []
-
-        def on_end(
-            i: int, previous: Iterate[Mixture], present: Iterate[Mixture]
-        ) -> bool:
-            bounds.append(present.bound)
-            report.iteration(i, present.bound - previous.bound)
-            so_far = FixedPoint(present.state, bounds, False, False)
-            return callbacks.end(lambda: self._attributes(rows, so_far))
-
-        run = iterate_fixed_point(
-            lambda theta: em_step(self._kind, rows, theta, self.reg_covar),
-            start,
-            max_iter=self.max_iter,
-            settled=lambda old, new: abs(new.bound - old.bound) < self.tol,
-            on_begin=callbacks.begin,
-            on_end=on_end,
-        )
-        if self.max_iter:
-            report.end(run)
-        return run
+        return model.theta._replace(means=means)
 
     def _warn_unless_converged(self, run: FixedPoint[Mixture]) -> None:
         if run.converged or run.stopped or self.max_iter == 0:

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skgen.lloyd
-import skgen.mixture
+import skgen.restarts
 import skgen.stacking
 from skgen import VAE, VQVAE, GaussianMixtureEM, KMeansAutoencoder
 from skgen.engine import Descent
@@ -280,7 +280,7 @@ def test_a_search_ends_in_a_fit_that_is_not_stacked(ctrl_c, monkeypatch):
 
 
 def test_a_mixture_in_a_search_ends_the_search(monkeypatch):
-    em_step, calls = skgen.mixture.em_step, []
+    em_step, calls = skgen.restarts.em_step, []
 
     def pressed(*args):
         calls.append(args)
@@ -288,7 +288,7 @@ def test_a_mixture_in_a_search_ends_the_search(monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return em_step(*args)
 
-    monkeypatch.setattr(skgen.mixture, "em_step", pressed)
+    monkeypatch.setattr(skgen.restarts, "em_step", pressed)
     search = GridSearchCV(GaussianMixtureEM(3, random_state=0), {"tol": [0.0]}, cv=2)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)

@@ -1,0 +1,224 @@
+"""Laws of EM from several starts: as one batch, it ends where each would alone."""
+
+import math
+import signal
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from sklearn.exceptions import ConvergenceWarning
+
+from skgen import GaussianMixtureEM, restarts
+from skgen.covariance import COVARIANCES, ExpandedFull, Full
+from skgen.em import Mixture, e_step, one_pass, start_from
+from skgen.restarts import STACK_ROWS, Climb, Restarts, climb_together
+from skgen.rows import CentredRows, chunk_rows
+
+TYPES = [*COVARIANCES]
+FORMS = {**COVARIANCES, "expanded": ExpandedFull()}
+
+every_type = pytest.mark.parametrize("covariance_type", TYPES)
+quiet = pytest.mark.filterwarnings("ignore:Best performing initialization did not conv")
+
+RNG = np.random.RandomState(0)
+X = RNG.randn(240, 3) @ RNG.randn(3, 3) + 2 * RNG.randint(3, size=(240, 1))
+WEIGHT = RNG.randint(1, 4, 240)
+
+
+def rows_of(x=X, weight=None):
+    weight = None if weight is None else torch.from_numpy(weight).double()
+    return CentredRows.of(torch.from_numpy(x), weight).proper()
+
+
+def start(kind, rows, seed, K=3, reg_covar=1e-6):
+    generator = torch.Generator().manual_seed(seed)
+    resp = torch.rand(len(rows.x), K, generator=generator).double() ** 3
+    return start_from(kind, rows, resp / resp.sum(1, keepdim=True), reg_covar)
+
+
+def climbs(kind, rows, tols, reg_covars=(1e-6,) * 9, max_iter=60):
+    return [
+        Climb(start(kind, rows, seed), -math.inf, reg_covar, tol, max_iter)
+        for seed, (tol, reg_covar) in enumerate(zip(tols, reg_covars))
+    ]
+
+
+def assert_same_run(one, other):
+    assert (one.converged, one.stopped) == (other.converged, other.stopped)
+    assert_allclose(one.bounds, other.bounds, rtol=0, atol=1e-9)
+    for part, expected in zip(one.state, other.state):
+        assert_allclose(part, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Mixtures in each stacked step that is taken."""
+    sizes = []
+
+    def counted(form, rows, theta, reg_covar):
+        sizes.append(len(theta.weights))
+        return one_pass(form, rows, theta, reg_covar)
+
+    monkeypatch.setattr(restarts, "one_pass", counted)
+    return sizes
+
+
+# Steps.
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_step_of_a_stack_is_one_of_each(name):
+    form, rows = FORMS[name], rows_of(weight=WEIGHT)
+    thetas = [start(form, rows, seed) for seed in range(4)]
+    reg_covars = torch.tensor([0.0, 1e-3, 0.1, 1.0]).double()
+    ndim = thetas[0].covariances.ndim
+    found = one_pass(
+        form, rows, Mixture.stack(thetas), reg_covars.view(-1, *[1] * ndim)
+    )
+    for i, (theta, reg_covar) in enumerate(zip(thetas, reg_covars.tolist())):
+        expected = one_pass(form, rows, theta, reg_covar)
+        assert_allclose(found.bound[i], expected.bound, atol=1e-12)
+        for part, other in zip(found.state.take(i), expected.state):
+            assert_allclose(part, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_each_of_a_stack_has_responsibilities_that_sum_to_one(name):
+    form, rows = FORMS[name], rows_of()
+    theta = Mixture.stack([start(form, rows, seed) for seed in range(2)])
+    log_prob, resp, _ = e_step(form, theta, rows.x - rows.centre)
+    assert log_prob.shape == (2, 240)
+    assert_allclose(resp.sum(1), 1)
+
+
+# Climbs.
+
+
+@every_type
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+def test_each_ends_where_and_when_it_would_alone(covariance_type, weight, steps):
+    kind, rows = COVARIANCES[covariance_type], rows_of(weight=weight)
+    settings = ((1e-2, 1e-3, 1e-4, 0.0), (1e-6, 0.1, 1e-6, 0.0))
+    together = Restarts(kind, rows, climbs(kind, rows, *settings)).run()
+    assert steps[0] == 4
+    assert len(steps) > 1
+    alone = climbs(kind, rows, *settings)
+    for climb, found in zip(alone, together.each, strict=True):
+        climb.finish(kind, rows, restarts.SILENCE)
+        assert_same_run(found, climb.so_far)
+    assert len({len(run.bounds) for run in together.each}) > 2
+    assert together.n_iter == sum(len(run.bounds) for run in together.each)
+
+
+@quiet
+@every_type
+@pytest.mark.parametrize("init_params", ["kmeans", "random"])
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+def test_n_init_gives_what_one_after_the_other_gives(
+    covariance_type, init_params, weight
+):
+    model = GaussianMixtureEM(
+        4,
+        covariance_type=covariance_type,
+        n_init=5,
+        init_params=init_params,
+        max_iter=40,
+        random_state=0,
+    )
+    together = model.fit(X, sample_weight=weight)
+    found = together.lower_bounds_, together.score_samples(X)
+    rng = np.random.RandomState(0)
+    model.set_params(n_init=1, random_state=rng)
+    alone = [
+        (model.fit(X, sample_weight=weight).lower_bounds_, model.score_samples(X))
+        for _ in range(5)
+    ]
+    best = max(alone, key=lambda fit: fit[0][-1])
+    assert_allclose(found[0], best[0], atol=1e-9)
+    assert_allclose(found[1], best[1], atol=1e-6)
+
+
+def test_those_that_want_whitening_go_on_alone(steps):
+    kind, rows = Full(), rows_of()
+    some = climbs(kind, rows, (0.0,) * 3, max_iter=5)
+    narrow = some[1].theta._replace(
+        means=some[1].theta.means + 1e4, roots=some[1].theta.roots * 1e4
+    )
+    some[1].theta = narrow._replace(covariances=kind.covariances(narrow.roots))
+    climb_together(kind, rows, some)
+    assert set(steps) == {2}
+    assert [len(climb.bounds) for climb in some] == [5, 0, 5]
+
+
+@every_type
+def test_an_ill_defined_covariance_is_an_error_still(covariance_type):
+    collapsed = np.repeat(X[:4], 5, axis=0)
+    model = GaussianMixtureEM(
+        4, covariance_type=covariance_type, means_init=X[:4], reg_covar=0, n_init=3
+    )
+    with pytest.raises(ValueError, match="ill-defined empirical covariance"):
+        model.fit(collapsed)
+
+
+@every_type
+def test_one_whose_step_fails_leaves_the_others_alone(covariance_type):
+    kind, rows = COVARIANCES[covariance_type], rows_of(np.repeat(100 * X[:4], 5, 0))
+    theta = start_from(kind, rows, torch.eye(4).double().repeat_interleave(5, 0), 0.1)
+
+    def work(reg_covar):
+        return Restarts(kind, rows, [Climb(theta, -math.inf, reg_covar, 0.0, 4)])
+
+    first, error, last = restarts.run_together([work(0.1), work(0.0), work(0.2)])
+    assert "ill-defined empirical covariance" in str(error)
+    assert_same_run(first.each[0], work(0.1).run().each[0])
+    assert_same_run(last.each[0], work(0.2).run().each[0])
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(("K", "d"), [(3, 2), (8, 8), (16, 32), (32, 50)])
+def test_a_stack_leaves_chunks_long_enough(name, K, d):
+    form, means = FORMS[name], torch.zeros(K, d)
+    size = restarts._stack_size(form, means, 64)
+    alone, chunk = (
+        chunk_rows(means.device, form.row_elements(K, d, C)) for C in (1, size)
+    )
+    assert 1 <= size <= 64
+    assert size == 1 or chunk >= min(STACK_ROWS, alone // 2)
+    if (K, d) == (3, 2):
+        assert size == 64
+
+
+# Ctrl-C and observers.
+
+
+def test_an_interrupted_stack_keeps_the_best_of_all(monkeypatch):
+    # Also where shells let background processes ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    calls = []
+
+    def pressed(*args):
+        calls.append(args)
+        if len(calls) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return one_pass(*args)
+
+    model = GaussianMixtureEM(3, n_init=4, tol=0.0, max_iter=3, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
+        cut = model.fit(X).lower_bounds_
+    monkeypatch.setattr(restarts, "one_pass", pressed)
+    model.set_params(max_iter=50)
+    with pytest.warns(ConvergenceWarning, match="in 3 iterations"):
+        assert model.fit(X).lower_bounds_ == cut
+    calls[:] = [()] * 3
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_observer_hears_of_one_start_after_the_other(capsys):
+    model = GaussianMixtureEM(3, n_init=3, verbose=1, random_state=0).fit(X)
+    heard = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert heard.count("Initialization") == 6
+    quiet = GaussianMixtureEM(3, n_init=3, random_state=0).fit(X)
+    assert_allclose(model.lower_bounds_, quiet.lower_bounds_, atol=1e-9)
