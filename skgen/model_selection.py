@@ -2,9 +2,9 @@
 
 scikit-learn's ``GridSearchCV`` runs one fit after the other. Fits of small networks
 spend most of their time between operations; those of one shape are stacked here, and
-trained as one (``skgen.stacking``). All that is not training, from the table of
-results to the choice of the best, stays scikit-learn's: its own search runs over fits
-that are done.
+trained as one (``skgen.stacking``), as are mixtures of one size on the same rows
+(``skgen.restarts``). All that is not training, from the table of results to the choice
+of the best, stays scikit-learn's: its own search runs over fits that are done.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -30,12 +30,17 @@ from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
+from skgen import restarts, stacking
 from skgen.base import NO_CALLBACKS
 from skgen.documentation import DocumentationLinks
-from skgen.engine import History, Steps, Training
+from skgen.engine import Steps, Training, value_or_error
+from skgen.mixture import GaussianMixtureEM
 from skgen.neural import NeuralModel
-from skgen.stacking import is_small, share_rows, stacks_as, train_together
+from skgen.restarts import Restarts
+from skgen.stacking import is_small
 
+# Models whose fits leave their iterations to who drives them.
+Stacked = NeuralModel | GaussianMixtureEM
 # A grid's parameter that numbers the candidates, inside.
 NUMBER = "candidate_number"
 # Rows that tell of what size a fit is.
@@ -47,7 +52,7 @@ class Fit:
 
     Parameters
     ----------
-    estimator : NeuralModel
+    estimator : NeuralModel or GaussianMixtureEM
         What is fitted.
     X : array-like of shape (n_samples, n_features)
         Rows.
@@ -55,9 +60,9 @@ class Fit:
         Their weights.
     """
 
-    def __init__(self, estimator: NeuralModel, X: Any, sample_weight: Any) -> None:
+    def __init__(self, estimator: Stacked, X: Any, sample_weight: Any) -> None:
         self.estimator = estimator
-        self.training: Training | None = None  # what it waits for
+        self.work: Training | Restarts | None = None  # what it waits for
         self.error: Exception | None = None
         self.seconds = 0.0
         self._steps = self._fit(X, sample_weight)
@@ -69,11 +74,14 @@ class Fit:
         rng = check_random_state(model.random_state)
         yield from model._fit(x, weight, rng, NO_CALLBACKS)
 
-    def send(self, history: History | None) -> None:
-        """Go on until the next training, the end, or an error."""
-        start, self.training = time.perf_counter(), None
+    def send(self, done: Any) -> None:
+        """Take what became of the work, and go on to the next, the end, or an error."""
+        start, self.work = time.perf_counter(), None
+        if isinstance(done, Exception):
+            self.error = done
+            return
         try:
-            self.training = self._steps.send(history)  # type: ignore[arg-type]
+            self.work = self._steps.send(done)  # type: ignore[assignment]
         except StopIteration:
             pass
         except Exception as error:
@@ -81,34 +89,52 @@ class Fit:
         self.seconds += time.perf_counter() - start
 
 
+class Batching(NamedTuple):
+    """How work of one type is done as one."""
+
+    stacks_as: Callable[[Any], Hashable]  # what it must have in common, or None
+    share_rows: Callable[[Any, list[Any]], None]
+    run_together: Callable[[Sequence[Any]], Sequence[Any]]
+    across_rows: bool  # whether also on rows that differ
+
+
+BATCHING: dict[type, Batching] = {
+    Training: Batching(
+        stacking.stacks_as, stacking.share_rows, stacking.train_together, True
+    ),
+    Restarts: Batching(
+        restarts.stacks_as, restarts.share_rows, restarts.run_together, False
+    ),
+}
+
+
+def stacks_as(work: Any) -> Hashable:
+    """Return what work that can be done as one has in common, or None for none."""
+    kind = BATCHING[type(work)].stacks_as(work)
+    return None if kind is None else (type(work), kind)
+
+
 def fit_together(fits: Sequence[Fit]) -> None:
-    """Bring fits to their ends, training as one what can be."""
-    while waiting := [fit for fit in fits if fit.training is not None]:
-        kinds = [stacks_as(fit.training) for fit in waiting]  # type: ignore[arg-type]
+    """Bring fits to their ends, doing as one what can be."""
+    while waiting := [fit for fit in fits if fit.work is not None]:
+        kinds = [stacks_as(fit.work) for fit in waiting]
         for kind in dict.fromkeys(kinds):
             group = [fit for fit, each in zip(waiting, kinds) if each == kind]
             if kind is None or len(group) == 1:
-                _train_each(group)
+                for fit in group:
+                    _go_on([fit], lambda works: [value_or_error(works[0].run)])
             else:
-                _train_group(group)
+                _go_on(group, BATCHING[type(group[0].work)].run_together)
 
 
-def _train_each(fits: Sequence[Fit]) -> None:
-    for fit in fits:
-        assert fit.training is not None
-        start = time.perf_counter()
-        history = fit.training.run()
-        fit.seconds += time.perf_counter() - start
-        fit.send(history)
-
-
-def _train_group(fits: Sequence[Fit]) -> None:
+def _go_on(fits: Sequence[Fit], run: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+    """Do what fits wait for, and send them what became of it."""
     start = time.perf_counter()
-    histories = train_together([fit.training for fit in fits])  # type: ignore[misc]
+    done = run([fit.work for fit in fits])
     each = (time.perf_counter() - start) / len(fits)
-    for fit, history in zip(fits, histories):
+    for fit, found in zip(fits, done):
         fit.seconds += each
-        fit.send(history)
+        fit.send(found)
 
 
 class Task(NamedTuple):
@@ -158,16 +184,9 @@ class Data(NamedTuple):
         X, y = self.part(rows)
         targets = () if y is None else (y,)
         return {
-            name: _value_or_error(partial(scorer, model, X, *targets))
+            name: value_or_error(partial(scorer, model, X, *targets))
             for name, scorer in self.scorers.items()
         }
-
-
-def _value_or_error(function: Callable[[], Any]) -> Any:
-    try:
-        return function()
-    except Exception as error:
-        return error
 
 
 def run_tasks(tasks: Sequence[Task], data: Data, together: bool) -> list[Outcome]:
@@ -206,10 +225,28 @@ def _fit_alone(task: Task, data: Data, outcome: Outcome) -> None:
 
 def _fit_all(tasks: Sequence[Task], data: Data, outcomes: Sequence[Outcome]) -> None:
     """Fit the steps before the last once a split, and the last steps together."""
-    earlier: dict[Any, Any] = {}
-    known: list[Training] = []  # one for each set of rows
     started: list[tuple[Fit, Outcome]] = []
-    for task, outcome in zip(tasks, outcomes):
+    pairs = sorted(zip(tasks, outcomes), key=lambda pair: pair[0].split)
+    for _, split in itertools.groupby(pairs, key=lambda pair: pair[0].split):
+        begun = _begin(split, data)
+        # Those that wait for no other rows, now: else the rows of all would pile up.
+        fit_together([fit for fit, _ in begun if not _waits_for_others(fit)])
+        started += begun
+    fit_together([fit for fit, _ in started])
+    for fit, outcome in started:
+        outcome.error = fit.error
+        outcome.fit_seconds += fit.seconds
+
+
+def _begin(
+    tasks: Iterable[tuple[Task, Outcome]], data: Data
+) -> list[tuple[Fit, Outcome]]:
+    """Bring the tasks of a split to where the iterations of their last steps begin."""
+    earlier: dict[Any, Any] = {}
+    # Work, one for each set of rows, by its type.
+    known: dict[type, list[Any]] = {kind: [] for kind in BATCHING}
+    begun = []
+    for task, outcome in tasks:
         start = time.perf_counter()
         try:
             X = _earlier_steps(task, data, earlier)
@@ -219,15 +256,19 @@ def _fit_all(tasks: Sequence[Task], data: Data, outcomes: Sequence[Outcome]) -> 
             outcome.error = error
             continue
         outcome.fit_seconds = time.perf_counter() - start - fit.seconds
-        if fit.training is not None and stacks_as(fit.training) is None:
-            fit_together([fit])  # now: else the rows of many would pile up
-        elif fit.training is not None:
-            share_rows(fit.training, known)
-        started.append((fit, outcome))
-    fit_together([fit for fit, _ in started])
-    for fit, outcome in started:
-        outcome.error = fit.error
-        outcome.fit_seconds += fit.seconds
+        if fit.work is not None:
+            if stacks_as(fit.work) is None:
+                fit_together([fit])
+            else:
+                kind = type(fit.work)
+                BATCHING[kind].share_rows(fit.work, known[kind])
+        begun.append((fit, outcome))
+    return begun
+
+
+def _waits_for_others(fit: Fit) -> bool:
+    """Whether what a fit waits for may be done as one with that on other rows."""
+    return fit.work is not None and BATCHING[type(fit.work)].across_rows
 
 
 def _earlier_steps(task: Task, data: Data, known: dict[Any, Any]) -> Any:
@@ -445,7 +486,7 @@ class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
         )
         known = {"groups", _weight_name(self.estimator)}
         return (
-            isinstance(last, NeuralModel)
+            isinstance(last, Stacked)
             and not watched
             and not get_config()["enable_metadata_routing"]
             and set(params) <= known
@@ -530,6 +571,8 @@ def _is_small(task: Task, data: Data) -> bool:
     where, not whether a stack is possible.
     """
     last = _last_step(clone(task.estimator))
+    if isinstance(last, GaussianMixtureEM):
+        return not last.verbose
     if not isinstance(last, NeuralModel):
         return False
     try:
@@ -538,7 +581,8 @@ def _is_small(task: Task, data: Data) -> bool:
             fit = Fit(last, data.part(task.train[:PROBE_ROWS])[0], None)
     except Exception:  # what is wrong will show where it is fitted
         return True
-    if fit.training is None:
+    training = fit.work
+    if not isinstance(training, Training):
         return True
     batch_size = last._batch_rows(len(task.train))
-    return fit.training.descent.alike is not None and is_small(fit.training, batch_size)
+    return training.descent.alike is not None and is_small(training, batch_size)

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.model_selection import GridSearchCV, GroupKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skgen import (
@@ -17,11 +17,12 @@ from skgen import (
     VQVAE,
     BetaVAE,
     GaussianMixtureEM,
+    KMeansAutoencoder,
     make_generative_pipeline,
+    restarts,
 )
 from skgen.likelihoods import Bernoulli, Gaussian
-from skgen.model_selection import BatchedGridSearchCV, Fit, fit_together
-from skgen.stacking import stacks_as
+from skgen.model_selection import BatchedGridSearchCV, Fit, fit_together, stacks_as
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -98,7 +99,7 @@ def fit_as_one(models, rows, weights=None):
     models = [clone(model) for model in models]
     weights = weights or [None] * len(models)
     fits = [Fit(*each) for each in zip(models, rows, weights)]
-    kinds = {stacks_as(fit.training) for fit in fits}
+    kinds = {stacks_as(fit.work) for fit in fits}
     fit_together(fits)
     assert [fit.error for fit in fits] == [None] * len(fits)
     return kinds, models
@@ -265,8 +266,73 @@ def test_tokens_are_searched_over_too():
 
 
 def test_other_estimators_are_searched_as_ever():
-    model = GaussianMixtureEM(random_state=0)
-    assert_same_search(*both(model, {"n_components": [1, 2]}))
+    model = KMeansAutoencoder(random_state=0)
+    assert_same_search(*both(model, {"n_clusters": [1, 2]}))
+
+
+@pytest.fixture
+def stacked(monkeypatch):
+    """Numbers of climbs that are begun as one."""
+    sizes, climb_together = [], restarts.climb_together
+
+    def counted(kind, rows, climbs):
+        sizes.append(len(climbs))
+        climb_together(kind, rows, climbs)
+
+    monkeypatch.setattr(restarts, "climb_together", counted)
+    return sizes
+
+
+MIXTURE_GRIDS = {
+    "numbers": {"reg_covar": [1e-6, 0.1], "tol": [1e-2, 1e-3], "max_iter": [5, 50]},
+    "seeds": {"random_state": [0, 1, 2], "n_init": [1, 2]},
+    "sizes": {"n_components": [1, 3], "init_params": ["kmeans", "random"]},
+    "types": {"covariance_type": ["full", "tied", "diag", "spherical"]},
+}
+
+
+@pytest.mark.parametrize("name", MIXTURE_GRIDS)
+def test_mixtures_are_searched_over_too(name):
+    model = GaussianMixtureEM(3, n_init=2, random_state=0)
+    grid = MIXTURE_GRIDS[name]
+    assert_same_search(*both(model, grid, return_train_score=True))
+
+
+def test_mixtures_of_a_fold_climb_together(stacked):
+    model = GaussianMixtureEM(3, n_init=2, random_state=0)
+    grid = {"reg_covar": [1e-6, 1e-3, 0.1]}
+    BatchedGridSearchCV(model, grid, cv=3, refit=False).fit(X)
+    assert stacked.count(3 * 2) == 3
+
+
+def test_weighted_mixtures_at_the_end_of_a_pipeline():
+    model = make_pipeline(StandardScaler(), GaussianMixtureEM(3, random_state=0))
+    grid = {"gaussianmixtureem__reg_covar": [1e-6, 0.1]}
+    weight = RNG.random(len(X))
+    fit = {"gaussianmixtureem__sample_weight": weight}
+    assert_same_search(*both(model, grid, fit=fit))
+
+
+def test_networks_and_mixtures_are_searched_in_one_grid():
+    grid = [
+        {"last": [GaussianMixtureEM(2, random_state=0)], "last__tol": [0.1, 0.01]},
+        {"last": [small()], "last__beta": [0.5, 1.0]},
+        {"last": [KMeansAutoencoder(2, random_state=0)]},
+    ]
+    assert_same_search(*both(Pipeline([("last", small())]), grid))
+
+
+def test_a_mixture_that_fails_has_the_score_that_was_asked_for(stacked):
+    rows = np.repeat(X[:6], 10, axis=0)
+    model = GaussianMixtureEM(6, covariance_type="diag", random_state=0)
+    grid = {"reg_covar": [0.0, 0.1, 0.2]}
+    with pytest.warns(FitFailedWarning, match="ill-defined empirical covariance"):
+        one, other = both(model, grid, rows, error_score=-99.0)
+    assert 2 in stacked
+    assert_same_search(one, other)
+    assert other.cv_results_["mean_test_score"][0] == -99
+    with pytest.raises(ValueError, match="ill-defined"):
+        clone(other).set_params(error_score="raise").fit(rows)
 
 
 def test_processes_share_the_fits():
