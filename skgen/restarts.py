@@ -8,7 +8,8 @@ cache. So climbs to the same rows, of one fit or of several, take their steps as
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, NamedTuple
@@ -83,16 +84,22 @@ class Climb:
         """Where it is."""
         return FixedPoint(self.theta, self.bounds, self.converged, self.stopped)
 
-    def finish(self, kind: Covariance, rows: CentredRows, observer: Observer) -> None:
-        """Go on alone, to the end."""
+    def go_on(
+        self,
+        kind: Covariance,
+        rows: CentredRows,
+        observer: Observer = SILENCE,
+        until: Callable[[Mixture], bool] = lambda theta: False,
+    ) -> None:
+        """Go on alone, to the end or until the mixture is of a kind."""
 
         def on_end(i: int, old: Iterate[Mixture], new: Iterate[Mixture]) -> bool:
             self.theta = new.state
             self.see(new.bound)
             self.stopped = observer.end_step(self, new.bound - old.bound)
-            return self.stopped
+            return self.stopped or until(self.theta)
 
-        if self.is_over:
+        if self.is_over or until(self.theta):
             return
         iterate_fixed_point(
             lambda theta: em_step(kind, rows, theta, self.reg_covar),
@@ -102,7 +109,8 @@ class Climb:
             on_begin=observer.begin_step,
             on_end=on_end,
         )
-        observer.end(self)
+        if self.is_over:
+            observer.end(self)
 
 
 class Runs(NamedTuple):
@@ -159,7 +167,7 @@ class Restarts:
             for climb in self.climbs:
                 if listens:
                     begun.append(climb)
-                climb.finish(self.kind, self.rows, self.observer)
+                climb.go_on(self.kind, self.rows, self.observer)
                 if climb.stopped:
                     break
         except KeyboardInterrupt as cut:
@@ -200,15 +208,25 @@ def climb_together(
     """Bring climbs of mixtures of one size, to the same rows, as far as they go as one.
 
     What is not over then has to go on alone: the last of a stack, those for whom the
-    form that is stacked is not exact, and all where a step fails.
+    form that is stacked came to be not exact, and all where a step fails.
     """
     form = kind.expanded or kind
     climbs = [climb for climb in climbs if not climb.is_over]
-    if len(climbs) < 2:
+    size = _stack_size(form, climbs[0].theta.means, len(climbs)) if climbs else 1
+    if size < 2:
         return
-    size = _stack_size(form, climbs[0].theta.means, len(climbs))
+    for climb in climbs:
+        # Rows as starts have no spread yet, and take their first step alone.
+        with suppress(ValueError):  # it will meet it again, where it is its own
+            climb.go_on(kind, rows, until=lambda theta: bool(_exact(form, theta)))
+    climbs = [climb for climb in climbs if not climb.is_over]
     for i in range(0, len(climbs), size):
         _Stack(form, rows, climbs[i : i + size]).climb()
+
+
+def _exact(form: Covariance, theta: Mixture) -> Tensor:
+    """Whether the form loses no digits of a mixture, or of each of a stack, (C,)."""
+    return (form.loss(*theta[1:]) < LOSS).cpu()
 
 
 def _stack_size(form: Covariance, means: Tensor, most: int) -> int:
@@ -237,7 +255,7 @@ class _Stack:
     def climb(self) -> None:
         """Take steps while there are two; each gets the parameters that it reached."""
         try:
-            self._dismiss(~self._exact(self.theta))
+            self._dismiss(~_exact(self.form, self.theta))
             while len(self.climbs) > 1:
                 self._step()
         except ValueError:
@@ -249,16 +267,12 @@ class _Stack:
     def _step(self) -> None:
         step: Any = one_pass(self.form, self.rows, self.theta, self.reg_covar)
         found, bounds = step
-        exact = self._exact(found)
+        exact = _exact(self.form, found)
         self._dismiss(~exact)
         self.theta = found if exact.all() else found.take(exact)
         for climb, bound in zip(self.climbs, compress(bounds, exact)):
             climb.see(bound)
         self._dismiss(torch.tensor([climb.is_over for climb in self.climbs]))
-
-    def _exact(self, theta: Mixture) -> Tensor:
-        """Whether the form loses no digits of each mixture, (C,)."""
-        return (self.form.loss(*theta[1:]) < LOSS).cpu()
 
     def _dismiss(self, leave: Tensor) -> None:
         """Let some go, with the parameters that they reached."""

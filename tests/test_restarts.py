@@ -105,7 +105,7 @@ def test_each_ends_where_and_when_it_would_alone(covariance_type, weight, steps)
     assert len(steps) > 1
     alone = climbs(kind, rows, *settings)
     for climb, found in zip(alone, together.each, strict=True):
-        climb.finish(kind, rows, restarts.SILENCE)
+        climb.go_on(kind, rows)
         assert_same_run(found, climb.so_far)
     assert len({len(run.bounds) for run in together.each}) > 2
     assert together.n_iter == sum(len(run.bounds) for run in together.each)
@@ -148,7 +148,35 @@ def test_those_that_want_whitening_go_on_alone(steps):
     some[1].theta = narrow._replace(covariances=kind.covariances(narrow.roots))
     climb_together(kind, rows, some)
     assert set(steps) == {2}
-    assert [len(climb.bounds) for climb in some] == [5, 0, 5]
+    assert [len(climb.bounds) for climb in some] == [5, 5, 5]
+
+
+def test_rows_as_starts_take_their_first_step_alone(steps):
+    model = GaussianMixtureEM(
+        3, n_init=4, init_params="random_from_data", random_state=0
+    )
+    model.fit(X)
+    assert steps[0] == 4
+    assert len(steps) > 2
+
+
+def test_those_that_become_narrow_leave_the_stack(steps):
+    # The rows lie on two points all but: only a large reg_covar keeps a spread.
+    kind = Full()
+    ends = np.repeat([[-1.0, -1.0], [1.0, 1.0]], 100, axis=0)
+    rows = rows_of(ends + 1e-7 * RNG.randn(200, 2))
+    unit = torch.eye(2).double().expand(2, 2, 2)
+    means = torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).double()
+    theta = Mixture(torch.full((2,), 0.5).double(), means, unit / 16, 4 * unit)
+
+    def some():
+        return [Climb(theta, -math.inf, c, 0.0, 6) for c in (0.1, 1e-16, 0.2)]
+
+    together = Restarts(kind, rows, some()).run()
+    assert steps[:2] == [3, 2]
+    for climb, found in zip(some(), together.each):
+        climb.go_on(kind, rows)
+        assert_same_run(found, climb.so_far)
 
 
 @every_type
