@@ -43,7 +43,7 @@ def images(n: int, d: int = 784) -> np.ndarray:
 
 
 def searches(
-    model: Any, X: np.ndarray, jobs: int, n_folds: int = 5
+    model: Any, grid: dict[str, list[Any]], X: np.ndarray, jobs: int, n_folds: int = 5
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
     """Both searches as functions, and where they leave their results."""
     found: dict[str, Any] = {}
@@ -53,7 +53,7 @@ def searches(
             name = f"{cls.__name__}(n_jobs={n_jobs})"
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                found[name] = cls(model, GRID, cv=n_folds, n_jobs=n_jobs).fit(X)
+                found[name] = cls(model, grid, cv=n_folds, n_jobs=n_jobs).fit(X)
 
         return search
 
@@ -84,7 +84,7 @@ def disagreements(one: Any, other: Any) -> int:
 
 
 def compare(name: str, model: Any, X: np.ndarray, jobs: int, repeats: int) -> list[str]:
-    functions, found = searches(model, X, jobs)
+    functions, found = searches(model, GRID, X, jobs)
     with warnings.catch_warnings():
         # Workers may be stopped between rounds for the memory they hold.
         warnings.simplefilter("ignore", UserWarning)

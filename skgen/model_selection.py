@@ -38,6 +38,7 @@ from skgen.mixture import GaussianMixtureEM
 from skgen.neural import NeuralModel
 from skgen.restarts import Restarts
 from skgen.stacking import is_small
+from skgen.starts import drawn_once
 
 # Models whose fits leave their iterations to who drives them.
 Stacked = NeuralModel | GaussianMixtureEM
@@ -228,7 +229,8 @@ def _fit_all(tasks: Sequence[Task], data: Data, outcomes: Sequence[Outcome]) -> 
     started: list[tuple[Fit, Outcome]] = []
     pairs = sorted(zip(tasks, outcomes), key=lambda pair: pair[0].split)
     for _, split in itertools.groupby(pairs, key=lambda pair: pair[0].split):
-        begun = _begin(split, data)
+        with drawn_once():
+            begun = _begin(split, data)
         # Those that wait for no other rows, now: else the rows of all would pile up.
         fit_together([fit for fit, _ in begun if not _waits_for_others(fit)])
         started += begun

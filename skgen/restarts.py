@@ -189,7 +189,7 @@ def stacks_as(work: Restarts) -> Hashable:
 def share_rows(work: Restarts, known: list[Restarts]) -> None:
     """Let work have the rows of some that is known, or become known by its own."""
     for other in known:
-        if all(map(torch.equal, work.rows, other.rows)):
+        if work.rows.equal(other.rows):
             work.rows = other.rows
             return
     known.append(work)

@@ -59,6 +59,11 @@ class CentredRows(NamedTuple):
         """Whether weights differ."""
         return bool((self.weight != self.weight[0]).any())
 
+    def equal(self, other: CentredRows) -> bool:
+        """Whether rows, weights and centre are the same, in the same place."""
+        kinds = ((rows.x.device, rows.x.dtype) for rows in (self, other))
+        return len({*kinds}) == 1 and all(map(torch.equal, self, other))
+
     def take(self, index: Tensor) -> Self:
         """Select rows, seen from the same centre."""
         return self._replace(x=self.x[index], weight=self.weight[index])

@@ -6,6 +6,9 @@ same start, up to `MANY_ROWS` rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,7 +118,56 @@ def draw_responsibilities(
     return picked, (1 / picked.weight).diag()
 
 
+class _Drawn(NamedTuple):
+    """Labels that were drawn of some rows, and the random state before and after."""
+
+    rows: CentredRows
+    K: int
+    before: Any
+    labels: Tensor
+    after: Any
+
+    def serves(self, rows: CentredRows, K: int, state: Any) -> bool:
+        """Whether the same would be drawn."""
+        return (
+            self.K == K
+            and all(map(np.array_equal, self.before, state))
+            and self.rows.equal(rows)
+        )
+
+
+# What was drawn inside a block of `drawn_once`.
+_DRAWN: ContextVar[list[_Drawn] | None] = ContextVar("_DRAWN", default=None)
+
+
+@contextmanager
+def drawn_once() -> Iterator[None]:
+    """Inside the block, draw labels once of the same rows under the same seed."""
+    token = _DRAWN.set([])
+    try:
+        yield
+    finally:
+        _DRAWN.reset(token)
+
+
 def _kmeans_labels(
+    rows: CentredRows, K: int, weight: NDArray[Any] | None, rng: np.random.RandomState
+) -> Tensor:
+    """Cluster rows; or remember how, and leave ``rng`` where it would be."""
+    known = _DRAWN.get()
+    if known is None or len(rows.x) >= MANY_ROWS:  # some of many are not to be kept
+        return _cluster(rows, K, weight, rng)
+    before = rng.get_state()
+    drawn = next((each for each in known if each.serves(rows, K, before)), None)
+    if drawn is None:
+        labels = _cluster(rows, K, weight, rng)
+        drawn = _Drawn(rows, K, before, labels, rng.get_state())
+        known.append(drawn)
+    rng.set_state(drawn.after)
+    return drawn.labels
+
+
+def _cluster(
     rows: CentredRows, K: int, weight: NDArray[Any] | None, rng: np.random.RandomState
 ) -> Tensor:
     if rows.x.device.type == "cpu":

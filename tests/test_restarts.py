@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
-from skgen import GaussianMixtureEM, restarts
+from skgen import GaussianMixtureEM, restarts, starts
 from skgen.covariance import COVARIANCES, ExpandedFull, Full
 from skgen.em import Mixture, e_step, one_pass, start_from
 from skgen.restarts import STACK_ROWS, Climb, Restarts, climb_together
@@ -215,6 +215,36 @@ def test_a_stack_leaves_chunks_long_enough(name, K, d):
     assert size == 1 or chunk >= min(STACK_ROWS, alone // 2)
     if (K, d) == (3, 2):
         assert size == 64
+
+
+# Starts.
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+def test_what_is_drawn_once_is_what_would_be_drawn(weight, monkeypatch):
+    clusterings, cluster = [], starts._cluster
+
+    def counted(*args):
+        clusterings.append(args)
+        return cluster(*args)
+
+    monkeypatch.setattr(starts, "_cluster", counted)
+
+    def draw(x, K, seed):
+        rng = np.random.RandomState(seed)
+        rows = rows_of(x, weight)
+        labels = [starts.draw_responsibilities(rows, K, "kmeans", rng)[1] for _ in "12"]
+        return *labels, torch.tensor(rng.randint(1000))
+
+    settings = [(X, 3, 0), (X, 3, 0), (X, 2, 0), (X, 3, 1), (X + 1, 3, 0), (X, 3, 0)]
+    alone = [draw(*setting) for setting in settings]
+    clusterings.clear()
+    with starts.drawn_once():
+        once = [draw(*setting) for setting in settings]
+    assert len(clusterings) == 2 * 4
+    assert all(
+        a.equal(b) for one, other in zip(alone, once) for a, b in zip(one, other)
+    )
 
 
 # Ctrl-C and observers.

@@ -1,0 +1,119 @@
+"""Time restarts and searches of GaussianMixtureEM as one batch, and one by one.
+
+    python benchmarks/mixture_stack.py [--threads 1] [--jobs 2] [--repeats 5] [--quick]
+
+First fits with eight restarts, from clusters and from random rows: stacked, and the
+same fit with each start climbed alone. Then a search over eight values of `reg_covar`,
+or eight seeds, with four restarts and five folds, against scikit-learn's with warm
+workers.
+Results go to ``benchmarks/results/mixture_stack.txt``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from grid_search import searches
+from mixture_speed import TYPES, blobs
+from sklearn.exceptions import ConvergenceWarning
+from timing import interleaved, machine, threads
+
+from skgen import GaussianMixtureEM, restarts
+
+RESULTS = Path(__file__).parent / "results" / "mixture_stack.txt"
+CASES = [(500, 2, 3), (2000, 8, 8), (20_000, 16, 8), (100_000, 32, 16)]
+INITS = ("kmeans", "random_from_data")
+MOST_STEPS = 5
+GRIDS = {
+    "reg_covar": [float(value) for value in np.logspace(-6, -1, 8)],
+    "random_state": list(range(8)),
+}
+
+
+def fits(model: GaussianMixtureEM, X: np.ndarray) -> dict[str, Callable[[], object]]:
+    """Return the fit with its starts one after the other, and as it is."""
+
+    def alone() -> None:
+        with patch.object(restarts, "climb_together", lambda *_: None):
+            model.fit(X)
+
+    return {"alone": alone, "stacked": lambda: model.fit(X)}
+
+
+def restart_lines(cases: list[tuple[int, int, int]], repeats: int) -> Iterator[str]:
+    yield f"n_init=8, at most {MOST_STEPS} iterations a start; ms a fit"
+    yield f"{'n x d, K':>16s} {'type':9s} {'init_params':16s}    alone  stacked  ratio"
+    for n, d, K in cases:
+        X = blobs(n, d, K)
+        for covariance_type in TYPES:
+            for init_params in INITS:
+                model = GaussianMixtureEM(
+                    K,
+                    covariance_type=covariance_type,
+                    n_init=8,
+                    init_params=init_params,
+                    max_iter=MOST_STEPS,
+                    random_state=0,
+                )
+                ms = [1e3 * s for s in interleaved(fits(model, X), repeats).values()]
+                case = f"{n} x {d}, {K}"
+                yield (
+                    f"{case:>16s} {covariance_type:9s} {init_params:16s} "
+                    f"{ms[0]:8.1f} {ms[1]:8.1f} {ms[0] / ms[1]:6.2f}"
+                )
+
+
+def search_lines(n: int, jobs: int, repeats: int) -> Iterator[str]:
+    X = blobs(n, 8, 8)
+    theirs = f"GridSearchCV(n_jobs={jobs})"
+    for init_params in INITS:
+        for name, values in GRIDS.items():
+            model = GaussianMixtureEM(
+                8, n_init=4, init_params=init_params, random_state=0
+            )
+            functions, found = searches(model, {name: values}, X, jobs)
+            seconds = interleaved(functions, repeats)
+            scores = {k: s.cv_results_["mean_test_score"] for k, s in found.items()}
+            yield f"{n} x 8, 8: {name}, {init_params}, n_init=4, 8 candidates x 5 folds"
+            for each, value in seconds.items():
+                gap = abs(scores[each] - scores[theirs]).max()
+                yield (
+                    f"  {each:32s} {value:8.2f} s  {seconds[theirs] / value:5.2f} x"
+                    f"  scores {gap:.0e} from scikit-learn's search"
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="small, and not written")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
+    quick, repeats = arguments.quick, arguments.repeats
+    lines = [
+        *machine("joblib"),
+        f"threads: {arguments.threads}; medians of {repeats}, interleaved",
+    ]
+    print("\n".join(lines))
+    with threads(arguments.threads):
+        for some in (
+            restart_lines(CASES[:1] if quick else CASES, repeats),
+            search_lines(500 if quick else 2000, arguments.jobs, repeats),
+        ):
+            for line in some:
+                print(line, flush=True)
+                lines.append(line)
+    if not quick:
+        RESULTS.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
