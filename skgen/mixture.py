@@ -102,7 +102,9 @@ class GaussianMixtureEM(GenerativeModel):
     max_iter : int, default=100
         Most iterations of EM; 0 keeps the start.
     n_init : int, default=1
-        Number of starts, of which the best result is kept.
+        Number of starts, of which the best result is kept. They take their iterations
+        together, as one batch, and each ends when it would alone; with callbacks or
+        ``verbose``, one follows the other.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
             default="kmeans"
         Where EM starts: from clusters, from rows picked far apart, from random

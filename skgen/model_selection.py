@@ -346,16 +346,22 @@ def _recorded(done: _Done, rows: Any, y: Any = None, *, name: Any = None) -> Any
 
 
 class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
-    """Grid search in which the fits of small networks are trained as one batch.
+    """Grid search in which small networks, and mixtures, are fitted as one batch.
 
     Takes and gives what scikit-learn's ``GridSearchCV`` does, with the same results up
     to rounding. Candidates and folds whose networks have one shape (which differ in
     ``beta``, learning rate, commitment cost, a fixed sigma, seed, or rows) are stacked
-    and take every step together; each stops when it would have alone. Other shapes
-    follow one another. Steps of a pipeline before the last are fitted once a fold.
+    and take every step together; each stops when it would have alone. So do candidates
+    of ``GaussianMixtureEM`` on the same fold, of one size and covariance type (which
+    differ in ``reg_covar``, ``tol``, ``max_iter``, seed or start), with all their
+    restarts; K-means is run once for those that would start from the same clusters.
+    Other shapes follow one another. Steps of a pipeline before the last are fitted once
+    a fold.
 
-    What cannot be stacked is fitted as ``GridSearchCV`` would: other estimators,
-    networks of your own, convolutional or large ones, several stochastic layers.
+    What cannot be stacked is fitted as ``GridSearchCV`` would: networks of your own,
+    convolutional or large ones, several stochastic layers, and other estimators. Of
+    these, ``GaussianDensity`` is a closed form, and ``KMeansAutoencoder`` is
+    scikit-learn's own loop: nothing lies between their operations.
 
     Parameters
     ----------
@@ -513,13 +519,15 @@ class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
 
     def _run(self, tasks: Sequence[Task], data: Data) -> dict[tuple[int, int], Outcome]:
         """Share the tasks out over processes, in stacks or one by one."""
-        together = {
-            task.number: _is_small(task, data) for task in tasks if task.split == 0
-        }
-        stacked = [task for task in tasks if together[task.number]]
-        alone = [[task] for task in tasks if not together[task.number]]
-        shares = _shares(stacked, joblib.effective_n_jobs(self.n_jobs))
-        calls = [(share, True) for share in shares] + [(one, False) for one in alone]
+        sizes = {task.number: _size(task, data) for task in tasks if task.split == 0}
+        n_jobs = joblib.effective_n_jobs(self.n_jobs)
+        calls: list[tuple[list[Task], bool]] = []
+        for size in dict.fromkeys(sizes.values()):
+            some = [task for task in tasks if sizes[task.number] == size]
+            if size is None:
+                calls += [([task], False) for task in some]
+            else:
+                calls += [(share, True) for share in _shares(some, n_jobs)]
         parallel = Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch)
         found = parallel(delayed(run_tasks)(some, data, how) for some, how in calls)
         return {
@@ -566,25 +574,33 @@ def _shares(tasks: Sequence[Task], n: int) -> list[list[Task]]:
     return [list(tasks[a:b]) for a, b in itertools.pairwise(cuts) if a < b]
 
 
-def _is_small(task: Task, data: Data) -> bool:
-    """Whether a fit gains from being stacked, by a look at a few rows.
+def _size(task: Task, data: Data) -> Hashable:
+    """Return a name for fits that cost about the same, or None for what stays alone.
 
-    Of a pipeline, as the rows are before its first step: this decides only who runs
-    where, not whether a stack is possible.
+    This decides only who runs where, not whether a stack is possible. Mixtures gain at
+    any size; those of one size are shared out evenly.
     """
     last = _last_step(clone(task.estimator))
-    if isinstance(last, GaussianMixtureEM):
-        return not last.verbose
-    if not isinstance(last, NeuralModel):
-        return False
+    if isinstance(last, GaussianMixtureEM) and not last.verbose:
+        return last.n_components, last.covariance_type
+    if isinstance(last, NeuralModel) and _is_small(last, task, data):
+        return "small network"
+    return None
+
+
+def _is_small(last: NeuralModel, task: Task, data: Data) -> bool:
+    """Whether the fit of a network gains from being stacked, by a look at a few rows.
+
+    Of a pipeline, as the rows are before its first step.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fit = Fit(last, data.part(task.train[:PROBE_ROWS])[0], None)
     except Exception:  # what is wrong will show where it is fitted
         return True
-    training = fit.work
-    if not isinstance(training, Training):
+    training: Any = fit.work
+    if training is None:
         return True
     batch_size = last._batch_rows(len(task.train))
     return training.descent.alike is not None and is_small(training, batch_size)

@@ -212,7 +212,9 @@ def climb_together(
     """
     form = kind.expanded or kind
     climbs = [climb for climb in climbs if not climb.is_over]
-    size = _stack_size(form, climbs[0].theta.means, len(climbs)) if climbs else 1
+    if len(climbs) < 2:
+        return
+    size = _stack_size(form, len(rows.x), climbs[0].theta.means, len(climbs))
     if size < 2:
         return
     for climb in climbs:
@@ -229,13 +231,20 @@ def _exact(form: Covariance, theta: Mixture) -> Tensor:
     return (form.loss(*theta[1:]) < LOSS).cpu()
 
 
-def _stack_size(form: Covariance, means: Tensor, most: int) -> int:
-    """Return how many mixtures share a step, for chunks that are long enough."""
+def _stack_size(form: Covariance, n: int, means: Tensor, most: int) -> int:
+    """Return how many mixtures gain from sharing a step over n rows.
+
+    Chunks are to be long enough. Where each mixture projects the rows for itself (tied
+    covariances), nothing is shared but the time between operations: that of few chunks.
+    """
     K, d = means.shape
 
     def chunk(C: int) -> int:
         return chunk_rows(means.device, form.row_elements(K, d, C))
 
+    projects_alone = form.row_elements(K, d, 2) == 2 * form.row_elements(K, d)
+    if projects_alone and n > 2 * chunk(1):
+        return 1
     least = min(STACK_ROWS, max(ENOUGH_ROWS, chunk(1) // 2))
     return max((C for C in range(1, most + 1) if chunk(C) >= least), default=1)
 

@@ -279,7 +279,8 @@ def test_a_search_ends_in_a_fit_that_is_not_stacked(ctrl_c, monkeypatch):
         BatchedGridSearchCV(skgen.BetaVAE(2, **SMALL), GRID, cv=2).fit(X)
 
 
-def test_a_mixture_in_a_search_ends_the_search(monkeypatch):
+@pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
+def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
     em_step, calls = skgen.restarts.em_step, []
 
     def pressed(*args):
@@ -289,7 +290,7 @@ def test_a_mixture_in_a_search_ends_the_search(monkeypatch):
         return em_step(*args)
 
     monkeypatch.setattr(skgen.restarts, "em_step", pressed)
-    search = GridSearchCV(GaussianMixtureEM(3, random_state=0), {"tol": [0.0]}, cv=2)
+    search = Search(GaussianMixtureEM(3, random_state=0), {"tol": [0.0]}, cv=2)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)
 

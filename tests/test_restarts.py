@@ -207,7 +207,7 @@ def test_one_whose_step_fails_leaves_the_others_alone(covariance_type):
 @pytest.mark.parametrize(("K", "d"), [(3, 2), (8, 8), (16, 32), (32, 50)])
 def test_a_stack_leaves_chunks_long_enough(name, K, d):
     form, means = FORMS[name], torch.zeros(K, d)
-    size = restarts._stack_size(form, means, 64)
+    size = restarts._stack_size(form, 1000, means, 64)
     alone, chunk = (
         chunk_rows(means.device, form.row_elements(K, d, C)) for C in (1, size)
     )
@@ -215,6 +215,15 @@ def test_a_stack_leaves_chunks_long_enough(name, K, d):
     assert size == 1 or chunk >= min(STACK_ROWS, alone // 2)
     if (K, d) == (3, 2):
         assert size == 64
+
+
+def test_tied_covariances_share_steps_over_few_rows_alone():
+    means = torch.zeros(8, 16)
+    sizes = [
+        [restarts._stack_size(COVARIANCES[name], n, means, 8) for n in (10**3, 10**6)]
+        for name in ("tied", "diag")
+    ]
+    assert sizes == [[8, 1], [8, 8]]
 
 
 # Starts.
