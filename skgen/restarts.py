@@ -127,9 +127,9 @@ class Runs(NamedTuple):
     @property
     def best(self) -> FixedPoint[Mixture]:
         """The first of the highest; without iterations, nothing compares: the last."""
-        return (
-            max(self.each, key=lambda run: run.bound) if self.n_iter else self.each[-1]
-        )
+        if not self.n_iter:
+            return self.each[-1]
+        return max(self.each, key=lambda run: run.bound)
 
 
 class Restarts:
