@@ -81,14 +81,14 @@ def ctrl_c(monkeypatch):
     """Press Ctrl-C in the first step after some epochs, of networks or of the prior."""
 
     def press(n_epochs, of_prior=False):
-        step = Descent._step
+        follow = Descent._follow  # what a step ends with
 
-        def _step(self, loss):
-            step(self, loss)
+        def _follow(self):
+            follow(self)
             if self.n_epochs == n_epochs and of_prior == (self.objective is prior_loss):
                 signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(Descent, "_step", _step)
+        monkeypatch.setattr(Descent, "_follow", _follow)
 
     return press
 
@@ -298,10 +298,10 @@ def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
 @pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
 def test_a_search_keeps_an_interrupted_refit(Search, monkeypatch):
     model = skgen.BetaVAE(2, **SMALL)
-    step, n_rows = Descent._step, len(X)
+    follow, n_rows = Descent._follow, len(X)
 
-    def _step(self, loss):
-        step(self, loss)
+    def _follow(self):
+        follow(self)
         # Only the refit has the rows for so many steps.
         if self.n_epochs == 2 and self.rows_seen > n_rows // 2:
             signal.raise_signal(signal.SIGINT)
@@ -312,7 +312,7 @@ def test_a_search_keeps_an_interrupted_refit(Search, monkeypatch):
         self.rows_seen = len(rows.x)
         return epoch(self, rows)
 
-    monkeypatch.setattr(Descent, "_step", _step)
+    monkeypatch.setattr(Descent, "_follow", _follow)
     monkeypatch.setattr(Descent, "epoch", _epoch)
     with interrupted:
         search = Search(model, GRID, cv=2).fit(X)
