@@ -32,7 +32,12 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils import (
+    assert_all_finite,
+    check_array,
+    check_random_state,
+    gen_batches,
+)
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -478,12 +483,20 @@ class GenerativeModel(
             reset=reset,
             dtype=FLOATS,
             ensure_min_samples=n_min,
-            ensure_all_finite="allow-nan" if self._allows_missing else True,
+            ensure_all_finite=False,
         )
         for rows in gen_batches(len(X), max(1, CHECKED_ELEMENTS // X.shape[1])):
-            _check_magnitude(X[rows], type(self).__name__)
+            self._check_finite(X[rows])
             self._check_rows(X[rows])
         return X
+
+    def _check_finite(self, X: NDArray[Any]) -> None:
+        """Raise a ValueError where numbers are missing, infinite or too large."""
+        if _is_moderate(X):
+            return
+        owner, missing = type(self).__name__, self._allows_missing
+        assert_all_finite(X, allow_nan=missing, estimator_name=owner, input_name="X")
+        _check_magnitude(X, owner)
 
     def _validate_weight(
         self, sample_weight: Any, X: NDArray[Any]
@@ -593,6 +606,18 @@ def _gathered(n: int, chunks: Iterable[tuple[slice, NDArray[Any]]]) -> NDArray[A
             result = np.empty((n, *chunk.shape[1:]), dtype=chunk.dtype)
         result[rows] = chunk
     return result
+
+
+def _is_moderate(X: NDArray[Any]) -> bool:
+    """Whether one pass, the sum of squares, tells that no number needs a closer look.
+
+    It does not where one is missing or infinite or large, nor where X is strided.
+    """
+    if not X.flags.forc:
+        return False
+    numbers = X.ravel(order="K")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(numbers @ numbers < LARGEST**2)
 
 
 def _check_magnitude(X: NDArray[Any], owner: str) -> None:

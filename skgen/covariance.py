@@ -35,12 +35,15 @@ class _Expanded(Covariance):
     def row_elements(self, K: int, d: int, C: int = 1) -> int:
         return C * K + self.n_features(d)
 
-    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
-        n, d = x.shape
-        y = x.new_empty(self.n_features(d), n)
-        y[:d] = x.T
-        self.squares(y[:d], out=y[d:])
-        return y
+    def projection(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        def at(x: Tensor) -> Tensor:
+            n, d = x.shape
+            y = x.new_empty(self.n_features(d), n)
+            y[:d] = x.T
+            self.squares(y[:d], out=y[d:])
+            return y
+
+        return at
 
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         pulled, precisions = self.slopes(means, roots)
@@ -124,6 +127,18 @@ class Full(Whitened):
 
 class _Variance(_Expanded):
     """Variances, of any shape."""
+
+    def row_metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        # A product with x, and one with its squares, in its place.
+        pulled, precisions = self.slopes(means, roots)
+        constant = (means * pulled).sum(1, keepdim=True)
+        precisions = precisions.expand_as(means).contiguous()
+
+        def at(x: Tensor) -> Tensor:
+            distances = torch.addmm(constant, pulled, x.T, alpha=-2)
+            return distances.addmm_(precisions, x.square_().T).clamp_(min=0)
+
+        return at
 
     def identity(self, means: Tensor) -> Tensor:
         return means.new_ones(self.shape(*means.shape))

@@ -84,25 +84,44 @@ def log_joint(
     kind: Covariance, theta: Mixture
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Return log w_k N_k(x), (K, n), and x projected; what no row changes, once."""
-    d = theta.means.shape[-1]
-    log_det = kind.log_det(theta.roots, d)
-    constant = (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[..., None]
+    finish = _from_squares(kind, theta)
     metric = kind.metric(theta.means, theta.roots)
+    project = kind.projection(theta.means, theta.roots)
 
     def at(x: Tensor) -> tuple[Tensor, Tensor]:
-        y = kind.project(x, theta.means, theta.roots)
-        squares = metric(y)
-        return torch.add(constant, squares, alpha=-0.5, out=squares), y
+        y = project(x)
+        return finish(metric(y)), y
 
     return at
 
 
+def log_masses(kind: Covariance, theta: Mixture) -> Callable[[Tensor], Tensor]:
+    """Return log w_k N_k(x), (K, n), and nothing else."""
+    finish = _from_squares(kind, theta)
+    metric = kind.row_metric(theta.means, theta.roots)
+    return lambda x: finish(metric(x))
+
+
+def _from_squares(kind: Covariance, theta: Mixture) -> Callable[[Tensor], Tensor]:
+    """Return what turns squared distances (K, n) into log w_k N_k(x), in place."""
+    d = theta.means.shape[-1]
+    log_det = kind.log_det(theta.roots, d)
+    constant = (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[..., None]
+    return lambda squares: torch.add(constant, squares, alpha=-0.5, out=squares)
+
+
 def _normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exp (n,) of log-masses (K, n), and their softmax: one exp for both."""
+    log_total, resp, total = _sum_exp(joint)
+    return log_total, resp.div_(total)
+
+
+def _sum_exp(joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-sum-exp (n,) of log-masses (K, n); masses in their place, and sums (1, n)."""
     top = joint.amax(-2, keepdim=True).clamp_(min=torch.finfo(joint.dtype).min)
-    resp = joint.sub_(top).exp_()
-    total = resp.sum(-2, keepdim=True)
-    return total.log().add_(top).squeeze(-2), resp.div_(total)
+    masses = joint.sub_(top).exp_()
+    total = masses.sum(-2, keepdim=True)
+    return total.log().add_(top).squeeze(-2), masses, total
 
 
 def m_step(
@@ -199,25 +218,35 @@ def start_from_picks(
 
 
 class FittedMixture(NamedTuple):
-    """A mixture that is evaluated: rows of any dtype, seen from a centre and wide."""
+    """A mixture that is evaluated: rows of any dtype, seen from a centre and wide.
+
+    Where that loses no digits, the centre is the origin, and no pass takes it off.
+    """
 
     kind: Covariance
     theta: Mixture
     centre: Tensor  # (d,)
-    joint: Callable[[Tensor], tuple[Tensor, Tensor]]  # of centred rows
+    see: Callable[[Tensor], Tensor]  # rows (n, d) as they come -> a copy, as theta is
+    joint: Callable[[Tensor], Tensor]  # rows so seen -> log p(x, k), (K, n)
 
     @classmethod
     def of(cls, kind: Covariance, *parts: ArrayLike, device: torch.device) -> Self:
         """Take weights, means, covariances and roots as fitted arrays."""
         wide = wide_dtype(device)
         theta = Mixture(*(torch.tensor(part, dtype=wide).to(device) for part in parts))
-        centre = theta.means.mean(0)
+        centre = torch.zeros_like(theta.means[0])
+        see: Callable[[Tensor], Tensor] = lambda x: x.to(wide, copy=True)  # noqa: E731
+        # At the mean of a component, the square of its distance to the origin cancels.
+        squares = kind.row_metric(theta.means, theta.roots)(centre[None])
+        if not float(squares.max()) * torch.finfo(wide).eps < LOSS:
+            centre = theta.means.mean(0)
+            see = lambda x: x - centre  # noqa: E731
         theta = theta._replace(means=theta.means - centre)
-        return cls(kind, theta, centre, log_joint(kind, theta))
+        return cls(kind, theta, centre, see, log_masses(kind, theta))
 
     def log_masses(self, x: Tensor) -> Tensor:
         """Log p(x, k), (K, n)."""
-        return self.joint(x - self.centre)[0]
+        return self.joint(self.see(x))
 
     def encode(self, x: Tensor) -> Tensor:
         """Responsibilities (n, K)."""
@@ -229,7 +258,7 @@ class FittedMixture(NamedTuple):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density (n,)."""
-        return self.log_masses(x).logsumexp(0)
+        return _sum_exp(self.log_masses(x))[0]
 
     def draw_components(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw components (n,)."""

@@ -6,13 +6,15 @@ Encode a row as the nearest of K centres, decode a code as its centre. As a mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -26,7 +28,7 @@ from skgen.lloyd import (
     restarted_lloyd,
     variance_tolerance,
 )
-from skgen.matrices import squared_distances
+from skgen.matrices import nearest_of
 from skgen.parameters import (
     Rules,
     array_like,
@@ -61,12 +63,12 @@ class Codebook(NamedTuple):
     """The isotropic mixture on the centres, and how a centre is written as a code."""
 
     density: FittedMixture
+    nearest_seen: Callable[[Tensor], Tensor]  # of rows as the density sees them
     is_ordinal: bool
 
     def nearest(self, x: Tensor) -> Tensor:
         """Index of the nearest centre (n,)."""
-        x = x.to(self.density.centre.dtype) - self.density.centre
-        return squared_distances(self.density.theta.means, x).min(0).indices
+        return self.nearest_seen(self.density.see(x))
 
     def encode(self, x: Tensor) -> Tensor:
         """One-hot rows (n, K), or indices (n, 1)."""
@@ -237,8 +239,11 @@ class KMeansAutoencoder(GenerativeModel):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> None:
-        rows = CentredRows.of(x, weight)
-        find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
+        on_cpu = x.device.type == "cpu"
+        # scikit-learn centres rows by itself, and without weights nothing else does.
+        centre = x.new_zeros(x.shape[1]) if on_cpu and weight is None else None
+        rows = CentredRows.of(x, weight, centre)
+        find = self._find_on_cpu if on_cpu else self._find_on_device
         centres, labels, self.n_iter_ = find(rows.proper(), rng, callbacks)
         self._reset_counts()
         if len(labels) == len(x):
@@ -258,9 +263,12 @@ class KMeansAutoencoder(GenerativeModel):
             # scikit-learn relates tol to the variance of rows without their weights.
             spread = np.var(X, axis=0).mean()
             tol = variance_tolerance(rows, tol) / spread if spread else 0.0
+        init: Any = self.init
+        if not isinstance(init, str) and not callable(init):
+            init = check_array(init, input_name="init")
         kmeans = KMeans(
             self.n_clusters,
-            init=self.init,
+            init=init,
             n_init=self.n_init,
             max_iter=self.max_iter,
             tol=tol,
@@ -269,7 +277,10 @@ class KMeansAutoencoder(GenerativeModel):
             copy_x=self.copy_x,
             algorithm=self.algorithm,
         )
-        kmeans.fit(X, sample_weight=weight)
+        # All has been checked, but for what a callable gives.
+        checked = not callable(init) or None
+        with config_context(assume_finite=checked, skip_parameter_validation=checked):
+            kmeans.fit(X, sample_weight=weight)
         labels = torch.from_numpy(kmeans.labels_).long()
         return kmeans.cluster_centers_, labels, kmeans.n_iter_
 
@@ -483,7 +494,8 @@ class KMeansAutoencoder(GenerativeModel):
             root,
             device=torch.device(self.device_),
         )
-        return Codebook(density, self.encode == "ordinal")
+        nearest = nearest_of(density.theta.means)
+        return Codebook(density, nearest, self.encode == "ordinal")
 
     @property
     def _n_features_out(self) -> int:

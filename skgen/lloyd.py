@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -11,16 +11,30 @@ from sklearn.utils import check_array
 from torch import Tensor
 
 from skgen.engine import FixedPoint, Interrupted, Iterate, iterate_fixed_point
-from skgen.matrices import squared_distances
+from skgen.matrices import nearest_of
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import to_array, to_tensor, wide_dtype
 
 
 class Assignment(NamedTuple):
-    """The nearest centre of each row, and the squared distance to it."""
+    """The nearest centre of each row, and the squared distance to it.
+
+    Chunks write into it: where they are kept, they lie among the blocks of the work,
+    which then come anew from the system for each chunk.
+    """
 
     labels: Tensor  # (n,)
     distances: Tensor  # (n,)
+
+    @classmethod
+    def empty(cls, n: int, centres: Tensor) -> Self:
+        """Make room for n rows."""
+        labels = torch.empty(n, dtype=torch.long, device=centres.device)
+        return cls(labels, centres.new_empty(n))
+
+    def split(self, size: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return labels and distances in chunks."""
+        return self.labels.split(size), self.distances.split(size)
 
     def inertia(self, weight: Tensor) -> Tensor:
         """Weighted sum of the squared distances."""
@@ -34,27 +48,26 @@ def assign(rows: CentredRows, centres: Tensor) -> Assignment:
     nothing to cancel.
     """
     K, d = centres.shape
-    labels, distances = [], []
-    for x, _ in rows.chunks(chunk_rows(centres.device, K + d)):
-        nearest = squared_distances(centres, x).min(0).indices
-        labels.append(nearest)
-        distances.append(((x - centres[nearest]) ** 2).sum(1))
-    return Assignment(torch.cat(labels), torch.cat(distances))
+    found = Assignment.empty(len(rows.x), centres)
+    size, nearest = chunk_rows(centres.device, K + d), nearest_of(centres)
+    for (x, _), k, distance in zip(rows.chunks(size), *found.split(size)):
+        k.copy_(nearest(x))
+        torch.sum((x - centres[k]).square_(), 1, out=distance)
+    return found
 
 
 def measure(x: Tensor, centres: Tensor, labels: Tensor) -> Assignment:
     """Take labels as given: the squared distance of each row to its centre.
 
     Rows and centres are of one dtype, in which their difference is as good as they
-    are; it is the sum of its squares that is wide.
+    are, and the sum of its squares; sums of distances are wide.
     """
     size, wide = chunk_rows(x.device, x.shape[1]), wide_dtype(x.device)
-    chunks = zip(x.split(size), labels.split(size))
-    distances = [
-        (part - centres.index_select(0, k)).square_().sum(1, dtype=wide)
-        for part, k in chunks
-    ]
-    return Assignment(labels, torch.cat(distances))
+    found = Assignment(labels, x.new_empty(len(x), dtype=wide))
+    for part, k, distance in zip(x.split(size), *found.split(size)):
+        squares = centres.index_select(0, k).sub_(part).square_()
+        distance.copy_(squares.sum(1))
+    return found
 
 
 def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:

@@ -43,12 +43,21 @@ class Covariance(ABC):
         """Numbers that the projection of one row holds, for C mixtures."""
 
     @abstractmethod
+    def projection(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function of rows (n, d) that gives y, as the rest takes it."""
+
     def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
-        """Project rows (n, d) to what the methods below take them as."""
+        """Project rows (n, d)."""
+        return self.projection(means, roots)(x)
 
     @abstractmethod
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function of y that gives squared Mahalanobis distances (K, n)."""
+
+    def row_metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return that function of rows (n, d), which it may overwrite, without y."""
+        project, metric = self.projection(means, roots), self.metric(means, roots)
+        return lambda x: metric(project(x))
 
     def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
         """Squared Mahalanobis distances (K, n)."""
@@ -182,15 +191,23 @@ class Whitened(Matrix):
     def row_elements(self, K: int, d: int, C: int = 1) -> int:
         return C * K * d
 
-    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
+    def projection(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         # One product for all components, features first: the shape that is fastest.
         stacked = roots.mT.flatten(0, -2)
         centres = (roots.mT @ means[..., None]).view(-1, 1)
-        y = torch.addmm(centres, stacked, x.T, beta=-1)
-        return y.view(*means.shape, len(x))
+
+        def at(x: Tensor) -> Tensor:
+            y = torch.addmm(centres, stacked, x.T, beta=-1)
+            return y.view(*means.shape, len(x))
+
+        return at
 
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda y: (y * y).sum(-2)
+
+    def row_metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        project = self.projection(means, roots)
+        return lambda x: project(x).square_().sum(-2)
 
     def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
         z = y * resp[..., None, :]
@@ -223,8 +240,8 @@ class Tied(Matrix):
     def row_elements(self, K: int, d: int, C: int = 1) -> int:
         return C * (K + d)
 
-    def project(self, x: Tensor, means: Tensor, roots: Tensor) -> Tensor:
-        return x @ roots
+    def projection(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda x: x @ roots
 
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         white = means @ roots
@@ -257,6 +274,13 @@ class Tied(Matrix):
         second = sum((x * w[:, None]).T @ x for x, w in chunks)
         means = means + rows.centre
         return (second - means.T @ means) / K
+
+
+def nearest_of(means: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the function of rows (n, d): the nearest (n,) of means (K, d)."""
+    # Less the squares of the row, which all share; min takes half of argmin's time.
+    constant = (means**2).sum(1)[:, None]
+    return lambda x: torch.addmm(constant, means, x.T, alpha=-2).min(0).indices
 
 
 def squared_distances(means: Tensor, x: Tensor) -> Tensor:

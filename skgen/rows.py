@@ -34,15 +34,16 @@ class CentredRows(NamedTuple):
     centre: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, weight: Tensor | None) -> Self:
-        """See rows from their mean; without weights, each counts one."""
+    def of(cls, x: Tensor, weight: Tensor | None, centre: Tensor | None = None) -> Self:
+        """See rows from a centre, or their mean; without weights, each counts one."""
         wide = wide_dtype(x.device)
         if weight is None:
             weight = torch.ones((), dtype=wide, device=x.device).expand(len(x))
-        # In chunks: a mean in another dtype would be one of a copy.
-        chunks = x.split(chunk_rows(x.device, x.shape[1]))
-        total = sum(chunk.sum(0, dtype=wide) for chunk in chunks)
-        return cls(x, weight.to(wide), total / len(x))
+        if centre is None:
+            # In chunks: a mean in another dtype would be one of a copy.
+            chunks = x.split(chunk_rows(x.device, x.shape[1]))
+            centre = sum(chunk.sum(0, dtype=wide) for chunk in chunks) / len(x)
+        return cls(x, weight.to(wide), centre.to(wide))
 
     def proper(self) -> Self:
         """Leave rows of weight zero out, and divide weights by their mean."""
@@ -57,7 +58,8 @@ class CentredRows(NamedTuple):
     @property
     def is_weighted(self) -> bool:
         """Whether weights differ."""
-        return bool((self.weight != self.weight[0]).any())
+        is_one_number = self.weight.stride() == (0,)
+        return not is_one_number and bool((self.weight != self.weight[0]).any())
 
     def equal(self, other: CentredRows) -> bool:
         """Whether rows, weights and centre are the same, in the same place."""

@@ -164,6 +164,10 @@ def _with(value):
 
 BAD_ROWS = {
     "nan": (_with(np.nan), "Input X contains NaN"),
+    "nan_in_strided_rows": (
+        lambda X: np.repeat(_with(np.nan)(X), 2, axis=1)[:, ::2],
+        "Input X contains NaN",
+    ),
     "inf": (_with(np.inf), "Input X contains infinity"),
     "minus_inf": (_with(-np.inf), "Input X contains infinity"),
     "strings": (lambda X: np.full(X.shape, "one"), "could not convert string"),

@@ -109,6 +109,15 @@ def test_more_centres_than_rows_is_worded_as_scikit_learns(device, monkeypatch):
         model.fit(blobs(5))
 
 
+@pytest.mark.parametrize("is_callable", [False, True])
+def test_centres_to_start_from_are_checked(is_callable):
+    X = blobs()
+    start = np.where(X[:5] > X[0], np.nan, X[:5])
+    init = (lambda X, K, random_state: start) if is_callable else start
+    with pytest.raises(ValueError, match="contains NaN"):
+        KMeansAutoencoder(5, init=init).fit(X)
+
+
 def test_a_weight_is_a_number_of_copies():
     X, weight = blobs(), weighted()
     copies = np.repeat(X, weight, axis=0)
