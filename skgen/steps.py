@@ -377,7 +377,8 @@ class Captured(Replaced):
             self._warm_up(*given)
             graph = torch.cuda.CUDAGraph()
             optimizer.forget_gradients()  # the graph has its own
-            with torch.cuda.graph(graph):
+            # Another thread may be reading rows ahead.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 terms = self.eager(*given)
         finally:
             optimizer.factor = factor
