@@ -351,6 +351,10 @@ def _twin(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
+def _has_graphs(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
 class Captured(Replaced):
     """A step as a CUDA graph, which reads and writes fixed tensors.
 
@@ -364,7 +368,7 @@ class Captured(Replaced):
         self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
     ) -> Callable[..., Any]:
         """Capture a step; the steps that warm up for it are taken back."""
-        if x.device.type != "cuda":
+        if not _has_graphs(x.device):
             raise ValueError(f"There are no CUDA graphs on device {str(x.device)!r}.")
         optimizer = self.descent.optimizer
         scalars = [_scalar(number, x.device) for number in (warmth, optimizer.factor)]

@@ -1,6 +1,8 @@
 """Ways to run a step: each takes the steps that are written, to rounding."""
 
 import shutil
+from contextlib import contextmanager, nullcontext
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -133,6 +135,61 @@ def test_what_fails_is_said_and_steps_run_as_written(how, monkeypatch):
     with pytest.warns(UserWarning, match=f"execution='{how}' failed, and steps run"):
         other = clone(model).set_params(execution=how).fit(X)
     assert other.loss_curve_ == model.fit(X).loss_curve_
+
+
+class FakeGraphs:
+    """What ``torch.cuda`` has for captures, on the CPU.
+
+    What runs in a capture is remembered, and run again at each replay, on the tensors
+    that it had, into those that it gave.
+    """
+
+    def __init__(self, monkeypatch):
+        self.n_replays, self.captured, step = 0, None, steps.Eager.__call__
+
+        def seen(eager, *given):
+            terms = step(eager, *given)
+            if self.is_open:
+                self.captured = (eager, given, terms)
+            return terms
+
+        def replay(graph):
+            eager, given, terms = self.captured
+            kind = steps.Kind.of(terms)
+            with torch.enable_grad():
+                found = kind.values(step(eager, *given))
+            for value, now in zip(kind.values(terms), found):
+                value.detach().copy_(now.detach())
+            self.n_replays += 1
+
+        self.is_open = False
+        monkeypatch.setattr(steps, "_has_graphs", lambda device: True)
+        monkeypatch.setattr(steps.Eager, "__call__", seen)
+        cuda = {
+            "CUDAGraph": type("Graph", (), {"replay": replay}),
+            "Stream": lambda device: MagicMock(),
+            "current_stream": lambda device: MagicMock(),
+            "stream": lambda stream: nullcontext(),
+            "graph": self.capture,
+        }
+        for name, fake in cuda.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    @contextmanager
+    def capture(self, graph, capture_error_mode):
+        self.is_open = True
+        yield
+        self.is_open = False
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_capture_has_the_tensors_of_the_fit(name, monkeypatch):
+    graphs = FakeGraphs(monkeypatch)
+    model = MODELS[name]
+    rows = rows_of(model)
+    captured = clone(model).set_params(execution="captured").fit(rows)
+    assert graphs.n_replays >= 2 * model.max_iter  # batches of its epochs
+    assert_same_fit(captured, clone(model).fit(rows), rows)
 
 
 @pytest.mark.cuda
