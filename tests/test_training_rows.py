@@ -170,7 +170,7 @@ def test_stored_rows_are_shared_by_a_stack(model, stored):
     name = "beta" if isinstance(model, BetaVAE) else "commitment_cost"
     models = [clone(model).set_params(**{name: value}) for value in (0.5, 2.0)]
     fits = [Fit(clone(model), X, None) for model in models]
-    trainings = [fit.training for fit in fits]
+    trainings = [fit.work for fit in fits]
     assert len({stacks_as(training) for training in trainings} - {None}) == 1
     known = []
     for training in trainings:
@@ -186,7 +186,7 @@ def test_stored_rows_are_shared_by_a_stack(model, stored):
 
 def test_rows_that_are_far_are_not_stacked(in_parts, tmp_path):
     fit = Fit(clone(MODELS[1]), mapped(X, tmp_path), None)
-    assert stacks_as(fit.training) is None
+    assert stacks_as(fit.work) is None
 
 
 # What is held out.
