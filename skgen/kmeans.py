@@ -244,18 +244,20 @@ class KMeansAutoencoder(GenerativeModel):
         centre = x.new_zeros(x.shape[1]) if on_cpu and weight is None else None
         rows = CentredRows.of(x, weight, centre)
         find = self._find_on_cpu if on_cpu else self._find_on_device
-        centres, labels, self.n_iter_ = find(rows.proper(), rng, callbacks)
+        centres, labels, inertia, self.n_iter_ = find(rows.proper(), rng, callbacks)
         self._reset_counts()
-        if len(labels) == len(x):
-            found = measure(x, to_tensor(centres, x.device).to(x), labels)
-        else:  # rows of weight zero have labels too
+        if len(labels) < len(x):  # rows of weight zero have labels too
             found = self._assign(rows, centres)
-        self._set_attributes(rows, centres, found)
+            labels, inertia = found.labels, found.inertia(rows.weight)
+        elif inertia is None or weight is not None:
+            found = measure(x, to_tensor(centres, x.device).to(x), labels)
+            inertia = found.inertia(rows.weight)
+        self._set_attributes(rows, centres, labels, inertia)
 
     def _find_on_cpu(
         self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
-    ) -> tuple[NDArray[Any], Tensor, int]:
-        """Find centres and labels by scikit-learn."""
+    ) -> tuple[NDArray[Any], Tensor, float | None, int]:
+        """Find centres, labels and iterations by scikit-learn, and the inertia."""
         X = to_array(rows.x)
         weight = to_array(rows.weight) if rows.is_weighted else None
         tol = self.tol
@@ -282,12 +284,14 @@ class KMeansAutoencoder(GenerativeModel):
         with config_context(assume_finite=checked, skip_parameter_validation=checked):
             kmeans.fit(X, sample_weight=weight)
         labels = torch.from_numpy(kmeans.labels_).long()
-        return kmeans.cluster_centers_, labels, kmeans.n_iter_
+        # Of float32 rows, a sum in float32 about centres that are not rounded yet.
+        inertia = kmeans.inertia_ if X.dtype == np.float64 else None
+        return kmeans.cluster_centers_, labels, inertia, kmeans.n_iter_
 
     def _find_on_device(
         self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
-    ) -> tuple[NDArray[Any], Tensor, int]:
-        """Find centres and labels by Lloyd's algorithm in torch."""
+    ) -> tuple[NDArray[Any], Tensor, float | None, int]:
+        """Find centres, labels and iterations by Lloyd's algorithm in torch."""
         run = restarted_lloyd(
             rows,
             self.n_clusters,
@@ -303,7 +307,7 @@ class KMeansAutoencoder(GenerativeModel):
             way = "set init=model.cluster_centers_"
             self._warn_interrupted(len(run.bounds), way)
         labels = assign(rows, run.state).labels
-        return to_array(run.state + rows.centre), labels, len(run.bounds)
+        return to_array(run.state + rows.centre), labels, None, len(run.bounds)
 
     def _reset_counts(self) -> None:
         """Forget all rows."""
@@ -316,14 +320,18 @@ class KMeansAutoencoder(GenerativeModel):
         return assign(rows, seen)
 
     def _set_attributes(
-        self, rows: CentredRows, centres: NDArray[Any], found: Assignment
+        self,
+        rows: CentredRows,
+        centres: NDArray[Any],
+        labels: Tensor,
+        inertia: float,
     ) -> None:
         """Count rows in with the centres they are assigned to."""
         used = rows.weight.new_zeros(len(centres))
-        used.index_add_(0, found.labels, rows.weight)
+        used.index_add_(0, labels, rows.weight)
         self.cluster_centers_ = centres.astype(self._dtype, copy=False)
-        self.labels_ = to_array(found.labels)
-        self.inertia_ += float(found.inertia(rows.weight))
+        self.labels_ = to_array(labels)
+        self.inertia_ += inertia
         self._counts = self._counts + to_array(used)
         total = self._counts.sum()
         share = self._counts / total
@@ -375,7 +383,9 @@ class KMeansAutoencoder(GenerativeModel):
         self._batches.partial_fit(batch, sample_weight=weights)
         self.n_iter_ += 1
         centres = self._batches.cluster_centers_
-        self._set_attributes(rows, centres, self._assign(rows, centres))
+        found = self._assign(rows, centres)
+        inertia = found.inertia(rows.weight)
+        self._set_attributes(rows, centres, found.labels, inertia)
         return self
 
     def _start_batches(self, first: bool) -> MiniBatchKMeans:

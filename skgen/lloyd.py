@@ -36,9 +36,9 @@ class Assignment(NamedTuple):
         """Return labels and distances in chunks."""
         return self.labels.split(size), self.distances.split(size)
 
-    def inertia(self, weight: Tensor) -> Tensor:
+    def inertia(self, weight: Tensor) -> float:
         """Weighted sum of the squared distances."""
-        return weight @ self.distances
+        return float(weight @ self.distances)
 
 
 def assign(rows: CentredRows, centres: Tensor) -> Assignment:
@@ -107,7 +107,7 @@ def lloyd(
 
     def step(centres: Tensor) -> Iterate[Tensor]:
         found = assign(rows, centres)
-        return Iterate(update(rows, found, centres), -float(found.inertia(rows.weight)))
+        return Iterate(update(rows, found, centres), -found.inertia(rows.weight))
 
     def settled(previous: Iterate[Tensor], present: Iterate[Tensor]) -> bool:
         return bool(((present.state - previous.state) ** 2).sum() <= tol)
