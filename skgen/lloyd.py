@@ -163,7 +163,7 @@ def restarted_lloyd(
             run = cut.so_far
             if not (keeps_interrupted and (runs or run.bounds)):
                 raise
-        runs.append((float(assign(rows, run.state).inertia(rows.weight)), run))
+        runs.append((assign(rows, run.state).inertia(rows.weight), run))
         if run.stopped:
             break
     best = min(runs, key=lambda pair: pair[0])[1]
