@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.adam import SCHEDULES, Adam, StepRule, paces
-from skgen.steps import EXECUTIONS
+from skgen.steps import EXECUTIONS, Problem
 from skgen.tensors import make_generator, wide_dtype
 from skgen.training_rows import Rows, WeightedRows, made_ahead
 
@@ -278,7 +278,15 @@ class Descent:
         self.optimizer = Adam(self.learned, self.paces.values())
         self.average = [p.detach().clone() for p in self.learned if rule.averaging]
         self.n_steps = 0
-        self.step = EXECUTIONS[rule.execution](self)
+        problem = Problem(
+            module,
+            objective,
+            self.optimizer,
+            list(self.paces),
+            rule.max_grad_norm,
+            alike,
+        )
+        self.step = EXECUTIONS[rule.execution](problem)
 
     def epoch(self, rows: WeightedRows) -> tuple[dict[str, float], float]:
         """One pass over shuffled rows.

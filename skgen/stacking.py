@@ -29,7 +29,7 @@ from skgen.engine import (
     epoch_means,
     row_mean,
 )
-from skgen.steps import kind_of, structure, training_state
+from skgen.steps.structure import kind_of, structure, training_state
 from skgen.tensors import wide_dtype
 from skgen.training_rows import WeightedRows
 

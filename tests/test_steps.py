@@ -11,9 +11,10 @@ from numpy.testing import assert_allclose
 from sklearn.base import clone
 from toys import normal
 
-from skgen import IWAE, VAE, VQVAE, BetaVAE, steps
+from skgen import IWAE, VAE, VQVAE, BetaVAE
 from skgen.likelihoods import Bernoulli
 from skgen.model_selection import BatchedGridSearchCV
+from skgen.steps import captured, compiled, eager
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -45,8 +46,8 @@ MODELS = {
 @pytest.fixture(autouse=True)
 def traced_only(monkeypatch):
     """Trace programs, and leave them as they are: to compile takes seconds."""
-    monkeypatch.setattr(steps, "BACKEND", "eager")
-    monkeypatch.setattr(steps, "_PROGRAMS", {})
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    monkeypatch.setattr(compiled, "_PROGRAMS", {})
 
 
 def rows_of(model):
@@ -64,21 +65,21 @@ def assert_same_fit(model, other, X, rtol=1e-5):
 def test_a_compiled_fit_is_the_fit(name):
     model = MODELS[name]
     rows = rows_of(model)
-    compiled = clone(model).set_params(execution="compiled").fit(rows)
-    assert_same_fit(compiled, clone(model).fit(rows), rows)
-    assert steps._PROGRAMS or compiled._alike is None
+    other = clone(model).set_params(execution="compiled").fit(rows)
+    assert_same_fit(other, clone(model).fit(rows), rows)
+    assert compiled._PROGRAMS or other._alike is None
 
 
 def test_weights_of_rows_are_compiled_too():
     weight = np.linspace(0, 2, len(X))
     model = clone(MODELS["VAE"]).fit(X, sample_weight=weight)
-    compiled = clone(model).set_params(execution="compiled")
-    assert_same_fit(compiled.fit(X, sample_weight=weight), model, X)
+    other = clone(model).set_params(execution="compiled")
+    assert_same_fit(other.fit(X, sample_weight=weight), model, X)
 
 
 def test_models_of_a_structure_share_their_programs():
     model = BetaVAE(2, execution="compiled", **FEW_DRAWS).fit(X)
-    n_programs = len(steps._PROGRAMS)
+    n_programs = len(compiled._PROGRAMS)
     for change in (
         {"beta": 2},
         {"random_state": 1, "learning_rate_init": 1e-2},
@@ -87,50 +88,50 @@ def test_models_of_a_structure_share_their_programs():
         again = clone(model).set_params(**change).fit(X)
         plain = clone(again).set_params(execution="eager").fit(X)
         assert_same_fit(again, plain, X)
-    assert len(steps._PROGRAMS) == n_programs
+    assert len(compiled._PROGRAMS) == n_programs
 
 
 def test_no_more_programs_are_kept_than_are_meant_to(monkeypatch):
-    monkeypatch.setattr(steps, "MOST_PROGRAMS", 1)
+    monkeypatch.setattr(compiled, "MOST_PROGRAMS", 1)
     for hidden in (4, 5):
         model = clone(MODELS["VAE"]).set_params(hidden_layer_sizes=(hidden,))
         model.set_params(execution="compiled").fit(X)
-        assert len(steps._PROGRAMS) == 1
+        assert len(compiled._PROGRAMS) == 1
 
 
 def test_networks_of_the_user_are_compiled_by_themselves():
     with torch.random.fork_rng():
         encoder = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh())
     model = clone(MODELS["VAE"]).set_params(encoder=encoder)
-    compiled = clone(model).set_params(execution="compiled").fit(X)
-    assert_same_fit(compiled, model.fit(X), X)
-    assert not steps._PROGRAMS
+    other = clone(model).set_params(execution="compiled").fit(X)
+    assert_same_fit(other, model.fit(X), X)
+    assert not compiled._PROGRAMS
 
 
 def test_partial_fits_go_on_compiled():
     model = clone(MODELS["VAE"])
-    compiled = clone(model).set_params(execution="compiled")
+    other = clone(model).set_params(execution="compiled")
     for _ in range(3):
         model.partial_fit(X)
-        compiled.partial_fit(X)
-    assert_allclose(compiled.loss_curve_, model.loss_curve_, rtol=1e-5)
+        other.partial_fit(X)
+    assert_allclose(other.loss_curve_, model.loss_curve_, rtol=1e-5)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_the_compiler_itself_gives_the_same(monkeypatch):
-    monkeypatch.setattr(steps, "BACKEND", "inductor")
+    monkeypatch.setattr(compiled, "BACKEND", "inductor")
     model = clone(MODELS["VAE"]).set_params(early_stopping=False, batch_size=60)
-    compiled = clone(model).set_params(execution="compiled")
-    compiled.fit(X)
-    assert_allclose(compiled.loss_curve_, model.fit(X).loss_curve_, rtol=1e-5)
-    assert len(steps._PROGRAMS) == 1
+    other = clone(model).set_params(execution="compiled")
+    other.fit(X)
+    assert_allclose(other.loss_curve_, model.fit(X).loss_curve_, rtol=1e-5)
+    assert len(compiled._PROGRAMS) == 1
 
 
 @pytest.mark.parametrize("how", ["compiled", "captured"])
 def test_what_fails_is_said_and_steps_run_as_written(how, monkeypatch):
     if how == "captured" and torch.cuda.is_available():
         pytest.skip("a CUDA device captures")
-    monkeypatch.setattr(steps, "BACKEND", "no such compiler")
+    monkeypatch.setattr(compiled, "BACKEND", "no such compiler")
     model = clone(MODELS["VAE"])
     with pytest.warns(UserWarning, match=f"execution='{how}' failed, and steps run"):
         other = clone(model).set_params(execution=how).fit(X)
@@ -145,26 +146,26 @@ class FakeGraphs:
     """
 
     def __init__(self, monkeypatch):
-        self.n_replays, self.captured, step = 0, None, steps.Eager.__call__
+        self.n_replays, self.captured, step = 0, None, eager.Eager.__call__
 
-        def seen(eager, *given):
-            terms = step(eager, *given)
+        def seen(step_of, *given):
+            terms = step(step_of, *given)
             if self.is_open:
-                self.captured = (eager, given, terms)
+                self.captured = (step_of, given, terms)
             return terms
 
         def replay(graph):
-            eager, given, terms = self.captured
-            kind = steps.Kind.of(terms)
+            step_of, given, terms = self.captured
+            kind = eager.Kind.of(terms)
             with torch.enable_grad():
-                found = kind.values(step(eager, *given))
+                found = kind.values(step(step_of, *given))
             for value, now in zip(kind.values(terms), found):
                 value.detach().copy_(now.detach())
             self.n_replays += 1
 
         self.is_open = False
-        monkeypatch.setattr(steps, "_has_graphs", lambda device: True)
-        monkeypatch.setattr(steps.Eager, "__call__", seen)
+        monkeypatch.setattr(captured, "_has_graphs", lambda device: True)
+        monkeypatch.setattr(eager.Eager, "__call__", seen)
         cuda = {
             "CUDAGraph": type("Graph", (), {"replay": replay}),
             "Stream": lambda device: MagicMock(),
@@ -187,9 +188,9 @@ def test_a_capture_has_the_tensors_of_the_fit(name, monkeypatch):
     graphs = FakeGraphs(monkeypatch)
     model = MODELS[name]
     rows = rows_of(model)
-    captured = clone(model).set_params(execution="captured").fit(rows)
+    other = clone(model).set_params(execution="captured").fit(rows)
     assert graphs.n_replays >= 2 * model.max_iter  # batches of its epochs
-    assert_same_fit(captured, clone(model).fit(rows), rows)
+    assert_same_fit(other, clone(model).fit(rows), rows)
 
 
 @pytest.mark.cuda
@@ -198,8 +199,8 @@ def test_a_capture_has_the_tensors_of_the_fit(name, monkeypatch):
 def test_a_captured_fit_is_the_fit(name):
     model = clone(MODELS[name]).set_params(device="cuda")
     rows = rows_of(model)
-    captured = clone(model).set_params(execution="captured").fit(rows)
-    assert_same_fit(captured, model.fit(rows), rows, rtol=1e-3)
+    other = clone(model).set_params(execution="captured").fit(rows)
+    assert_same_fit(other, model.fit(rows), rows, rtol=1e-3)
 
 
 def test_a_search_stacks_only_steps_that_run_as_written():
@@ -208,7 +209,7 @@ def test_a_search_stacks_only_steps_that_run_as_written():
     stacked = BatchedGridSearchCV(model, grid, cv=2).fit(X)
     model.set_params(execution="compiled")
     alone = BatchedGridSearchCV(model, grid, cv=2).fit(X)
-    assert steps._PROGRAMS
+    assert compiled._PROGRAMS
     assert_allclose(
         alone.cv_results_["mean_test_score"],
         stacked.cv_results_["mean_test_score"],

@@ -1,0 +1,200 @@
+"""A step as a program of ``torch.compile``."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from skgen.adam import Moments, adamw
+from skgen.steps.eager import Kind, Problem, Replaced, mean_loss, scalar
+from skgen.steps.structure import (
+    kind_of,
+    numbers_of,
+    structure,
+    training_state,
+    with_numbers,
+)
+
+# What compiles a step.
+BACKEND = "inductor"
+# Programs that are kept for further fits of models of the same structure.
+MOST_PROGRAMS = 64
+
+
+class Objective(nn.Module):
+    """An objective of a model, called as ``functional_call`` calls modules."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, objective: Any, x: Tensor, noise: Any, warmth: Any) -> Any:
+        """Terms of rows."""
+        return objective(self.model, x, noise, warmth)
+
+
+class Given(NamedTuple):
+    """All tensors that a step reads, or changes in place."""
+
+    state: dict[str, Tensor]  # parameters and buffers, by name
+    moments: list[Tensor]  # first and second, of each parameter that is learned
+    n_steps: Tensor
+    numbers: list[Tensor]  # of the objective, then rates and decays
+    batch: list[Tensor]  # x, noise and weight where there are any, warmth, factor
+
+    @classmethod
+    def of(cls, problem: Problem, batch: list[Tensor]) -> Self:
+        """Return those of a problem, and of a batch."""
+        *moments, n_steps = problem.optimizer.tensors
+        numbers = [
+            scalar(number, n_steps.device)
+            for number in numbers_of((problem.objective, *problem.optimizer.groups))
+        ]
+        return cls(training_state(problem.module), moments, n_steps, numbers, batch)
+
+    @property
+    def flat(self) -> list[Tensor]:
+        """All in one list, the batch last."""
+        state, moments, n_steps, numbers, batch = self
+        return [*state.values(), *moments, n_steps, *numbers, *batch]
+
+    def like(self, flat: Sequence[Tensor]) -> Given:
+        """Put others, flat, in the place of these."""
+        left = iter(flat)
+        return Given(
+            {name: next(left) for name in self.state},
+            [next(left) for _ in self.moments],
+            next(left),
+            [next(left) for _ in self.numbers],
+            list(left),
+        )
+
+
+class Program(NamedTuple):
+    """A compiled step."""
+
+    run: Callable[..., Sequence[Tensor]]  # flat tensors, changed in place -> values
+    kind: Kind  # of the terms that the values make
+
+
+_PROGRAMS: dict[Hashable, Program] = {}
+_COMPILING = threading.Lock()
+
+
+class Compiled(Replaced):
+    """A step as a program of ``torch.compile``.
+
+    All of it is traced, the gradient and Adam too, as a function of tensors: so one
+    program serves all models of a structure, whatever their weights, rates, and other
+    numbers. It takes seconds to make; on a CPU, a C++ compiler does.
+    """
+
+    way = "compiled"
+
+    def make(
+        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
+    ) -> Callable[..., Any]:
+        """Find or make the program, and give it this problem's tensors."""
+        optimizer, device = self.problem.optimizer, x.device
+        has = (noise is not None, weight is not None)
+
+        def batch(x: Tensor, noise: Any, weight: Any, warmth: float) -> list[Tensor]:
+            # Slices of one draw's noise differ in strides, which programs depend on.
+            rows = [x, *([noise.clone()] if has[0] else ()), *[weight] * has[1]]
+            scalars = (warmth, optimizer.factor)
+            return [*rows, *(scalar(number, device) for number in scalars)]
+
+        given = Given.of(self.problem, batch(x, noise, weight, warmth))
+        program = program_of(self.problem, given, *has)
+        held = given._replace(batch=[]).flat
+
+        def step(x: Tensor, noise: Any, weight: Any, warmth: float) -> Any:
+            with torch.no_grad():
+                values = program.run(*held, *batch(x, noise, weight, warmth))
+            return program.kind.of_values(values)
+
+        return step
+
+
+def program_of(
+    problem: Problem, given: Given, has_noise: bool, is_weighted: bool
+) -> Program:
+    """Find the program of a problem's step, or make it."""
+    key = None
+    if problem.alike is not None:
+        key = (
+            problem.alike,
+            structure(problem.module),
+            kind_of(problem.objective),
+            tuple(map(tuple, problem.optimizer.groups.values())),
+            problem.max_grad_norm,
+            tuple(t.shape for t in given.flat),
+            (has_noise, is_weighted, str(given.n_steps.device), BACKEND),
+        )
+    with _COMPILING:
+        program = None if key is None else _PROGRAMS.get(key)
+        if program is None:
+            program = compiled(problem, given, has_noise, is_weighted)
+        if key is not None:
+            _PROGRAMS[key] = program
+            if len(_PROGRAMS) > MOST_PROGRAMS:
+                del _PROGRAMS[next(iter(_PROGRAMS))]
+    return program
+
+
+def compiled(
+    problem: Problem, given: Given, has_noise: bool, is_weighted: bool
+) -> Program:
+    """Trace a step of a problem as a function of tensors, and compile it."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # imports sympy
+
+    # Without tensors of its own: those of any model of its structure are given.
+    model = Objective(copy.deepcopy(problem.module).to("meta").train())
+    constants = (problem.objective, *problem.optimizer.groups)
+    groups = list(problem.optimizer.groups.values())
+    learned, longest = problem.names, problem.max_grad_norm
+    kinds: list[Kind] = []
+
+    def step(*flat: Tensor) -> list[Tensor]:
+        state, moments, n_steps, numbers, batch = given.like(flat)
+        x, *rest, warmth, factor = batch
+        noise = rest.pop(0) if has_noise else None
+        weight = rest.pop(0) if is_weighted else None
+        objective, *paces = with_numbers(constants, iter(numbers))
+        with torch.enable_grad():
+            leaves = {name: state[name].detach().requires_grad_() for name in learned}
+            tensors = {f"model.{name}": t for name, t in {**state, **leaves}.items()}
+            terms = functional_call(model, tensors, (objective, x, noise, warmth))
+            loss = mean_loss(terms, weight)
+            grads = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True)
+        if longest is not None:
+            norm = nn.utils.get_total_norm([g for g in grads if g is not None])
+            scale = (longest / (norm + 1e-6)).clamp(max=1.0)
+            grads = tuple(None if g is None else g * scale for g in grads)
+        n_steps += 1
+        for pace, group in zip(paces, groups):
+            for i in group:
+                if grads[i] is not None:
+                    both = Moments(*moments[2 * i : 2 * i + 2])
+                    own = pace._replace(rate=factor * pace.rate)
+                    adamw(state[learned[i]], grads[i], both, n_steps, own)
+        kinds.append(Kind.of(terms))
+        return [value.detach() for value in kinds[-1].values(terms)]
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch's compiler says of torch
+        graph = make_fx(step, tracing_mode="fake")(*given.flat)
+        run = torch.compile(graph, backend=BACKEND, dynamic=False)
+        run(*map(_twin, given.flat))  # compiled now, where a failure is seen
+    return Program(run, kinds[-1])
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)

@@ -1,0 +1,56 @@
+"""What models share that one program, or one stack, computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def training_state(module: Any) -> dict[str, Tensor]:
+    """Return parameters and buffers that training reads: not those of scores alone."""
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    left_out = getattr(module, "scoring_buffers", ())
+    return {
+        name: value
+        for name, value in state.items()
+        if name not in left_out and "standardizer" not in name
+    }
+
+
+def structure(module: nn.Module) -> Hashable:
+    """Return what modules must share to compute with each other's tensors."""
+    parts = []
+    for name, part in module.named_modules():
+        plain = {
+            key: value
+            for key, value in vars(part).items()
+            if isinstance(value, bool | int | float | str | tuple) and key != "training"
+        }
+        tensors = [*part._parameters.items(), *part._buffers.items()]
+        shapes = tuple((key, tuple(value.shape)) for key, value in tensors)
+        parts.append((name, type(part), tuple(plain.items()), shapes))
+    return tuple(parts)
+
+
+def kind_of(constants: Any) -> Hashable:
+    """Type of constants in a named tuple; numbers may differ, all else may not."""
+    if isinstance(constants, tuple):
+        return type(constants), tuple(kind_of(value) for value in constants)
+    return float if isinstance(constants, float | int) else constants
+
+
+def numbers_of(constants: Any) -> list[float]:
+    """Numbers among constants, in their order."""
+    if isinstance(constants, tuple):
+        return [number for each in constants for number in numbers_of(each)]
+    return [constants] if isinstance(constants, float | int) else []
+
+
+def with_numbers(constants: Any, numbers: Iterator[Any]) -> Any:
+    """Constants with others in the place of their numbers."""
+    if isinstance(constants, tuple):
+        each = [with_numbers(value, numbers) for value in constants]
+        return constants._make(each) if hasattr(constants, "_make") else tuple(each)
+    return next(numbers) if isinstance(constants, float | int) else constants
