@@ -155,7 +155,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """Leave rows on the host where the device has no room for them."""
         device = torch.empty(0, device=device).device  # with its number
         x = to_tensor(X, device if has_room(device, X.nbytes) else torch.device("cpu"))
-        far = x.is_cpu and (device.type != "cpu" or is_mapped(X))
+        is_file = is_mapped(X) and x.data_ptr() == X.ctypes.data
+        far = x.is_cpu and (device.type != "cpu" or is_file)
         return StoredRows(x, None, device, far=far and not are_few(x.shape))
 
     def _fit(

@@ -289,6 +289,7 @@ class _Stack:
             return
         for i in leave.nonzero().flatten().tolist():
             self.climbs[i].theta = self.theta.take(i)
-        self.climbs = list(compress(self.climbs, ~leave))
-        self.theta = self.theta.take(~leave)
-        self.reg_covar = self.reg_covar[~leave]
+        stay = ~leave
+        climbs, theta = list(compress(self.climbs, stay)), self.theta.take(stay)
+        # In one line, between which and the next Ctrl-C may come.
+        self.climbs, self.theta, self.reg_covar = climbs, theta, self.reg_covar[stay]

@@ -97,9 +97,10 @@ NETWORK_PARAMETERS = """\
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
     execution : {"eager", "compiled", "captured"}, default="eager"
         How a step of training runs: as it is written; as one program that
-        ``torch.compile`` makes in some seconds, once a process for all models of a
-        structure (on a CPU it needs a C++ compiler); or as a CUDA graph. For long fits
-        of small networks. Where it fails, a warning says so and steps run as written.
+        ``torch.compile`` makes, in some ten seconds for each size of batches (a fit
+        has two), once a process for all models of a structure (on a CPU it needs a C++
+        compiler); or as a CUDA graph. For long fits of small networks. Where it fails,
+        a warning says so and steps run as written.
     precision : {"float32", "bfloat16"}, default="float32"
         In what the encoder and the decoder multiply in training; weights, losses and
         all scores stay float32.

@@ -359,6 +359,7 @@ class StackedDescent:
         """One pass over everyone's rows: means (n_terms + 1, C), the watched last."""
         seen: list[Any] = []
         wide = wide_dtype(self.device)
+        self.model.template.train()
         streams = [s.training.descent.batches(s.training.rows) for s in self.sources]
         for batches in zip(*streams):
             x, noise, weight = self._spread([batch[1:] for batch in batches])
@@ -374,6 +375,7 @@ class StackedDescent:
                 noise = torch.stack(drawn)[self.which]
                 self.update(self.model, terms, weight, noise)
             seen.append((weight, *(term.detach() for term in terms)))
+        self.model.template.eval()
         for member in self.members:
             member.training.descent.n_epochs += 1
         return list(terms._fields), epoch_means(terms, seen, wide)

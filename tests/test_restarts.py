@@ -229,8 +229,9 @@ def test_tied_covariances_share_steps_over_few_rows_alone():
 # Starts.
 
 
+@pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64])
 @pytest.mark.parametrize("weight", [None, WEIGHT])
-def test_what_is_drawn_once_is_what_would_be_drawn(weight, monkeypatch):
+def test_what_is_drawn_once_is_what_would_be_drawn(weight, bits, monkeypatch):
     clusterings, cluster = [], starts._cluster
 
     def counted(*args):
@@ -240,7 +241,7 @@ def test_what_is_drawn_once_is_what_would_be_drawn(weight, monkeypatch):
     monkeypatch.setattr(starts, "_cluster", counted)
 
     def draw(x, K, seed):
-        rng = np.random.RandomState(seed)
+        rng = np.random.RandomState(bits(seed))
         rows = rows_of(x, weight)
         labels = [starts.draw_responsibilities(rows, K, "kmeans", rng)[1] for _ in "12"]
         return *labels, torch.tensor(rng.randint(1000))

@@ -139,10 +139,10 @@ def program_of(
             (has_noise, is_weighted, str(given.n_steps.device), BACKEND),
         )
     with _COMPILING:
-        program = None if key is None else _PROGRAMS.get(key)
+        program = None if key is None else _PROGRAMS.pop(key, None)
         if program is None:
             program = compiled(problem, given, has_noise, is_weighted)
-        if key is not None:
+        if key is not None:  # the one that was used last stays longest
             _PROGRAMS[key] = program
             if len(_PROGRAMS) > MOST_PROGRAMS:
                 del _PROGRAMS[next(iter(_PROGRAMS))]

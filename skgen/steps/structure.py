@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 
@@ -15,7 +16,7 @@ def training_state(module: Any) -> dict[str, Tensor]:
     return {
         name: value
         for name, value in state.items()
-        if name not in left_out and "standardizer" not in name
+        if name not in left_out and not name.startswith("standardizer.")
     }
 
 
@@ -23,15 +24,43 @@ def structure(module: nn.Module) -> Hashable:
     """Return what modules must share to compute with each other's tensors."""
     parts = []
     for name, part in module.named_modules():
-        plain = {
-            key: value
-            for key, value in vars(part).items()
-            if isinstance(value, bool | int | float | str | tuple) and key != "training"
-        }
         tensors = [*part._parameters.items(), *part._buffers.items()]
         shapes = tuple((key, tuple(value.shape)) for key, value in tensors)
-        parts.append((name, type(part), tuple(plain.items()), shapes))
+        parts.append((name, type(part), _settings(part), shapes))
     return tuple(parts)
+
+
+def _settings(part: nn.Module) -> Hashable:
+    """Attributes of a module that what it computes may depend on.
+
+    Of ours and torch's these are numbers, names and tuples. Others may read anything.
+    """
+    own = {
+        key: value
+        for key, value in vars(part).items()
+        if key not in ("training", "_parameters", "_buffers", "_modules")
+    }
+    if type(part).__module__.split(".")[0] in ("skgen", "torch"):
+        plain = (bool, int, float, str, tuple)
+        own = {key: value for key, value in own.items() if isinstance(value, plain)}
+    return frozen(own)
+
+
+def frozen(value: Any) -> Hashable:
+    """Return what is equal of equal values, and of nothing else; else a new object."""
+    if isinstance(value, Mapping):
+        return tuple((key, frozen(each)) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return type(value), tuple(map(frozen, value))
+    if isinstance(value, Tensor):
+        value = value.numpy(force=True)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.dtype.str, value.shape, value.tobytes()
+    try:
+        hash(value)
+    except TypeError:
+        return object()
+    return type(value), value
 
 
 def kind_of(constants: Any) -> Hashable:
