@@ -155,11 +155,11 @@ def _kmeans_labels(
     known = _DRAWN.get()
     if known is None or len(rows.x) >= MANY_ROWS:  # some of many are not to be kept
         return _cluster(rows, K, weight, rng)
-    before = rng.get_state()
+    before = rng.get_state(legacy=False)
     drawn = next((each for each in known if each.serves(rows, K, before)), None)
     if drawn is None:
         labels = _cluster(rows, K, weight, rng)
-        drawn = _Drawn(rows, K, before, labels, rng.get_state())
+        drawn = _Drawn(rows, K, before, labels, rng.get_state(legacy=False))
         known.append(drawn)
     rng.set_state(drawn.after)
     return drawn.labels
