@@ -172,10 +172,14 @@ class BoundedModel(nn.Module):
         return self._outputs(self.encoder, self.likelihood.inputs(x))
 
     def _outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        return self.at_precision(network, inputs, network.training)
+
+    def at_precision(
+        self, network: Callable[[Tensor], Tensor], inputs: Tensor, training: bool
+    ) -> Tensor:
         """Run a network, which in training may multiply in less precision."""
-        if not network.training or self.precision == "float32":
-            outputs: Tensor = network(inputs)
-            return outputs
+        if not training or self.precision == "float32":
+            return network(inputs)
         dtype, device = PRECISIONS[self.precision], inputs.device.type
         with torch.autocast(device, dtype, cache_enabled=False):
             outputs = network(inputs)

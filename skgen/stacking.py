@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +30,8 @@ from skgen.engine import (
     epoch_means,
     row_mean,
 )
+from skgen.likelihoods import Likelihood
+from skgen.priors import Normal
 from skgen.steps.structure import kind_of, structure, training_state
 from skgen.tensors import wide_dtype
 from skgen.training_rows import WeightedRows
@@ -98,7 +101,7 @@ class _Method(nn.Module):
         self.module, self.name = module, name
 
     def forward(self, *args: Tensor, **constants: Any) -> Any:
-        return getattr(self.module, self.name)(*args, **constants)
+        return attrgetter(self.name)(self.module)(*args, **constants)
 
 
 class StackedModel:
@@ -131,19 +134,19 @@ class StackedModel:
 
     def posterior(self, x: Tensor) -> Any:
         """q(z|x) of rows (C, n, d)."""
-        return self._each("posterior", (x,))
+        return self.prior.posterior(Normal.of(self._encoded(x)))
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x|z), (S?, C, n), of rows (C, n, d) and codes (S?, C, n, k)."""
-        along = z.ndim - x.ndim  # the dimension of models: 0, or 1 behind S
-        found: Tensor = self._each("log_likelihood", (x, z), (0, along), along)
-        return found
+        return self._decoded_log_prob(x, z)
 
     # Of models with tokens.
 
     def latents(self, x: Tensor) -> Any:
         """Encode rows (C, n, d) to vectors (C, n, T, c)."""
-        return self._each("latents", (x,))
+        n_tokens = self.template.prior.n_tokens
+        z_e = self._encoded(x).unflatten(-1, (n_tokens, -1))
+        return self._each("codebook.project", (z_e,))
 
     def quantise(self, z_e: Tensor) -> Any:
         """Nearest code vectors (C, n, T, c)."""
@@ -151,7 +154,7 @@ class StackedModel:
 
     def log_likelihood_at(self, x: Tensor, z_q: Tensor) -> Any:
         """Log p(x|z_q), (C, n), of rows and code vectors."""
-        return self._each("log_likelihood_at", (x, z_q))
+        return self._decoded_log_prob(x, z_q.flatten(-2))
 
     def token_log_prob(self, z_e: Tensor, uniform: Tensor) -> Any:
         """Log p(k), (C, n), of tokens drawn for vectors, from noise (1, C, n, T)."""
@@ -175,6 +178,43 @@ class StackedModel:
 
     # Of all.
 
+    def _encoded(self, x: Tensor) -> Tensor:
+        """Encode rows (C, n, d) by the networks, to outputs (C, n, q)."""
+        if type(self.template.likelihood).inputs is not Likelihood.inputs:
+            x = self._each("likelihood.inputs", (x,))
+        return self._network("encoder", x)
+
+    def _decoded_log_prob(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Log p(x|codes), (S?, C, n), of rows (C, n, d) and codes (S?, C, n, k)."""
+        outputs = self._network("decoder", codes)
+        along = codes.ndim - x.ndim  # the dimension of models: 0, or 1 behind S
+        args = (outputs, x)
+        found: Tensor = self._each("likelihood.log_prob", args, (along, 0), along)
+        return found
+
+    def _network(self, name: str, x: Tensor) -> Tensor:
+        """Run the fully connected networks of all models on (S?, C, n, ...).
+
+        By one product a layer: what vmap makes of a linear layer takes twice as long.
+        """
+        network = getattr(self.template, name)
+
+        def layers(x: Tensor) -> Tensor:
+            for i, layer in enumerate(network):
+                if isinstance(layer, nn.Linear):
+                    weight = self.state[f"{name}.{i}.weight"]  # (C, p, q)
+                    bias = self.state[f"{name}.{i}.bias"][:, None]
+                    x = torch.baddbmm(bias, x, weight.mT)
+                else:
+                    x = layer(x)
+            return x
+
+        flat = x if x.ndim == 3 else x.movedim(0, 1).flatten(1, 2)  # (C, S n, ...)
+        outputs: Tensor = self.template.at_precision(layers, flat, network.training)
+        if x.ndim == 3:
+            return outputs
+        return outputs.unflatten(1, (x.shape[0], x.shape[2])).movedim(1, 0)
+
     def _each(
         self,
         name: str,
@@ -183,13 +223,18 @@ class StackedModel:
         out: int = 0,
         **constants: Any,
     ) -> Any:
-        """Call a method of every model, on its slice of the arguments."""
+        """Call a method of every model, or of a part, on its slice of the arguments."""
         method = self.methods.setdefault(name, _Method(self.template, name))
 
         def one(state: dict[str, Tensor], args: tuple[Tensor, ...]) -> Any:
-            return functional_call(method, state, args, constants)
+            return functional_call(method, state, args, constants, tie_weights=False)
 
-        state = {f"module.{key}": value for key, value in self.state.items()}
+        part = name.rpartition(".")[0]
+        state = {
+            f"module.{key}": value
+            for key, value in self.state.items()
+            if key.startswith(part)
+        }
         return vmap(one, in_dims=(0, dims), out_dims=out)(state, args)
 
     def require_gradients(self) -> list[Tensor]:
