@@ -128,15 +128,17 @@ class Full(Whitened):
 class _Variance(_Expanded):
     """Variances, of any shape."""
 
-    def row_metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+    def row_log_masses(
+        self, means: Tensor, roots: Tensor, constant: Tensor
+    ) -> Callable[[Tensor], Tensor]:
         # A product with x, and one with its squares, in its place.
         pulled, precisions = self.slopes(means, roots)
-        constant = (means * pulled).sum(1, keepdim=True)
+        start = constant - 0.5 * (means * pulled).sum(1, keepdim=True)
         precisions = precisions.expand_as(means).contiguous()
 
         def at(x: Tensor) -> Tensor:
-            distances = torch.addmm(constant, pulled, x.T, alpha=-2)
-            return distances.addmm_(precisions, x.square_().T).clamp_(min=0)
+            linear = torch.addmm(start, pulled, x.T)
+            return linear.addmm_(precisions, x.square_().T, alpha=-0.5)
 
         return at
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from skgen.covariance import Covariance
 from skgen.engine import Iterate
+from skgen.matrices import half_less
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import LOG_2PI, wide_dtype
 
@@ -84,30 +85,22 @@ def log_joint(
     kind: Covariance, theta: Mixture
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Return log w_k N_k(x), (K, n), and x projected; what no row changes, once."""
-    finish = _from_squares(kind, theta)
+    constant = _log_peaks(kind, theta)
     metric = kind.metric(theta.means, theta.roots)
     project = kind.projection(theta.means, theta.roots)
 
     def at(x: Tensor) -> tuple[Tensor, Tensor]:
         y = project(x)
-        return finish(metric(y)), y
+        return half_less(constant, metric(y)), y
 
     return at
 
 
-def log_masses(kind: Covariance, theta: Mixture) -> Callable[[Tensor], Tensor]:
-    """Return log w_k N_k(x), (K, n), and nothing else."""
-    finish = _from_squares(kind, theta)
-    metric = kind.row_metric(theta.means, theta.roots)
-    return lambda x: finish(metric(x))
-
-
-def _from_squares(kind: Covariance, theta: Mixture) -> Callable[[Tensor], Tensor]:
-    """Return what turns squared distances (K, n) into log w_k N_k(x), in place."""
+def _log_peaks(kind: Covariance, theta: Mixture) -> Tensor:
+    """Log w_k N_k(m_k), (K, 1)."""
     d = theta.means.shape[-1]
     log_det = kind.log_det(theta.roots, d)
-    constant = (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[..., None]
-    return lambda squares: torch.add(constant, squares, alpha=-0.5, out=squares)
+    return (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[..., None]
 
 
 def _normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,12 +230,15 @@ class FittedMixture(NamedTuple):
         centre = torch.zeros_like(theta.means[0])
         see: Callable[[Tensor], Tensor] = lambda x: x.to(wide, copy=True)  # noqa: E731
         # At the mean of a component, the square of its distance to the origin cancels.
-        squares = kind.row_metric(theta.means, theta.roots)(centre[None])
+        y = kind.project(centre[None], theta.means, theta.roots)
+        squares = kind.distances(y, theta.means, theta.roots)
         if not float(squares.max()) * torch.finfo(wide).eps < LOSS:
             centre = theta.means.mean(0)
             see = lambda x: x - centre  # noqa: E731
         theta = theta._replace(means=theta.means - centre)
-        return cls(kind, theta, centre, see, log_masses(kind, theta))
+        constant = _log_peaks(kind, theta)
+        joint = kind.row_log_masses(theta.means, theta.roots, constant)
+        return cls(kind, theta, centre, see, joint)
 
     def log_masses(self, x: Tensor) -> Tensor:
         """Log p(x, k), (K, n)."""

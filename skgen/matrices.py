@@ -54,10 +54,15 @@ class Covariance(ABC):
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function of y that gives squared Mahalanobis distances (K, n)."""
 
-    def row_metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return that function of rows (n, d), which it may overwrite, without y."""
+    def row_log_masses(
+        self, means: Tensor, roots: Tensor, constant: Tensor
+    ) -> Callable[[Tensor], Tensor]:
+        """Return the constants (K, 1) less half the squared distances, (K, n).
+
+        A function of rows (n, d), which it may overwrite; y is not kept.
+        """
         project, metric = self.projection(means, roots), self.metric(means, roots)
-        return lambda x: metric(project(x))
+        return lambda x: half_less(constant, metric(project(x)))
 
     def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
         """Squared Mahalanobis distances (K, n)."""
@@ -205,9 +210,11 @@ class Whitened(Matrix):
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda y: (y * y).sum(-2)
 
-    def row_metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+    def row_log_masses(
+        self, means: Tensor, roots: Tensor, constant: Tensor
+    ) -> Callable[[Tensor], Tensor]:
         project = self.projection(means, roots)
-        return lambda x: project(x).square_().sum(-2)
+        return lambda x: half_less(constant, project(x).square_().sum(-2))
 
     def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
         z = y * resp[..., None, :]
@@ -274,6 +281,11 @@ class Tied(Matrix):
         second = sum((x * w[:, None]).T @ x for x, w in chunks)
         means = means + rows.centre
         return (second - means.T @ means) / K
+
+
+def half_less(constant: Tensor, squares: Tensor) -> Tensor:
+    """Turn squared distances (K, n) into constants (K, 1) less half of them."""
+    return torch.add(constant, squares, alpha=-0.5, out=squares)
 
 
 def nearest_of(means: Tensor) -> Callable[[Tensor], Tensor]:
