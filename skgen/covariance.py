@@ -142,6 +142,9 @@ class _Variance(_Expanded):
 
         return at
 
+    def score_elements(self, K: int, d: int) -> int:
+        return K + d
+
     def identity(self, means: Tensor) -> Tensor:
         return means.new_ones(self.shape(*means.shape))
 

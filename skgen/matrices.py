@@ -64,6 +64,10 @@ class Covariance(ABC):
         project, metric = self.projection(means, roots), self.metric(means, roots)
         return lambda x: half_less(constant, metric(project(x)))
 
+    def score_elements(self, K: int, d: int) -> int:
+        """Numbers that this function holds for a row."""
+        return self.row_elements(K, d)
+
     def distances(self, y: Tensor, means: Tensor, roots: Tensor) -> Tensor:
         """Squared Mahalanobis distances (K, n)."""
         return self.metric(means, roots)(y)

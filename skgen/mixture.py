@@ -469,3 +469,7 @@ class GaussianMixtureEM(GenerativeModel):
     @property
     def _row_elements(self) -> int:
         return self._kind.row_elements(*self.means_.shape)
+
+    @property
+    def _score_elements(self) -> int:
+        return self._kind.score_elements(*self.means_.shape)
