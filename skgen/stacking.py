@@ -10,7 +10,7 @@ to rounding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ from skgen.engine import (
 )
 from skgen.likelihoods import Likelihood
 from skgen.priors import Normal
-from skgen.steps.structure import kind_of, structure, training_state
+from skgen.steps.structure import Called, kind_of, structure, training_state
 from skgen.tensors import wide_dtype
 from skgen.training_rows import WeightedRows
 
@@ -93,15 +93,11 @@ def merged(values: Sequence[Any], device: torch.device) -> Any:
     return torch.tensor(values, device=device, dtype=torch.float32)[:, None]
 
 
-class _Method(nn.Module):
-    """A method of a module, called as ``functional_call`` calls modules."""
-
-    def __init__(self, module: nn.Module, name: str) -> None:
-        super().__init__()
-        self.module, self.name = module, name
-
-    def forward(self, *args: Tensor, **constants: Any) -> Any:
-        return attrgetter(self.name)(self.module)(*args, **constants)
+def _method(name: str) -> Callable[..., Any]:
+    """Return the function that calls a method of a module, or of a part of it."""
+    return lambda module, *args, **constants: attrgetter(name)(module)(
+        *args, **constants
+    )
 
 
 class StackedModel:
@@ -117,7 +113,7 @@ class StackedModel:
 
     def __init__(self, modules: Sequence[Any], learned: Iterable[str]) -> None:
         self.template = copy.deepcopy(modules[0])
-        self.methods: dict[str, _Method] = {}
+        self.methods: dict[str, Called] = {}
         states = [training_state(module) for module in modules]
         self.state = {
             name: torch.stack([state[name].detach() for state in states])
@@ -224,7 +220,9 @@ class StackedModel:
         **constants: Any,
     ) -> Any:
         """Call a method of every model, or of a part, on its slice of the arguments."""
-        method = self.methods.setdefault(name, _Method(self.template, name))
+        if name not in self.methods:
+            self.methods[name] = Called(self.template, _method(name))
+        method = self.methods[name]
 
         def one(state: dict[str, Tensor], args: tuple[Tensor, ...]) -> Any:
             return functional_call(method, state, args, constants, tie_weights=False)

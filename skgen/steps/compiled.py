@@ -15,6 +15,7 @@ from torch.func import functional_call
 from skgen.adam import Moments, adamw
 from skgen.steps.eager import Kind, Problem, Replaced, mean_loss, scalar
 from skgen.steps.structure import (
+    Called,
     kind_of,
     numbers_of,
     structure,
@@ -26,18 +27,6 @@ from skgen.steps.structure import (
 BACKEND = "inductor"
 # Programs that are kept for further fits of models of the same structure.
 MOST_PROGRAMS = 64
-
-
-class Objective(nn.Module):
-    """An objective of a model, called as ``functional_call`` calls modules."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, objective: Any, x: Tensor, noise: Any, warmth: Any) -> Any:
-        """Terms of rows."""
-        return objective(self.model, x, noise, warmth)
 
 
 class Given(NamedTuple):
@@ -156,7 +145,7 @@ def compiled(
     from torch.fx.experimental.proxy_tensor import make_fx  # imports sympy
 
     # Without tensors of its own: those of any model of its structure are given.
-    model = Objective(copy.deepcopy(problem.module).to("meta").train())
+    template = copy.deepcopy(problem.module).to("meta").train()
     constants = (problem.objective, *problem.optimizer.groups)
     groups = list(problem.optimizer.groups.values())
     learned, longest = problem.names, problem.max_grad_norm
@@ -170,8 +159,9 @@ def compiled(
         objective, *paces = with_numbers(constants, iter(numbers))
         with torch.enable_grad():
             leaves = {name: state[name].detach().requires_grad_() for name in learned}
-            tensors = {f"model.{name}": t for name, t in {**state, **leaves}.items()}
-            terms = functional_call(model, tensors, (objective, x, noise, warmth))
+            tensors = {f"module.{name}": t for name, t in {**state, **leaves}.items()}
+            called = Called(template, objective)
+            terms = functional_call(called, tensors, (x, noise, warmth))
             loss = mean_loss(terms, weight)
             grads = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True)
         if longest is not None:

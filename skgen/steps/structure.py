@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,21 @@ def training_state(module: Any) -> dict[str, Tensor]:
         for name, value in state.items()
         if name not in left_out and not name.startswith("standardizer.")
     }
+
+
+class Called(nn.Module):
+    """A function of a module, called as ``functional_call`` calls modules.
+
+    Names of the module's tensors begin with ``module.``.
+    """
+
+    def __init__(self, module: nn.Module, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module, self.function = module, function
+
+    def forward(self, *args: Any, **constants: Any) -> Any:
+        """Call the function."""
+        return self.function(self.module, *args, **constants)
 
 
 def structure(module: nn.Module) -> Hashable:
