@@ -74,15 +74,16 @@ class Moments(NamedTuple):
 
 
 def adamw(
-    p: Tensor, grad: Tensor, moments: Moments, n_steps: Tensor, pace: Pace
+    p: Tensor, grad: Tensor, moments: Moments, unbiased: Tensor, pace: Pace
 ) -> None:
-    """Take the n-th step of AdamW (Loshchilov & Hutter 2019), for what compiles it."""
+    """Take a step of AdamW (Loshchilov & Hutter 2019), for what compiles it.
+
+    ``unbiased`` (2,) is what `Adam.counted` gave for the step.
+    """
     m, v = moments
     m.lerp_(grad, 1 - BETA1)
     v.mul_(BETA2).addcmul_(grad, grad, value=1 - BETA2)
-    # Divided by 1 - beta^n, in the digits of n.
-    m_hat = m / -(n_steps * math.log(BETA1)).expm1()
-    v_hat = v / -(n_steps * math.log(BETA2)).expm1()
+    m_hat, v_hat = m / unbiased[0], v / unbiased[1]
     p.mul_(1 - pace.rate * pace.decay).sub_(pace.rate * m_hat / (v_hat.sqrt() + EPS))
 
 
@@ -104,6 +105,7 @@ class Adam:
         # a step on nine tensors.
         device = self.learned[0].device if self.learned else None
         self.n_steps = torch.zeros((), device=device)
+        self.log_betas = torch.tensor([BETA1, BETA2], device=device).log()
         self.factor: Any = 1.0  # of all rates: where the schedule is
         self.groups: dict[Pace, list[int]] = {}
         for i, pace in enumerate(paces):
@@ -118,6 +120,12 @@ class Adam:
         """Let go of the gradients of the last step."""
         for p in self.learned:
             p.grad = None
+
+    @torch.no_grad()
+    def counted(self) -> Tensor:
+        """Count a step that is taken elsewhere, and return 1 - beta^n (2,)."""
+        self.n_steps += 1
+        return torch.expm1(self.n_steps * self.log_betas).neg_()
 
     @torch.no_grad()
     def step(self) -> None:

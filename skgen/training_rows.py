@@ -137,7 +137,7 @@ class Rows(WeightedRows):
 
     def take(self, index: Index) -> Rows:
         """Select rows."""
-        return Rows(self.x[index], _taken(self.weight, index))
+        return Rows(_taken(self.x, index), _taken(self.weight, index))
 
     gather = take
 
@@ -306,8 +306,11 @@ class StoredRows(WeightedRows):
         return staged.to(self.onto, non_blocking=True)
 
 
-def _taken(weight: Tensor | None, index: Index) -> Tensor | None:
-    return None if weight is None else weight[index]
+def _taken(values: Any, index: Index) -> Any:
+    """Select of tensors, or of None, along their first dimension."""
+    if values is None or isinstance(index, slice):
+        return None if values is None else values[index]
+    return values.index_select(0, index)  # half the time of values[index]
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

@@ -34,9 +34,9 @@ class Given(NamedTuple):
 
     state: dict[str, Tensor]  # parameters and buffers, by name
     moments: list[Tensor]  # first and second, of each parameter that is learned
-    n_steps: Tensor
     numbers: list[Tensor]  # of the objective, then rates and decays
-    batch: list[Tensor]  # x, noise and weight where there are any, warmth, factor
+    # x, noise and weight where there are any, warmth, factor, and what Adam counted.
+    batch: list[Tensor]
 
     @classmethod
     def of(cls, problem: Problem, batch: list[Tensor]) -> Self:
@@ -46,13 +46,13 @@ class Given(NamedTuple):
             scalar(number, n_steps.device)
             for number in numbers_of((problem.objective, *problem.optimizer.groups))
         ]
-        return cls(training_state(problem.module), moments, n_steps, numbers, batch)
+        return cls(training_state(problem.module), moments, numbers, batch)
 
     @property
     def flat(self) -> list[Tensor]:
         """All in one list, the batch last."""
-        state, moments, n_steps, numbers, batch = self
-        return [*state.values(), *moments, n_steps, *numbers, *batch]
+        state, moments, numbers, batch = self
+        return [*state.values(), *moments, *numbers, *batch]
 
     def like(self, flat: Sequence[Tensor]) -> Given:
         """Put others, flat, in the place of these."""
@@ -60,7 +60,6 @@ class Given(NamedTuple):
         return Given(
             {name: next(left) for name in self.state},
             [next(left) for _ in self.moments],
-            next(left),
             [next(left) for _ in self.numbers],
             list(left),
         )
@@ -94,19 +93,23 @@ class Compiled(Replaced):
         optimizer, device = self.problem.optimizer, x.device
         has = (noise is not None, weight is not None)
 
-        def batch(x: Tensor, noise: Any, weight: Any, warmth: float) -> list[Tensor]:
+        def batch(
+            x: Tensor, noise: Any, weight: Any, warmth: float, unbiased: Tensor
+        ) -> list[Tensor]:
             # Slices of one draw's noise differ in strides, which programs depend on.
             rows = [x, *([noise.clone()] if has[0] else ()), *[weight] * has[1]]
-            scalars = (warmth, optimizer.factor)
-            return [*rows, *(scalar(number, device) for number in scalars)]
+            scalars = (scalar(each, device) for each in (warmth, optimizer.factor))
+            return [*rows, *scalars, unbiased]
 
-        given = Given.of(self.problem, batch(x, noise, weight, warmth))
+        unbiased = torch.ones_like(optimizer.log_betas)
+        given = Given.of(self.problem, batch(x, noise, weight, warmth, unbiased))
         program = program_of(self.problem, given, *has)
         held = given._replace(batch=[]).flat
 
         def step(x: Tensor, noise: Any, weight: Any, warmth: float) -> Any:
             with torch.no_grad():
-                values = program.run(*held, *batch(x, noise, weight, warmth))
+                own = batch(x, noise, weight, warmth, optimizer.counted())
+                values = program.run(*held, *own)
             return program.kind.of_values(values)
 
         return step
@@ -125,7 +128,7 @@ def program_of(
             tuple(map(tuple, problem.optimizer.groups.values())),
             problem.max_grad_norm,
             tuple(t.shape for t in given.flat),
-            (has_noise, is_weighted, str(given.n_steps.device), BACKEND),
+            (has_noise, is_weighted, str(given.batch[0].device), BACKEND),
         )
     with _COMPILING:
         program = None if key is None else _PROGRAMS.pop(key, None)
@@ -152,8 +155,8 @@ def compiled(
     kinds: list[Kind] = []
 
     def step(*flat: Tensor) -> list[Tensor]:
-        state, moments, n_steps, numbers, batch = given.like(flat)
-        x, *rest, warmth, factor = batch
+        state, moments, numbers, batch = given.like(flat)
+        x, *rest, warmth, factor, unbiased = batch
         noise = rest.pop(0) if has_noise else None
         weight = rest.pop(0) if is_weighted else None
         objective, *paces = with_numbers(constants, iter(numbers))
@@ -168,13 +171,12 @@ def compiled(
             norm = nn.utils.get_total_norm([g for g in grads if g is not None])
             scale = (longest / (norm + 1e-6)).clamp(max=1.0)
             grads = tuple(None if g is None else g * scale for g in grads)
-        n_steps += 1
         for pace, group in zip(paces, groups):
             for i in group:
                 if grads[i] is not None:
                     both = Moments(*moments[2 * i : 2 * i + 2])
                     own = pace._replace(rate=factor * pace.rate)
-                    adamw(state[learned[i]], grads[i], both, n_steps, own)
+                    adamw(state[learned[i]], grads[i], both, unbiased, own)
         kinds.append(Kind.of(terms))
         return [value.detach() for value in kinds[-1].values(terms)]
 
