@@ -36,7 +36,6 @@ from sklearn.utils import (
     assert_all_finite,
     check_array,
     check_random_state,
-    gen_batches,
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -44,7 +43,7 @@ from torch import Tensor
 from skgen.documentation import DocumentationLinks
 from skgen.engine import Steps, run_each
 from skgen.parameters import Rules, check_parameters, integer, string
-from skgen.rows import chunk_rows
+from skgen.rows import chunk_rows, slices
 from skgen.tables import Columns, dressed
 from skgen.tensors import (
     draw_seed,
@@ -485,7 +484,7 @@ class GenerativeModel(
             ensure_min_samples=n_min,
             ensure_all_finite=False,
         )
-        for rows in gen_batches(len(X), max(1, CHECKED_ELEMENTS // X.shape[1])):
+        for rows in slices(len(X), max(1, CHECKED_ELEMENTS // X.shape[1])):
             self._check_finite(X[rows])
             self._check_rows(X[rows])
         return X
@@ -559,7 +558,7 @@ class GenerativeModel(
     def _chunks(self, n: int, row_elements: int) -> Iterator[slice]:
         """Cut n rows into chunks that suit the device."""
         rows = chunk_rows(torch.device(self.device_), row_elements)
-        return gen_batches(n, rows)
+        return slices(n, rows)
 
     def _tensor_dtype(self, dtype: np.dtype[Any]) -> torch.dtype:
         """Dtype in which rows of a dtype are evaluated: their own, where it is here."""

@@ -26,6 +26,15 @@ def chunk_rows(device: torch.device, row_elements: int) -> int:
     return max(1, elements // row_elements)
 
 
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Cut n rows into parts: scikit-learn's ``gen_batches`` without its checks.
+
+    They take a tenth of the time in which one row is scored.
+    """
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
 class CentredRows(NamedTuple):
     """Rows (n, d), their weights (n,), and the centre (d,) they are seen from."""
 
