@@ -101,6 +101,18 @@ def test_no_more_programs_are_kept_than_are_meant_to(monkeypatch):
         assert len(compiled._PROGRAMS) == 1
 
 
+def test_a_program_is_for_a_number_of_threads():
+    n_threads = torch.get_num_threads()
+    model = BetaVAE(2, execution="compiled", **FEW_DRAWS).fit(X)
+    n_programs = len(compiled._PROGRAMS)
+    torch.set_num_threads(n_threads + 1)
+    try:
+        model.fit(X)
+    finally:
+        torch.set_num_threads(n_threads)
+    assert len(compiled._PROGRAMS) == 2 * n_programs
+
+
 def test_networks_of_the_user_are_compiled_by_themselves():
     with torch.random.fork_rng():
         encoder = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh())

@@ -96,8 +96,8 @@ class Compiled(Replaced):
         def batch(
             x: Tensor, noise: Any, weight: Any, warmth: float, unbiased: Tensor
         ) -> list[Tensor]:
-            # Slices of one draw's noise differ in strides, which programs depend on.
-            rows = [x, *([noise.clone()] if has[0] else ()), *[weight] * has[1]]
+            # Programs depend on strides: those of one draw's noise differ.
+            rows = [t.contiguous() for t in (x, noise, weight) if t is not None]
             scalars = (scalar(each, device) for each in (warmth, optimizer.factor))
             return [*rows, *scalars, unbiased]
 
@@ -127,8 +127,13 @@ def program_of(
             kind_of(problem.objective),
             tuple(map(tuple, problem.optimizer.groups.values())),
             problem.max_grad_norm,
-            tuple(t.shape for t in given.flat),
-            (has_noise, is_weighted, str(given.batch[0].device), BACKEND),
+            tuple(map(_layout, given.flat)),
+            (has_noise, is_weighted),
+            (
+                BACKEND,
+                torch.get_num_threads(),
+                torch.are_deterministic_algorithms_enabled(),
+            ),
         )
     with _COMPILING:
         program = None if key is None else _PROGRAMS.pop(key, None)
@@ -145,7 +150,8 @@ def compiled(
     problem: Problem, given: Given, has_noise: bool, is_weighted: bool
 ) -> Program:
     """Trace a step of a problem as a function of tensors, and compile it."""
-    from torch.fx.experimental.proxy_tensor import make_fx  # imports sympy
+    from torch._dynamo import lookup_backend  # imports sympy
+    from torch.fx.experimental.proxy_tensor import make_fx
 
     # Without tensors of its own: those of any model of its structure are given.
     template = copy.deepcopy(problem.module).to("meta").train()
@@ -183,9 +189,18 @@ def compiled(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch's compiler says of torch
         graph = make_fx(step, tracing_mode="fake")(*given.flat)
-        run = torch.compile(graph, backend=BACKEND, dynamic=False)
-        run(*map(_twin, given.flat))  # compiled now, where a failure is seen
+        twins = [*map(_twin, given.flat)]
+        # The backend of torch.compile, without its guards: of a step on a small network
+        # they are a third of the time, and the key of a program holds what they guard.
+        run = lookup_backend(BACKEND)(graph, twins)
+        run(*twins)  # where it fails, it fails here
     return Program(run, kinds[-1])
+
+
+def _layout(tensor: Tensor) -> Hashable:
+    """Return what a program depends on; strides of dimensions of one are no matter."""
+    strides = tensor.is_contiguous() or tensor.stride()
+    return tensor.shape, strides, tensor.dtype, tensor.device
 
 
 def _twin(tensor: Tensor) -> Tensor:

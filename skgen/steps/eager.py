@@ -122,4 +122,5 @@ class Replaced:
 
 def scalar(number: float, device: torch.device) -> Tensor:
     """Have a number on a device."""
-    return torch.full((), number, device=device)  # launched: a copy would wait
+    # Launched: a copy would wait. A float, also where the number is an int.
+    return torch.full((), float(number), device=device)
