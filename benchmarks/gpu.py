@@ -23,11 +23,11 @@ from statistics import median
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import torch
-from grid_search import searches, table
+from grid_search import GRID, searches, table
 from mixture_speed import Fit, blobs, start
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from timing import interleaved, machine
+from timing import interleaved, machine, report
 from vae_epoch import CASES, Case, hand_written, ours
 
 from skgen import BetaVAE, GaussianMixtureEM
@@ -73,7 +73,7 @@ def search(device: str, repeats: int, max_iter: int) -> Iterator[str]:
         random_state=0,
         device=device,
     )
-    functions, found = searches(model, table(), 1)
+    functions, found = searches(model, GRID, table(), 1)
     names = ["GridSearchCV(n_jobs=1)", "BatchedGridSearchCV(n_jobs=1)"]
     seconds = interleaved({name: functions[name] for name in names}, repeats)
     for name, value in seconds.items():
@@ -132,12 +132,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    found = []
-    for line in lines(options.device, options.quick):
-        print(line, flush=True)
-        found.append(line)
-    if not options.quick:
-        RESULTS.write_text("\n".join(found) + "\n")
+    found = lines(options.device, options.quick)
+    report(found, None if options.quick else RESULTS)
 
 
 if __name__ == "__main__":

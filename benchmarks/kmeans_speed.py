@@ -21,7 +21,7 @@ import numpy as np
 from mixture_speed import CASES, blobs
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from timing import interleaved, machine, threads
+from timing import interleaved, machine, report, threads
 
 from skgen import KMeansAutoencoder
 
@@ -101,13 +101,8 @@ def main() -> None:
     warnings.simplefilter("ignore", ConvergenceWarning)
     if faiss:
         faiss.omp_set_num_threads(arguments.threads)
-    found = []
     with threads(arguments.threads):
-        for line in lines(arguments):
-            print(line, flush=True)
-            found.append(line)
-    if not arguments.quick:
-        RESULTS.write_text("\n".join(found) + "\n")
+        report(lines(arguments), None if arguments.quick else RESULTS)
 
 
 if __name__ == "__main__":

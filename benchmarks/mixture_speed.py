@@ -29,7 +29,7 @@ import torch
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from timing import interleaved, machine, threads
+from timing import interleaved, machine, report, threads
 
 from skgen import GaussianMixtureEM
 
@@ -201,13 +201,8 @@ def main() -> None:
         dtype, init_params, n = arguments.memory
         print(memory(dtype, init_params, int(n)))
         return
-    found = []
     with threads(arguments.threads):
-        for line in lines(arguments):
-            print(line, flush=True)
-            found.append(line)
-    if not arguments.quick:
-        RESULTS.write_text("\n".join(found) + "\n")
+        report(lines(arguments), None if arguments.quick else RESULTS)
 
 
 if __name__ == "__main__":

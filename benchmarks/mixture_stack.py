@@ -21,7 +21,7 @@ import numpy as np
 from grid_search import searches
 from mixture_speed import TYPES, blobs
 from sklearn.exceptions import ConvergenceWarning
-from timing import interleaved, machine, threads
+from timing import interleaved, machine, report, threads
 
 from skgen import GaussianMixtureEM, restarts
 
@@ -91,6 +91,16 @@ def search_lines(n: int, jobs: int, repeats: int) -> Iterator[str]:
                 )
 
 
+def lines(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the table."""
+    quick, repeats = arguments.quick, arguments.repeats
+    yield from machine("joblib")
+    yield f"threads: {arguments.threads}; medians of {repeats}, interleaved"
+    yield f"(of {4 * repeats} for fits to {MANY_ROUNDS} rows or less)"
+    yield from restart_lines(CASES[:1] if quick else CASES, repeats)
+    yield from search_lines(500 if quick else 2000, arguments.jobs, repeats)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
@@ -100,23 +110,8 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
-    quick, repeats = arguments.quick, arguments.repeats
-    lines = [
-        *machine("joblib"),
-        f"threads: {arguments.threads}; medians of {repeats}, interleaved",
-        f"(of {4 * repeats} for fits to {MANY_ROUNDS} rows or less)",
-    ]
-    print("\n".join(lines))
     with threads(arguments.threads):
-        for some in (
-            restart_lines(CASES[:1] if quick else CASES, repeats),
-            search_lines(500 if quick else 2000, arguments.jobs, repeats),
-        ):
-            for line in some:
-                print(line, flush=True)
-                lines.append(line)
-    if not quick:
-        RESULTS.write_text("\n".join(lines) + "\n")
+        report(lines(arguments), None if arguments.quick else RESULTS)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from timing import machine
+from timing import machine, report
 
 RESULTS = Path(__file__).parent / "results" / "streaming.txt"
 FEATURES, BATCH = 100, 512
@@ -88,27 +89,28 @@ def measure(way: str, path: Path, n_threads: int) -> str:
     return f"{WAYS[way]:14s} {seconds:10.1f} {megabytes:12.0f} {loss:12.2f}"
 
 
+def lines(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the table."""
+    n = 750_000 if arguments.quick else 2_000_000
+    yield from machine()
+    yield (
+        f"{n} x {FEATURES} rows of float32, {n * FEATURES * 4 / 2**20:.0f} MB; network "
+        f"{FEATURES}-64-10, batch {BATCH}, {arguments.threads} thread"
+    )
+    yield f"{'rows':14s} {'s an epoch':>10s} {'MB of a fit':>12s} {'loss':>12s}"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.npy"
+        write(path, n)
+        for way in WAYS:
+            yield measure(way, path, arguments.threads)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    n = 750_000 if arguments.quick else 2_000_000
-    lines = [
-        *machine(),
-        f"{n} x {FEATURES} rows of float32, {n * FEATURES * 4 / 2**20:.0f} MB; network "
-        f"{FEATURES}-64-10, batch {BATCH}, {arguments.threads} thread",
-        f"{'rows':14s} {'s an epoch':>10s} {'MB of a fit':>12s} {'loss':>12s}",
-    ]
-    print("\n".join(lines))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rows.npy"
-        write(path, n)
-        for way in WAYS:
-            lines.append(measure(way, path, arguments.threads))
-            print(lines[-1], flush=True)
-    if not arguments.quick:
-        RESULTS.write_text("\n".join(lines) + "\n")
+    report(lines(arguments), None if arguments.quick else RESULTS)
 
 
 if __name__ == "__main__":

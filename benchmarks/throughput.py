@@ -16,14 +16,14 @@ import math
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
-from timing import interleaved, machine, threads
+from timing import interleaved, machine, report, threads
 from torch import Tensor
 
 from skgen import VAE, GaussianDensity, GaussianMixtureEM, KMeansAutoencoder
@@ -168,7 +168,7 @@ def pairs(n: int) -> dict[str, tuple[Function, Function]]:
     x, some = torch.from_numpy(X), X[:5_000]
     vae = VAE(10, hidden_layer_sizes=(256,), max_iter=2, random_state=0).fit(some)
     gaussian = GaussianDensity().fit(some)
-    encode, score, decode = vae_floor(vae, x)
+    encode, _, decode = vae_floor(vae, x)
     whiten, square = gaussian_floor(gaussian, x)
     found: dict[str, tuple[Function, Function]] = {
         "VAE.transform": (lambda: vae.transform(X), encode),
@@ -180,7 +180,6 @@ def pairs(n: int) -> dict[str, tuple[Function, Function]]:
         "GaussianDensity.transform": (lambda: gaussian.transform(X), whiten),
         "GaussianDensity.score_samples": (lambda: gaussian.score_samples(X), square),
     }
-    del score
     for kind in ("full", "diag"):
         mixture = GaussianMixtureEM(8, covariance_type=kind, max_iter=3, random_state=0)
         mixture.fit(some)
@@ -209,39 +208,56 @@ def in_new_process(code: str) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
-    n = 20_000 if arguments.quick else 100_000
-    lines = [*machine(), f"{n} rows x 30, float32, {arguments.threads} thread"]
-    with threads(arguments.threads):
-        for name, (ours, floor) in pairs(n).items():
-            seconds = interleaved({"ours": ours, "floor": floor}, repeats=15)
-            rate = seconds["ours"] / seconds["floor"]
-            lines.append(
-                f"{name:42s} {seconds['ours'] * 1e3:8.1f} ms, floor "
-                f"{seconds['floor'] * 1e3:8.1f} ms, ratio {rate:.2f}"
-            )
+def speed_lines(n: int) -> Iterator[str]:
+    """Yield how long each method takes, and its floor."""
+    for name, (ours, floor) in pairs(n).items():
+        seconds = interleaved({"ours": ours, "floor": floor}, repeats=15)
+        rate = seconds["ours"] / seconds["floor"]
+        yield (
+            f"{name:42s} {seconds['ours'] * 1e3:8.1f} ms, floor "
+            f"{seconds['floor'] * 1e3:8.1f} ms, ratio {rate:.2f}"
+        )
+
+
+def import_lines() -> Iterator[str]:
+    """Yield the seconds that an import adds."""
     imports = {statement: list[float]() for statement in STATEMENTS}
     for _ in range(9):
         for statement, runs in imports.items():
             runs += in_new_process(IMPORT.format(statement=statement))
     for statement, runs in imports.items():
-        added = median(runs)
-        lines.append(f"{statement} adds {added:.2f} s to torch and scikit-learn")
+        yield f"{statement} adds {median(runs):.2f} s to torch and scikit-learn"
+
+
+def memory_lines() -> Iterator[str]:
+    """Yield the memory that fits take."""
     for model in (
         "skgen.VAE(5, max_iter=1, batch_size=512)",
         "skgen.GaussianDensity()",
         "skgen.GaussianMixtureEM(4, max_iter=2, init_params='random_from_data')",
     ):
         more, data = in_new_process(MEMORY.format(model=model))
-        lines.append(f"{model}.fit: {more:.0f} MiB above {data:.0f} MiB of data")
-    print("\n".join(lines))
-    if not arguments.quick:
-        RESULTS.write_text("\n".join(lines) + "\n")
+        yield f"{model}.fit: {more:.0f} MiB above {data:.0f} MiB of data"
+
+
+def lines(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the table."""
+    n = 20_000 if arguments.quick else 100_000
+    yield from machine()
+    yield f"{n} rows x 30, float32, {arguments.threads} thread"
+    with threads(arguments.threads):
+        yield from speed_lines(n)
+    yield from import_lines()
+    yield from memory_lines()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    report(lines(arguments), None if arguments.quick else RESULTS)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,6 +44,16 @@ def threads(n: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def report(lines: Iterable[str], path: Path | None) -> None:
+    """Print lines as they come, and write all of them to a file, if there is one."""
+    found = []
+    for line in lines:
+        print(line, flush=True)
+        found.append(line)
+    if path is not None:
+        path.write_text("\n".join(found) + "\n")
 
 
 def machine(*packages: str) -> list[str]:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from timing import machine, threads
+from timing import machine, report, threads
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -293,6 +293,19 @@ def compare(case: Case, n_threads: int, repeats: int, peers: bool) -> str:
     )
 
 
+def lines(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of the table."""
+    yield from machine("pythae", "pyod")
+    yield "milliseconds a step (ratio to hand-written)"
+    most = 5_000 if arguments.quick else arguments.rows
+    repeats = 3 if arguments.quick else arguments.repeats
+    for n in arguments.threads:
+        with threads(n):
+            for case in CASES:
+                some = case._replace(rows=min(case.rows, most))
+                yield compare(some, n, repeats, not arguments.no_peers)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -303,18 +316,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable()
-    lines = [*machine("pythae", "pyod"), "milliseconds a step (ratio to hand-written)"]
-    print("\n".join(lines))
-    for n in arguments.threads:
-        with threads(n):
-            for case in CASES:
-                rows = 5_000 if arguments.quick else arguments.rows
-                some = case._replace(rows=min(case.rows, rows))
-                repeats = 3 if arguments.quick else arguments.repeats
-                lines.append(compare(some, n, repeats, not arguments.no_peers))
-                print(lines[-1], flush=True)
-    if not arguments.quick:
-        RESULTS.write_text("\n".join(lines) + "\n")
+    report(lines(arguments), None if arguments.quick else RESULTS)
 
 
 if __name__ == "__main__":

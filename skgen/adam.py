@@ -87,6 +87,11 @@ def adamw(
     p.mul_(1 - pace.rate * pace.decay).sub_(pace.rate * m_hat / (v_hat.sqrt() + EPS))
 
 
+def cut(norm: Tensor, longest: float) -> Tensor:
+    """Return the factor that cuts a gradient of a norm, as ``clip_grad_norm_`` does."""
+    return (longest / (norm + 1e-6)).clamp(max=1.0)
+
+
 class Adam:
     """AdamW of tensors, each at its pace, that all take the same steps.
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from skgen.adam import SCHEDULES, Adam, Moments
+from skgen.adam import SCHEDULES, Adam, Moments, cut
 from skgen.engine import (
     HeldOut,
     History,
@@ -447,7 +447,7 @@ class StackedDescent:
         """Cut each member's gradient to a norm."""
         grads = [p.grad for p in self.learned if p.grad is not None]
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
-        scale = (largest / (norms + 1e-6)).clamp(max=1.0)
+        scale = cut(norms, largest)
         for grad in grads:
             grad *= scale.view(-1, *(1,) * (grad.ndim - 1))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from skgen.adam import Moments, adamw
+from skgen.adam import Moments, adamw, cut
 from skgen.steps.eager import Kind, Problem, Replaced, mean_loss, scalar
 from skgen.steps.structure import (
     Called,
@@ -175,7 +175,7 @@ def compiled(
             grads = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True)
         if longest is not None:
             norm = nn.utils.get_total_norm([g for g in grads if g is not None])
-            scale = (longest / (norm + 1e-6)).clamp(max=1.0)
+            scale = cut(norm, longest)
             grads = tuple(None if g is None else g * scale for g in grads)
         for pace, group in zip(paces, groups):
             for i in group:
