@@ -51,6 +51,7 @@ from skgen.tensors import (
     is_available,
     make_generator,
     resolve_device,
+    shared,
     to_array,
     to_tensor,
     wide_dtype,
@@ -542,15 +543,16 @@ class GenerativeModel(
         """
         device, dtype = torch.device(self.device_), self._tensor_dtype(X.dtype)
         elements = self._score_elements if scores else self._row_elements
+        x = shared(X)
         with torch.inference_mode():
             model = self._model(dtype)
-            result = _gathered(
-                len(X),
-                (
-                    (rows, to_array(function(model, to_tensor(X[rows], device, dtype))))
-                    for rows in self._chunks(len(X), elements)
-                ),
-            )
+
+            def mapped(rows: slice) -> NDArray[Any]:
+                chunk = x[rows].contiguous().to(dtype).to(device)
+                return to_array(function(model, chunk))
+
+            chunks = self._chunks(len(X), elements)
+            result = _gathered(len(X), ((rows, mapped(rows)) for rows in chunks))
         # Sums may be wider than the rows, or narrower; tokens stay integers.
         is_float = result.dtype.kind == "f"
         return result.astype(X.dtype, copy=False) if is_float else result

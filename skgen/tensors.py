@@ -84,10 +84,16 @@ def to_tensor(
     """
     if device.type == "mps" and X.dtype == np.float64:
         X = X.astype(np.float32)
-    X = np.ascontiguousarray(X)
+    return shared(np.ascontiguousarray(X)).to(device=device, dtype=dtype)
+
+
+def shared(X: NDArray[Any]) -> Tensor:
+    """See an array as a tensor of the host; a copy where torch has no such strides."""
+    if any(stride < 0 or stride % X.itemsize for stride in X.strides):
+        X = np.ascontiguousarray(X)
     if not X.flags.writeable:
         X = np.asarray(_Shared(X))
-    return torch.from_numpy(X).to(device=device, dtype=dtype)
+    return torch.from_numpy(X)
 
 
 class _Shared:
