@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.adam import SCHEDULES, Adam, StepRule, paces
+from skgen.rows import slices
 from skgen.steps import EXECUTIONS, Problem
 from skgen.tensors import make_generator, wide_dtype
 from skgen.training_rows import Rows, WeightedRows, made_ahead
@@ -374,8 +375,7 @@ class Descent:
         with torch.no_grad():
             for x, noise in held_out.blocks():
                 size = self.held_out_chunk // (1 if noise is None else len(noise)) + 1
-                for start in range(0, len(x), size):
-                    part = slice(start, start + size)
+                for part in slices(len(x), size):
                     eps = None if noise is None else noise[:, part]
                     terms = self.objective(self.module, x[part], eps, 1.0)
                     values.append(terms.watched)

@@ -32,6 +32,7 @@ from skgen.engine import (
 )
 from skgen.likelihoods import Likelihood
 from skgen.priors import Normal
+from skgen.rows import slices
 from skgen.steps.structure import Called, kind_of, structure, training_state
 from skgen.tensors import wide_dtype
 from skgen.training_rows import WeightedRows
@@ -470,8 +471,7 @@ class StackedDescent:
         draws = len(self.members) * (1 if noise is None else len(noise))
         size = self.members[0].training.descent.held_out_chunk // draws + 1
         values, weights = [], list[Any]()
-        for start in range(0, len(first), size):
-            part = slice(start, start + size)
+        for part in slices(len(first), size):
             x, noise, weight = self._spread([_rows_of(each, part) for each in drawn])
             values.append(self.objective(self.model, x, noise, 1.0).watched)
             weights.append(weight)

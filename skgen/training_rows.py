@@ -17,6 +17,8 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from skgen.rows import slices
+
 # Rows over which the mean of a loss with one draw a row is steady enough.
 ENOUGH_ROWS = 1024
 # Numbers up to which rows are kept as the networks see them: a quarter of a gigabyte.
@@ -76,9 +78,8 @@ class WeightedRows(ABC):
 
     def chunks(self, size: int | None = None) -> Iterator[Rows]:
         """Yield all rows in order, ``size`` at a time."""
-        size = size or self._chunk_size
-        for start in range(0, len(self), size):
-            yield self.gather(slice(start, start + size))
+        for part in slices(len(self), size or self._chunk_size):
+            yield self.gather(part)
 
     @property
     def _chunk_size(self) -> int:
@@ -299,7 +300,7 @@ class StoredRows(WeightedRows):
     def _read(self, index: Index) -> Tensor:
         """Bring rows as they are stored (b, d) to the device."""
         whole = self.index is None and isinstance(index, slice)
-        x = self.store[index if whole else self._places(index)]
+        x = _taken(self.store, index if whole else self._places(index))
         if x.device.type == self.onto.type:
             return x
         staged = x.pin_memory() if self.onto.type == "cuda" else x
@@ -308,8 +309,10 @@ class StoredRows(WeightedRows):
 
 def _taken(values: Any, index: Index) -> Any:
     """Select of tensors, or of None, along their first dimension."""
-    if values is None or isinstance(index, slice):
-        return None if values is None else values[index]
+    if values is None:
+        return None
+    if isinstance(index, slice):
+        return values[index]
     return values.index_select(0, index)  # half the time of values[index]
 
 

@@ -93,23 +93,22 @@ class Compiled(Replaced):
         optimizer, device = self.problem.optimizer, x.device
         has = (noise is not None, weight is not None)
 
-        def batch(
-            x: Tensor, noise: Any, weight: Any, warmth: float, unbiased: Tensor
-        ) -> list[Tensor]:
+        def batch(x: Tensor, noise: Any, weight: Any, warmth: float) -> list[Tensor]:
             # Programs depend on strides: those of one draw's noise differ.
             rows = [t.contiguous() for t in (x, noise, weight) if t is not None]
             scalars = (scalar(each, device) for each in (warmth, optimizer.factor))
-            return [*rows, *scalars, unbiased]
+            return [*rows, *scalars]
 
         unbiased = torch.ones_like(optimizer.log_betas)
-        given = Given.of(self.problem, batch(x, noise, weight, warmth, unbiased))
+        own = [*batch(x, noise, weight, warmth), unbiased]
+        given = Given.of(self.problem, own)
         program = program_of(self.problem, given, *has)
         held = given._replace(batch=[]).flat
 
         def step(x: Tensor, noise: Any, weight: Any, warmth: float) -> Any:
             with torch.no_grad():
-                own = batch(x, noise, weight, warmth, optimizer.counted())
-                values = program.run(*held, *own)
+                own = batch(x, noise, weight, warmth)
+                values = program.run(*held, *own, optimizer.counted())
             return program.kind.of_values(values)
 
         return step
