@@ -173,6 +173,7 @@ class GenerativeModel(
     _parameters: ClassVar[Rules] = {"device": string}
     _task_name: ClassVar[str] = "iteration"
     _columns: Columns | None  # of the DataFrame that was fitted
+    _dtype: np.dtype[Any]  # of the training rows
     #: Fitted attributes that no score needs, but a further fit, and their types.
     _goes_on_from: ClassVar[Mapping[str, type]] = {}
 
@@ -579,7 +580,7 @@ class GenerativeModel(
             if not isinstance(state.get(name), kind):
                 raise ValueError(f"{name!r} is no {kind.__name__}")
         if state.get("_columns") is not None:
-            state = {**state, "_columns": Columns(*state["_columns"])}
+            state = {**state, "_columns": Columns.checked(*state["_columns"])}
         self.__setstate__(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

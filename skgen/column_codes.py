@@ -28,6 +28,17 @@ class ColumnCode(NamedTuple):
     kind: str  # of KINDS
     levels: list[Any] | None  # of "binary" and "categorical"
 
+    @classmethod
+    def checked(cls, name: Any, kind: Any, levels: Any) -> ColumnCode:
+        """Return what a file states of a column; a ValueError for what cannot be."""
+        if kind not in KINDS or (kind in NUMBERS) != (levels is None):
+            raise ValueError(f"{kind!r} is no kind of the column {name!r}")
+        if levels is not None:
+            plain = isinstance(levels, list) and all(map(_is_level, levels))
+            if not plain or not levels or len(set(levels)) < len(levels):
+                raise ValueError(f"the levels of the column {name!r} are out of order")
+        return cls(name, kind, levels)
+
     @property
     def density(self) -> str | int:
         """What ``Mixed`` calls the kind."""
@@ -138,12 +149,16 @@ def _check_column(code: ColumnCode, seen: NDArray[Any], owner: str) -> None:
             "logarithm."
         )
     for level in code.levels or []:
-        if not isinstance(level, str | bool | int | float):
+        if not _is_level(level):
             raise ValueError(
                 f"Column {code.name!r} given to {owner} has values of the type "
                 f"{type(level).__name__}, which are neither numbers, strings nor "
                 "booleans. Make them numbers, as days since a date, or strings."
             )
+
+
+def _is_level(value: Any) -> bool:
+    return isinstance(value, str | bool | int | float)
 
 
 def _check_binary(name: Any, kind: str, levels: Sequence[Any], owner: str) -> None:

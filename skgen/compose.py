@@ -484,18 +484,19 @@ class MixedDensity(
         """Return what a file holds of a fit, as plain values."""
         names = ("estimator_", "_codes", "_columns", "_is_objects", "n_features_in_")
         state = {name: getattr(self, name) for name in names}
-        if hasattr(self, "feature_names_in_"):
-            state["feature_names_in_"] = self.feature_names_in_
-        return state
+        optional = ("feature_names_in_", "_sklearn_output_config")
+        return state | {
+            name: vars(self)[name] for name in optional if name in vars(self)
+        }
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
         """Take what a file holds of a fit; a ValueError where it makes no sense."""
-        codes = [ColumnCode(*code) for code in state["_codes"]]
+        codes = [ColumnCode.checked(*code) for code in state["_codes"]]
         inner, columns = state["estimator_"], state["_columns"]
         densities = tuple(code.density for code in codes)
         if inner.module_.likelihood.kinds != densities:
             raise ValueError("the model has other kinds than the columns")
-        columns = None if columns is None else Columns(*columns)
+        columns = None if columns is None else Columns.checked(*columns)
         if columns is not None and columns.names != [code.name for code in codes]:
             raise ValueError("the columns have other names than their kinds")
         self.__dict__.update({**state, "_columns": columns})

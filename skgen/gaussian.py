@@ -275,6 +275,8 @@ class GaussianDensity(GenerativeModel):
         "reg_covar": real(0),
     }
 
+    _moments: tuple[Tensor, ...]  # weight, mean and scatter of the rows so far
+
     def __init__(
         self,
         n_components: int | None = None,

@@ -195,6 +195,9 @@ class KMeansAutoencoder(GenerativeModel):
         "_counts": np.ndarray,
     }
 
+    _batches: MiniBatchKMeans | None  # what partial_fit goes on with
+    _counts: NDArray[Any]  # weight of the rows of each centre so far
+
     def __init__(
         self,
         n_clusters: int = 8,
@@ -311,7 +314,7 @@ class KMeansAutoencoder(GenerativeModel):
 
     def _reset_counts(self) -> None:
         """Forget all rows."""
-        self._batches: MiniBatchKMeans | None = None
+        self._batches = None
         self._counts = np.zeros(self.n_clusters)
         self.inertia_ = 0.0
 

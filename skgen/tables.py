@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,9 +12,28 @@ import numpy as np
 import sklearn
 from numpy.typing import NDArray
 
+#: Libraries of tables. No other name is ever imported, whatever a file says.
 LIBRARIES = ("pandas", "polars")
+_LIBRARIES = " or ".join(LIBRARIES)
 #: Names of dtypes whose values are among levels that the dtype lists.
 LISTED = ("category", "ordered category", "Enum")
+
+_BITS, _UNIT = "(8|16|32|64)", "(s|ms|us|ns)"
+_ZONE = r"\w[\w+-]*(/\w[\w+-]*)*(:\d\d)?"
+#: Names of dtypes that a file may state, by library: regular expressions.
+DTYPES = {
+    "pandas": (
+        rf"(u?int|U?Int|float|Float){_BITS}|bool|boolean|object",
+        r"(ordered )?category|str|string(\[(python|pyarrow)\])?",
+        rf"\w+(\[\w+(, tz={_ZONE})?\])?\[pyarrow\]",
+        rf"datetime64\[{_UNIT}(, {_ZONE})?\]|timedelta64\[{_UNIT}\]",
+        r"(Sparse|interval|period)\[[\w ,.:-]+\]",
+    ),
+    "polars": (
+        rf"(U?Int|Float)({_BITS}|128)|Boolean|String|Utf8|Categorical|Enum|Object",
+        r"(Date|Time|Datetime|Duration|Decimal)(\([\w ,='/+:-]*\))?",
+    ),
+}
 
 
 class Columns(NamedTuple):
@@ -36,6 +56,32 @@ class Columns(NamedTuple):
                 f"Two columns have the name {twice!r}. Rename one of them."
             )
         return cls(library, names, [_name_of(X[name].dtype) for name in names])
+
+    @classmethod
+    def checked(cls, library: Any, names: Any, dtypes: Any) -> Columns:
+        """Return the columns that a file states; a ValueError for what cannot be.
+
+        Parameters
+        ----------
+        library : str
+            One of `LIBRARIES`.
+        names : list of str, numbers, None, or tuples of these
+            Names of the columns, all different.
+        dtypes : list of str
+            Names of dtypes, each among `DTYPES`.
+        """
+        if library not in LIBRARIES:
+            raise ValueError(f"columns are of {library!r}, not of {_LIBRARIES}")
+        if not isinstance(names, list) or not all(map(_is_name, names)):
+            raise ValueError("names of columns are text, numbers or tuples of these")
+        if len(set(names)) < len(names):
+            raise ValueError("two columns have the same name")
+        if not isinstance(dtypes, list) or len(dtypes) != len(names):
+            raise ValueError(f"there are {len(names)} columns, but not as many dtypes")
+        for dtype in dtypes:
+            if not _is_dtype(dtype, library):
+                raise ValueError(f"{dtype!r} is not the name of a dtype of {library}")
+        return cls(library, names, dtypes)
 
     @classmethod
     def numbered(cls, n_columns: int) -> Columns:
@@ -66,7 +112,7 @@ class Columns(NamedTuple):
             name: _rounded(np.asarray(x), dtype)
             for (name, dtype), x in zip(dtypes.items(), columns, strict=True)
         }
-        frame = importlib.import_module(library).DataFrame(data)
+        frame = table_library(library).DataFrame(data)
         if library != self.library:
             return frame
         # Numbers that are not finite have no integer to be.
@@ -78,6 +124,8 @@ def output_library(estimator: Any) -> str:
     """Return what ``set_output``, or else the configuration, asks for."""
     config = getattr(estimator, "_sklearn_output_config", {})
     library: str = config.get("transform", sklearn.get_config()["transform_output"])
+    if library != "default":
+        _check_library(library)
     return library
 
 
@@ -100,6 +148,36 @@ def indexed(frame: Any, like: Any) -> Any:
     if hasattr(frame, "iloc") and hasattr(like, "iloc"):
         frame.index = like.index
     return frame
+
+
+def table_library(name: str) -> Any:
+    """Import pandas or polars; a ValueError for any other name."""
+    _check_library(name)
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"A table of {name} needs it: pip install {name}.") from error
+
+
+def _check_library(name: Any) -> None:
+    if name not in LIBRARIES:
+        raise ValueError(
+            f"A table must be of {_LIBRARIES}. Got {name!r} instead: use "
+            "set_output(transform=...) with one of these, or 'default'."
+        )
+
+
+def _is_name(name: Any) -> bool:
+    """Whether a file may state such a name of a column."""
+    if isinstance(name, tuple):
+        return all(map(_is_name, name))
+    return name is None or isinstance(name, str | int | float | np.generic)
+
+
+def _is_dtype(name: Any, library: str) -> bool:
+    return isinstance(name, str) and any(
+        re.fullmatch(pattern, name, re.ASCII) for pattern in DTYPES[library]
+    )
 
 
 def _library_of(X: Any) -> str | None:
@@ -146,7 +224,7 @@ def _fits(x: NDArray[Any], dtype: str) -> bool:
 
 def _cast(frame: Any, dtypes: dict[Any, str], levels: Mapping[Any, Any]) -> Any:
     """Give columns the dtypes of these names, in the library of the DataFrame."""
-    module = importlib.import_module(_library_of(frame) or "")
+    module = table_library(_library_of(frame) or "")
 
     def dtype_of(name: Any, dtype: str) -> Any:
         if dtype == "Enum":

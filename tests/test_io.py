@@ -55,6 +55,7 @@ from skgen.likelihoods import (
     DiscretizedLogistic,
     Gaussian,
 )
+from skgen.tables import Columns
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -751,12 +752,17 @@ def recast(data, rng):
 
 
 # What Python tells its audit hooks when a pickle, or something else, runs code.
-RUNS = ("pickle.find_class", "os.system", "subprocess.Popen", "os.exec")
+RUNS = ("pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "exec")
+# Packages whose modules may be imported when they are first needed.
+IMPORTS = ("skgen", "numpy", "pandas", "polars", "scipy", "sklearn", "torch")
 seen_by_audit = None
 
 
 def _hook(event, arguments):
-    if seen_by_audit is not None and event in RUNS:
+    if seen_by_audit is None:
+        return
+    is_import = event == "import" and not str(arguments[0]).startswith(IMPORTS)
+    if is_import or event in RUNS:
         seen_by_audit.append((event, str(arguments)[:200]))
 
 
@@ -850,6 +856,110 @@ def test_parameters_of_a_file_go_by_the_estimators_rules(name, value, message, p
     _edit(path, lambda model: model["parameters"].update({name: value}))
     with pytest.raises(ModelFileError, match=message):
         skgen.load(path)
+
+
+def _with(kind, *path_of_keys, value):
+    """A change to the JSON of a model, for `_edit`."""
+
+    def change(model):
+        node = model["fitted"]
+        for key in path_of_keys[:-1]:
+            node = node[key]
+        node[path_of_keys[-1]] = value
+
+    return pytest.param(kind, change, id=f"{path_of_keys[-1]}={str(value)[:30]}")
+
+
+_COLUMNS, _OUTPUT = ("_columns", "tuple"), ("_sklearn_output_config", "dict")
+FORGED = [
+    *(
+        _with(kind, *_COLUMNS, 0, value=library)
+        for kind in ("density", "table")
+        for library in ("this", "antigravity", "os", "pandas.io", "", None, ["pandas"])
+    ),
+    *(
+        _with(kind, *_COLUMNS, 2, 0, value=dtype)
+        for kind in ("density", "table", "polars")
+        for dtype in ("read_csv", "__class__", "int7", "O", "i4,f8", "", None, 3)
+    ),
+    _with("table", *_COLUMNS, 2, 0, value="datetime64[ns, ../../etc/passwd]"),
+    _with("polars", *_COLUMNS, 2, 0, value="datetime64[ns]"),
+    _with("polars", *_COLUMNS, 2, 0, value="Datetime(x); __import__"),
+    *(_with("table", *_COLUMNS, 1, value=names) for names in ([], ["a"], "ab", [[1]])),
+    *(
+        _with(kind, "_sklearn_output_config", value={"dict": {"transform": value}})
+        for kind in ("density", "table")
+        for value in ("this", "antigravity", "torch", None, 1)
+    ),
+    _with("density", *_OUTPUT, "predict", value="pandas"),
+    *(
+        _with("density", "device_", value=device)
+        for device in ("meta", "xla", "cuda:-1", "cuda:99999", "cpu:x", "os", None)
+    ),
+    _with("density", "_dtype", value="float64"),
+    _with("density", "_dtype", value={"dtype": "object"}),
+    _with("density", "feature_names_in_", value="this"),
+    _with("density", "n_features_in_", value=True),
+    *(
+        _with("density", name, value={"dict": {}})
+        for name in ("_callback_fit_ctx", "_skl_callbacks", "__sklearn_clone__")
+    ),
+    *(_with("density", name, value=1) for name in ("__class__", "_more_tags", "fit")),
+    *(_with("network", "n_iter_", value=value) for value in (-1, 2**63, 10**400)),
+    *(
+        _with("network", "_built_with", "dict", "activation", value=value)
+        for value in ("Tanh", "os.system", "torch.nn.ReLU", None, 1)
+    ),
+    *(
+        _with("network", "module_", "dict", "likelihood", value=value)
+        for value in ("gaussian", {"likelihood": ["os.system", {"dict": {}}]}, None)
+    ),
+    *(
+        _with("table", "_codes", 0, "tuple", 1, value=kind)
+        for kind in ("this", "binary", None)
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def forgeable(tmp_path_factory):
+    """Bytes of files whose state is to be forged."""
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    folder = tmp_path_factory.mktemp("forgeable")
+    frame = pandas.DataFrame(X[:, :2], columns=["a", "b"])
+    models = {
+        "density": GaussianDensity().fit(frame).set_output(transform="pandas"),
+        "table": MixedDensity(VAE(1, **TINY)).fit(frame),
+        "polars": MixedDensity(VAE(1, **TINY)).fit(polars.from_pandas(frame)),
+        "network": VAE(1, **TINY).fit(X),
+    }
+    for name, model in models.items():
+        skgen.save(model, folder / name)
+        skgen.load(folder / name)
+    return {name: (folder / name).read_bytes() for name in models}
+
+
+@pytest.mark.parametrize(("kind", "change"), FORGED)
+def test_a_value_that_selects_behaviour_is_of_a_fixed_list(
+    kind, change, forgeable, path
+):
+    path.write_bytes(forgeable[kind])
+    _edit(path, change)
+    with nothing_runs(), pytest.raises(ModelFileError):
+        skgen.load(path)
+    assert not {"this", "antigravity"} & set(sys.modules)
+
+
+def test_a_library_is_of_the_fixed_list_when_it_is_used():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X[:, :2], columns=["a", "b"])
+    model = GaussianDensity().fit(frame)
+    model._sklearn_output_config = {"transform": "this"}
+    with pytest.raises(ValueError, match=r"must be of pandas or polars\. Got 'this'"):
+        model.sample(1)
+    with pytest.raises(ValueError, match=r"must be of pandas or polars\. Got 'this'"):
+        Columns("this", ["a"], ["float64"]).table(X[:, :1].T, "this")
+    assert "this" not in sys.modules
 
 
 def test_a_parameter_that_a_file_lacks_has_its_default(path):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import sklearn
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -17,12 +19,13 @@ from skgen import __version__
 from skgen.compose import MixedDensity
 from skgen.gaussian import GaussianDensity
 from skgen.io.container import Contents, ModelFileError, read_file, write_file
-from skgen.io.values import Reader, Writer
+from skgen.io.values import FLOATS, Reader, Writer, shortened
 from skgen.kmeans import KMeansAutoencoder
 from skgen.likelihoods import Likelihood
 from skgen.mixture import GaussianMixtureEM
 from skgen.networks import Factory
-from skgen.parameters import check_parameters
+from skgen.parameters import Rule, boolean, check_parameters, integer
+from skgen.tables import LIBRARIES
 from skgen.tensors import resolve_device
 from skgen.vae import IWAE, VAE, BetaVAE
 from skgen.vqvae import VQVAE
@@ -43,6 +46,45 @@ ESTIMATORS: dict[str, type[Any]] = {
 }
 # What may be inside another: a model with networks.
 INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE")
+# Epochs and iterations that a file may state; seeds are made from them.
+MOST_ITERATIONS = 2**31
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is an array (n,) of text."""
+    is_array = isinstance(value, np.ndarray) and value.dtype == object
+    return is_array and value.ndim == 1 and all(isinstance(v, str) for v in value)
+
+
+def _is_output(value: Any) -> bool:
+    """Whether a value is what scikit-learn's ``set_output`` leaves."""
+    containers = ("default", *LIBRARIES)
+    return isinstance(value, dict) and all(
+        key == "transform" and each in containers for key, each in value.items()
+    )
+
+
+# Fitted attributes that select what is done, in any class; a class checks its own.
+STATE_RULES: dict[str, Rule] = {
+    "n_features_in_": integer(1),
+    "feature_names_in_": Rule(_is_text, "an array of text"),
+    "n_iter_": integer(0, MOST_ITERATIONS),
+    "device_": Rule(
+        lambda value: (
+            isinstance(value, str)
+            and bool(re.fullmatch(r"cpu|mps|cuda(:\d{1,4})?", value))
+        ),
+        "'cpu', 'cuda', 'cuda:<index>' or 'mps'",
+    ),
+    "_dtype": Rule(
+        lambda value: isinstance(value, np.dtype) and value.name in FLOATS,
+        "the dtype float32 or float64",
+    ),
+    "_is_objects": boolean,
+    "_sklearn_output_config": Rule(
+        _is_output, f"the output 'default', {', '.join(map(repr, LIBRARIES))}"
+    ),
+}
 
 
 def save(model: Any, path: str | os.PathLike[str]) -> None:
@@ -250,7 +292,7 @@ class ModelReader(Reader):
                 state["device_"] = str(resolve_device(self.device, cls.__name__))
         found = _with_parameters(cls, parameters)
         if fitted:
-            found._set_file_state(_checked_names(state, cls))
+            found._set_file_state(_checked_state(state, cls))
         return found
 
 
@@ -303,12 +345,30 @@ def _check_given(given: Mapping[str, Any], asked: set[str]) -> None:
             )
 
 
-def _checked_names(state: dict[str, Any], cls: type) -> dict[str, Any]:
-    """Raise a ValueError for an attribute that would hide a method."""
-    for name in state:
-        if hasattr(cls, name) or not name.isidentifier():
-            raise ValueError(f"{name!r} is no fitted attribute of {cls.__name__}")
+def _checked_state(state: dict[str, Any], cls: type[Any]) -> dict[str, Any]:
+    """Return fitted attributes; a ValueError for one that no fit sets, or of no use.
+
+    Names that end with an underscore are fitted attributes; private ones must be
+    declared in the body of the class. None may hide a method.
+    """
+    for name, value in state.items():
+        if hasattr(cls, name) or not _is_fitted_attribute(name, cls):
+            raise ValueError(
+                f"{name!r} is not a fitted attribute that {cls.__name__} declares"
+            )
+        rule = STATE_RULES.get(name)
+        if rule is not None and not rule.accepts(value):
+            raise ValueError(f"{name!r} must be {rule.words}. Got {shortened(value)}")
     return state
+
+
+def _is_fitted_attribute(name: str, cls: type[Any]) -> bool:
+    if name.isidentifier() and name.endswith("_") and not name.startswith("_"):
+        return True
+    declared = {
+        each for base in cls.__mro__ for each in vars(base).get("__annotations__", ())
+    }
+    return name in declared or name in STATE_RULES
 
 
 def _try(model: Any) -> None:

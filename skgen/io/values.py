@@ -9,6 +9,7 @@ up, but for those of the likelihoods in ``skgen.likelihoods``.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -149,7 +150,7 @@ class Reader:
                 return [self.read(each) for each in node]
             case dict() if len(node) == 1:
                 return self._tagged(node)
-        raise ValueError(f"{_short(node)} is no value of a model")
+        raise ValueError(f"{shortened(node)} is no value of a model")
 
     def read_all(self, nodes: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of JSON by name."""
@@ -181,7 +182,7 @@ class Reader:
                 return known_likelihood(name, **self.read(options))
             case {"given": [str(part), str(kind)]} if part in GIVEN:
                 return self._given(part, kind)
-        raise ValueError(f"{_short(node)} is no value of a model")
+        raise ValueError(f"{shortened(node)} is no value of a model")
 
     def _take(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
@@ -215,6 +216,10 @@ class Reader:
         return self.given[part]
 
 
-def _short(node: Any) -> str:
-    text = str(node)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+def shortened(value: Any) -> str:
+    """Return how a value reads, cut off where it is long or deep."""
+    return _BRIEF.repr(value)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 40
