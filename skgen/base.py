@@ -14,6 +14,7 @@ and ``draw`` on tensors.
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -311,7 +312,7 @@ class GenerativeModel(
         device = resolve_device(self.device, type(self).__name__)
         columns = Columns.of(X) if reset else self._columns
         X = self._validate_rows(X, reset=reset, n_min=2 if reset else 1)
-        weight = self._validate_weight(sample_weight, X)
+        weight = check_sample_weight(sample_weight, len(X))
         self.device_ = str(device)
         self._dtype, self._columns = X.dtype, columns
         x = self._place(X, device)
@@ -443,7 +444,9 @@ class GenerativeModel(
         """
         return self._apply(lambda model, x: model.log_prob(x), X, scores=True)
 
-    def score(self, X: ArrayLike, y: Any = None) -> float:
+    def score(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the mean log-density of the rows.
 
         Parameters
@@ -452,13 +455,16 @@ class GenerativeModel(
             Rows.
         y : None
             Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, not negative; only their ratios matter.
 
         Returns
         -------
         score : float
-            Mean of ``score_samples(X)``, in nats per row.
+            Weighted mean of ``score_samples(X)``, in nats per row.
         """
-        return float(np.mean(self.score_samples(X), dtype=np.float64))
+        scores = self.score_samples(X)
+        return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
 
     # Validation, containers, chunks, state.
 
@@ -498,30 +504,6 @@ class GenerativeModel(
         owner, missing = type(self).__name__, self._allows_missing
         assert_all_finite(X, allow_nan=missing, estimator_name=owner, input_name="X")
         _check_magnitude(X, owner)
-
-    def _validate_weight(
-        self, sample_weight: Any, X: NDArray[Any]
-    ) -> NDArray[Any] | None:
-        """Return finite weights (n,) that are not negative nor all zero, or None."""
-        if sample_weight is None:
-            return None
-        weight = check_array(
-            np.atleast_1d(np.asarray(_host(sample_weight))),
-            dtype=np.float64,
-            ensure_2d=False,
-            input_name="sample_weight",
-        )
-        if weight.shape != (len(X),):
-            raise ValueError(
-                f"sample_weight.shape == {weight.shape}, expected {(len(X),)}!"
-            )
-        if (weight < 0).any():
-            raise ValueError("Negative values in data passed to `sample_weight`.")
-        if not weight.any():
-            raise ValueError(
-                "Sample weights must contain at least one non-zero number."
-            )
-        return weight
 
     def _apply(
         self, function: Callable[[Any, Tensor], Tensor], X: Any, *, scores: bool = False
@@ -594,6 +576,109 @@ class GenerativeModel(
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self._allows_missing
         return tags
+
+
+class InformationCriteria:
+    """Mixin of the closed-form models: ``aic`` and ``bic``."""
+
+    score_samples: Callable[[ArrayLike], NDArray[Any]]
+
+    @abstractmethod
+    def _n_parameters(self) -> int:
+        """Return the number of free parameters of the fitted model."""
+
+    def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return Akaike's information criterion.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; a row of weight 2 counts as two rows.
+
+        Returns
+        -------
+        aic : float
+            Twice the number of parameters minus twice the log-likelihood: the lower
+            the better.
+        """
+        log_likelihood, _ = self._log_likelihood(X, sample_weight)
+        return 2 * self._n_parameters() - 2 * log_likelihood
+
+    def bic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the Bayesian information criterion.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; a row of weight 2 counts as two rows.
+
+        Returns
+        -------
+        bic : float
+            The number of parameters times the log of the total weight, minus twice
+            the log-likelihood: the lower the better.
+        """
+        log_likelihood, log_total = self._log_likelihood(X, sample_weight)
+        return self._n_parameters() * log_total - 2 * log_likelihood
+
+    def _log_likelihood(
+        self, X: ArrayLike, sample_weight: ArrayLike | None
+    ) -> tuple[float, float]:
+        """Return the weighted sum of log-densities, and the log of the weights' sum."""
+        scores = self.score_samples(X).astype(np.float64)
+        weight = check_sample_weight(sample_weight, len(scores))
+        if weight is None:
+            return float(scores.sum()), math.log(len(scores))
+        scaled, exponent = scaled_by_largest(weight)
+        log_total = math.log(scaled.sum()) + exponent * math.log(2)
+        with np.errstate(over="ignore"):
+            total = float(np.ldexp(scaled.sum(), exponent))
+        return weighted_mean(scores, scaled) * total, log_total
+
+
+def check_sample_weight(sample_weight: Any, n: int) -> NDArray[Any] | None:
+    """Return weights (n,) in float64, or None.
+
+    A ValueError says what is wrong with them: they must be finite and not negative, and
+    at least one positive.
+    """
+    if sample_weight is None:
+        return None
+    weight: NDArray[Any] = check_array(
+        np.atleast_1d(np.asarray(_host(sample_weight))),
+        dtype=np.float64,
+        ensure_2d=False,
+        input_name="sample_weight",
+    )
+    if weight.shape != (n,):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n,)}!")
+    if (weight < 0).any():
+        raise ValueError("Negative values in data passed to `sample_weight`.")
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weight
+
+
+def scaled_by_largest(weight: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Divide weights by a power of two: return weights up to 2, and the exponent.
+
+    That is exact, and sums of such weights do not overflow.
+    """
+    exponent = int(np.frexp(weight.max())[1]) - 1
+    return np.ldexp(weight, -exponent), exponent
+
+
+def weighted_mean(values: NDArray[Any], weight: NDArray[Any] | None) -> float:
+    """Return the mean of values (n,) in float64; those of weight zero do not count."""
+    if weight is None:
+        return float(np.mean(values, dtype=np.float64))
+    counted = weight > 0
+    scaled, _ = scaled_by_largest(weight[counted])
+    return float(np.average(values[counted].astype(np.float64), weights=scaled))
 
 
 def _gathered(n: int, chunks: Iterable[tuple[slice, NDArray[Any]]]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skgen.base import whole_or_as_before
+from skgen.base import check_sample_weight, weighted_mean, whole_or_as_before
 from skgen.column_codes import (
     KINDS,
     ColumnCode,
@@ -383,7 +383,9 @@ class MixedDensity(
         scores: NDArray[Any] = self.estimator_.score_samples(self._encoded(X))
         return scores
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the mean log-density of what was observed of the rows.
 
         Parameters
@@ -392,13 +394,16 @@ class MixedDensity(
             Rows; cells may be missing.
         y : None
             Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, not negative; only their ratios matter.
 
         Returns
         -------
         score : float
-            Mean of ``score_samples(X)``, in nats per row.
+            Weighted mean of ``score_samples(X)``, in nats per row.
         """
-        return float(np.mean(self.score_samples(X)))
+        scores = self.score_samples(X)
+        return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
 
     def log_likelihood(
         self, X: Any, n_samples: int = 5000, *, random_state: Any = 0

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from skgen.base import FitCallbacks, GenerativeModel
+from skgen.base import FitCallbacks, GenerativeModel, InformationCriteria
 from skgen.parameters import Rules, integer, none, options, real
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import LOG_2PI, to_array
@@ -198,7 +198,7 @@ def _complement(rows: Tensor) -> Tensor:
     return torch.from_numpy(basis.T.copy())
 
 
-class GaussianDensity(GenerativeModel):
+class GaussianDensity(InformationCriteria, GenerativeModel):
     """A Gaussian density whose encoder whitens and whose decoder colours.
 
     Maximum likelihood in closed form. With ``n_components`` below the number of
@@ -389,6 +389,16 @@ class GaussianDensity(GenerativeModel):
         if not self._has_axes:
             return np.ones_like(self.mean_)
         return 1 - self.noise_variance_ / self.explained_variance_
+
+    def _n_parameters(self) -> int:
+        d, q = len(self.mean_), self.n_components_
+        n_variances = min(q + 1, d)
+        if self.covariance_type == "spherical":
+            return d + 1
+        if self.covariance_type == "diag":
+            return d + n_variances
+        # A basis of q orthogonal axes has d - 1, d - 2, ... free parameters.
+        return d + n_variances + q * (2 * d - q - 1) // 2
 
     @property
     def _n_features_out(self) -> int:

@@ -18,7 +18,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgen.base import FitCallbacks, GenerativeModel
+from skgen.base import FitCallbacks, GenerativeModel, InformationCriteria
 from skgen.covariance import COVARIANCES
 from skgen.em import FittedMixture
 from skgen.lloyd import (
@@ -91,7 +91,7 @@ class Codebook(NamedTuple):
         return self.density.draw(n, noise, generator)
 
 
-class KMeansAutoencoder(GenerativeModel):
+class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     """K-means whose latent code says which centre is nearest.
 
     On a CPU the centres are those of :class:`sklearn.cluster.KMeans`, elsewhere of
@@ -509,6 +509,11 @@ class KMeansAutoencoder(GenerativeModel):
         )
         nearest = nearest_of(density.theta.means)
         return Codebook(density, nearest, self.encode == "ordinal")
+
+    def _n_parameters(self) -> int:
+        K, d = self.cluster_centers_.shape
+        n_weights = K - 1 if self.prior == "empirical" else 0
+        return K * d + n_weights + 1  # and the variance
 
     @property
     def _n_features_out(self) -> int:

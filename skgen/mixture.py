@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from skgen.base import FitCallbacks, GenerativeModel
+from skgen.base import FitCallbacks, GenerativeModel, InformationCriteria
 from skgen.covariance import COVARIANCES, Covariance
 from skgen.em import FittedMixture, Mixture, start_from, start_from_picks
 from skgen.engine import FixedPoint, Steps
@@ -80,7 +80,7 @@ class _Reporter(Observer):
         print(f"Initialization {words}." + (times if self._verbose > 1 else ""))
 
 
-class GaussianMixtureEM(GenerativeModel):
+class GaussianMixtureEM(InformationCriteria, GenerativeModel):
     """A mixture of Gaussians whose latent code is the responsibilities.
 
     The model, the parameters and, from the same start, the results are those of
@@ -405,39 +405,6 @@ class GaussianMixtureEM(GenerativeModel):
             Probability of each component given the row.
         """
         return self._apply(lambda model, x: model.encode(x), X)
-
-    def aic(self, X: ArrayLike) -> float:
-        """Akaike's information criterion.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        aic : float
-            The lower the better.
-        """
-        log_prob = self.score_samples(X)
-        return 2 * self._n_parameters() - 2 * float(log_prob.sum(dtype=np.float64))
-
-    def bic(self, X: ArrayLike) -> float:
-        """Bayesian information criterion.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        bic : float
-            The lower the better.
-        """
-        log_prob = self.score_samples(X)
-        penalty = self._n_parameters() * math.log(len(log_prob))
-        return penalty - 2 * float(log_prob.sum(dtype=np.float64))
 
     def _n_parameters(self) -> int:
         """Free parameters of the model."""

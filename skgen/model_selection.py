@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple, Self
 
 import joblib
@@ -181,13 +182,29 @@ class Data(NamedTuple):
         }
 
     def scores(self, model: Any, rows: NDArray[np.intp]) -> dict[Any, Any]:
-        """Score a fitted model on rows, by every scorer."""
+        """Score a fitted model on rows, by every scorer.
+
+        As in scikit-learn's search, ``sample_weight`` goes to scorers that accept it.
+        """
         X, y = self.part(rows)
         targets = () if y is None else (y,)
+        weight = self.params(rows).get("sample_weight")
+
+        def score(scorer: Callable[..., Any]) -> Any:
+            if weight is None or not _accepts_weight(scorer):
+                return scorer(model, X, *targets)
+            return scorer(model, X, *targets, sample_weight=weight)
+
         return {
-            name: value_or_error(partial(scorer, model, X, *targets))
+            name: value_or_error(partial(score, scorer))
             for name, scorer in self.scorers.items()
         }
+
+
+def _accepts_weight(scorer: Callable[..., Any]) -> bool:
+    """Whether a scorer accepts ``sample_weight``."""
+    says = getattr(scorer, "_accept_sample_weight", None)
+    return says() if says else "sample_weight" in signature(scorer).parameters
 
 
 def run_tasks(tasks: Sequence[Task], data: Data, together: bool) -> list[Outcome]:
@@ -433,7 +450,8 @@ class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
             Targets, where steps of a pipeline or the splits want them.
         **params : dict of str -> object
             ``sample_weight`` of the estimator (``<last step>__sample_weight`` of a
-            pipeline) is split with the rows; ``groups`` go to the splitter.
+            pipeline) is split with the rows, and given to scorers that accept it by
+            the name ``sample_weight``; ``groups`` go to the splitter.
 
         Returns
         -------

@@ -19,7 +19,7 @@ from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skgen.base import FLOATS
+from skgen.base import FLOATS, check_sample_weight, weighted_mean
 from skgen.changes import (
     InvertibleFunction,
     active,
@@ -234,7 +234,9 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         return _add(terms, self._last.score_samples(rows))
 
     @available_if(_last_has("score_samples"))
-    def score(self, X: ArrayLike, y: Any = None) -> float:
+    def score(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the mean log-density of the rows, in the units of ``X``.
 
         Parameters
@@ -243,13 +245,16 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
             Rows.
         y : None
             Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, not negative; only their ratios matter.
 
         Returns
         -------
         score : float
-            Mean of ``score_samples(X)``, in nats per row.
+            Weighted mean of ``score_samples(X)``, in nats per row.
         """
-        return float(np.mean(self.score_samples(X), dtype=np.float64))
+        scores = self.score_samples(X)
+        return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
 
     @available_if(_last_has("log_likelihood"))
     def log_likelihood(

@@ -222,10 +222,12 @@ def test_a_search_hands_weights_to_each_fold(estimator):
     with sklearn.config_context(enable_metadata_routing=True):
         search = search_of(estimator)
         search.estimator.set_fit_request(sample_weight=True)
+        search.estimator.set_score_request(sample_weight=True)
         search.fit(X, sample_weight=weight)
     model = clone(estimator).set_params(**search.cv_results_["params"][0])
     model.fit(X[train], sample_weight=weight[train])
-    assert search.cv_results_["split0_test_score"][0] == model.score(X[test])
+    expected = model.score(X[test], sample_weight=weight[test])
+    assert search.cv_results_["split0_test_score"][0] == expected
 
 
 # Callbacks.
