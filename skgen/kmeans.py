@@ -41,6 +41,7 @@ from skgen.parameters import (
     verbosity,
 )
 from skgen.rows import CentredRows
+from skgen.scales import warn_scales
 from skgen.tensors import check_tokens, one_hot, to_array, to_tensor
 
 NO_SPREAD = (
@@ -127,7 +128,9 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     prior : {"empirical", "uniform"}, default="empirical"
         Probability of the centres in the density: their shares of the rows, or equal.
     reg_covar : float, default=1e-6
-        Added to the variance of the density, in squared units of the data.
+        Added to the variance of the density, in squared units of the data. A warning
+        says when it is above a tenth of the smallest variance of a column that is not
+        constant.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
@@ -243,9 +246,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         callbacks: FitCallbacks,
     ) -> None:
         on_cpu = x.device.type == "cpu"
-        # scikit-learn centres rows by itself, and without weights nothing else does.
-        centre = x.new_zeros(x.shape[1]) if on_cpu and weight is None else None
-        rows = CentredRows.of(x, weight, centre)
+        rows = CentredRows.of(x, weight)
+        warn_scales(rows.proper(), self.reg_covar, type(self).__name__)
         find = self._find_on_cpu if on_cpu else self._find_on_device
         centres, labels, inertia, self.n_iter_ = find(rows.proper(), rng, callbacks)
         self._reset_counts()

@@ -35,6 +35,7 @@ from skgen.parameters import (
 )
 from skgen.restarts import SILENCE, Climb, Observer, Restarts
 from skgen.rows import CentredRows
+from skgen.scales import warn_scales
 from skgen.starts import Given, check_given, draw_responsibilities
 from skgen.tensors import to_array
 
@@ -97,8 +98,9 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
     tol : float, default=1e-3
         EM stops when the mean log-density changes by less.
     reg_covar : float, default=1e-6
-        Added to the variances, in squared units of the data. With 0, no iteration
-        lowers the likelihood.
+        Added to the variances, in squared units of the data. A warning says when it is
+        above a tenth of the smallest variance of a column that is not constant. With
+        0, no iteration lowers the likelihood.
     max_iter : int, default=100
         Most iterations of EM; 0 keeps the start.
     n_init : int, default=1
@@ -244,6 +246,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
         callbacks: FitCallbacks,
     ) -> Steps:
         rows = CentredRows.of(x, weight).proper()
+        warn_scales(rows, self.reg_covar, type(self).__name__)
         given = self._check_start(rows)
         observer = SILENCE
         if self.verbose or callbacks.listen:

@@ -48,11 +48,10 @@ class CentredRows(NamedTuple):
         wide = wide_dtype(x.device)
         if weight is None:
             weight = torch.ones((), dtype=wide, device=x.device).expand(len(x))
+        weight = weight.to(wide)
         if centre is None:
-            # In chunks: a mean in another dtype would be one of a copy.
-            chunks = x.split(chunk_rows(x.device, x.shape[1]))
-            centre = sum(chunk.sum(0, dtype=wide) for chunk in chunks) / len(x)
-        return cls(x, weight.to(wide), centre.to(wide))
+            centre = _mean(x, weight)
+        return cls(x, weight, centre.to(wide))
 
     def proper(self) -> Self:
         """Leave rows of weight zero out, and divide weights by their mean."""
@@ -67,13 +66,21 @@ class CentredRows(NamedTuple):
     @property
     def is_weighted(self) -> bool:
         """Whether weights differ."""
-        is_one_number = self.weight.stride() == (0,)
-        return not is_one_number and bool((self.weight != self.weight[0]).any())
+        return _differ(self.weight)
 
     def equal(self, other: CentredRows) -> bool:
         """Whether rows, weights and centre are the same, in the same place."""
         kinds = ((rows.x.device, rows.x.dtype) for rows in (self, other))
         return len({*kinds}) == 1 and all(map(torch.equal, self, other))
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return the weighted mean and variance of each column, (d,) and (d,)."""
+        total = self.weight.sum()
+        first = second = torch.zeros_like(self.centre)
+        for x, weight in self.chunks(chunk_rows(self.x.device, self.x.shape[1])):
+            weight = weight / total
+            first, second = first + weight @ x, second + weight @ (x * x)
+        return self.centre + first, (second - first * first).clamp(min=0)
 
     def take(self, index: Tensor) -> Self:
         """Select rows, seen from the same centre."""
@@ -83,3 +90,19 @@ class CentredRows(NamedTuple):
         """Yield centred rows and their weights."""
         for x, weight in zip(self.x.split(size), self.weight.split(size)):
             yield x.to(self.centre.dtype) - self.centre, weight
+
+
+def _differ(weight: Tensor) -> bool:
+    """Return whether weights differ."""
+    return weight.stride() != (0,) and bool((weight != weight[0]).any())
+
+
+def _mean(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean of rows, in the dtype of the weights, (d,)."""
+    # In chunks: a mean in another dtype would be one of a copy.
+    chunks = x.split(chunk_rows(x.device, x.shape[1]))
+    if not _differ(weight):
+        total = sum(chunk.sum(0, dtype=weight.dtype) for chunk in chunks)
+        return torch.as_tensor(total) / len(x)
+    shares = (weight / weight.sum()).split(len(chunks[0]))
+    return torch.as_tensor(sum(w @ c.to(w.dtype) for w, c in zip(shares, chunks)))
