@@ -14,6 +14,7 @@ and ``draw`` on tensors.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -43,7 +44,7 @@ from torch import Tensor
 
 from skgen.documentation import DocumentationLinks
 from skgen.engine import Steps, run_each
-from skgen.parameters import Rules, check_parameters, integer, string
+from skgen.parameters import Rules, check_parameters, integer, is_same, string
 from skgen.rows import chunk_rows, slices
 from skgen.tables import Columns, dressed
 from skgen.tensors import (
@@ -130,17 +131,19 @@ NO_CALLBACKS = NoCallbacks()
 
 @contextmanager
 def whole_or_as_before(estimator: Any) -> Iterator[None]:
-    """Put the state of an estimator back where what is done to it fails.
+    """Restore an estimator, and those inside it, if the block raises.
 
-    What was fitted before is whole again, and what was not is not fitted.
+    This includes Ctrl-C. Attributes are restored, not what they refer to: the block
+    replaces arrays, lists and modules, or works on copies.
     """
-    state = estimator.__dict__
-    before = state.copy()
+    inside = estimator.get_params(deep=True).values()
+    known = [estimator, *(each for each in inside if isinstance(each, BaseEstimator))]
+    before = [(each, each.__dict__.copy()) for each in known]
     try:
         yield
     except BaseException:
-        state.clear()
-        state.update(before)
+        for each, state in before:
+            each.__dict__ = state  # one step, which no second Ctrl-C cuts in two
         raise
 
 
@@ -175,6 +178,9 @@ class GenerativeModel(
     _task_name: ClassVar[str] = "iteration"
     _columns: Columns | None  # of the DataFrame that was fitted
     _dtype: np.dtype[Any]  # of the training rows
+    #: Parameters whose values at ``fit`` decide how the fitted model is evaluated.
+    _fixed: ClassVar[tuple[str, ...]] = ()
+    _built_with: dict[str, Any]  # these values, by name
     #: Fitted attributes that no score needs, but a further fit, and their types.
     _goes_on_from: ClassVar[Mapping[str, type]] = {}
 
@@ -307,16 +313,67 @@ class GenerativeModel(
     def _prepare(
         self, X: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[NDArray[Any], Any, Tensor | None]:
-        """Validate all that a fit is given: rows as array and placed, and weights."""
+        """Validate all that a fit is given: rows as array and placed, and weights.
+
+        ``reset`` learns the features anew, as ``fit`` does.
+        """
         check_parameters(self, self._parameters)
         device = resolve_device(self.device, type(self).__name__)
+        if reset and not self._is_warm:
+            self._built_with = self._fixed_parameters()
+        else:
+            self._check_unchanged("warm_start=True" if reset else "partial_fit")
         columns = Columns.of(X) if reset else self._columns
+        n_features = self.n_features_in_ if reset and self._is_warm else None
         X = self._validate_rows(X, reset=reset, n_min=2 if reset else 1)
+        if n_features is not None and X.shape[1] != n_features:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} with "
+                f"warm_start=True was fitted on {n_features}. Use warm_start=False."
+            )
         weight = check_sample_weight(sample_weight, len(X))
         self.device_ = str(device)
         self._dtype, self._columns = X.dtype, columns
         x = self._place(X, device)
         return X, x, None if weight is None else to_tensor(weight, device, x.dtype)
+
+    @property
+    def _is_warm(self) -> bool:
+        """Whether ``fit`` goes on from the last fit."""
+        return False
+
+    def _fixed_parameters(self) -> dict[str, Any]:
+        """Copy the parameters that decide how the fitted model is evaluated."""
+        return {name: copy.deepcopy(getattr(self, name)) for name in self._fixed}
+
+    def _fitted(self, name: str) -> Any:
+        """Return the value that a parameter had at ``fit``, whatever was set since."""
+        return getattr(self, "_built_with", {}).get(name, getattr(self, name))
+
+    def _current(self, name: str) -> Any:
+        """Return a parameter that may be set after ``fit``, if its value is valid."""
+        check_parameters(self, {name: self._parameters[name]})
+        return getattr(self, name)
+
+    def _check_unchanged(self, way: str) -> None:
+        """Raise a ValueError if a fixed parameter was set since the last fit."""
+        now = self._fixed_parameters()
+        for name, value in getattr(self, "_built_with", {}).items():
+            if not is_same(now[name], value):
+                raise ValueError(
+                    f"{name}={now[name]!r} differs from the {value!r} that this "
+                    f"{type(self).__name__} was fitted with, and {way} goes on with "
+                    f"what was fitted. Set {name} back, or fit anew: call fit with "
+                    "warm_start=False."
+                )
+
+    def _as_built(self, built_with: Mapping[str, Any]) -> Self:
+        """Return an unfitted copy with the parameters of a file's fitted model."""
+        if not set(built_with) <= set(self._fixed):
+            raise ValueError(f"it was built with {', '.join(built_with)}")
+        copied = type(self)(**{**self.get_params(deep=False), **built_with})
+        check_parameters(copied, self._parameters)
+        return copied
 
     # Between rows and codes.
 
@@ -561,6 +618,7 @@ class GenerativeModel(
         for name, kind in self._goes_on_from.items():
             if not isinstance(state.get(name), kind):
                 raise ValueError(f"{name!r} is no {kind.__name__}")
+        self._as_built(state.get("_built_with", {}))
         if state.get("_columns") is not None:
             state = {**state, "_columns": Columns.checked(*state["_columns"])}
         self.__setstate__(state)

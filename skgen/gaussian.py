@@ -17,7 +17,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from skgen.base import FitCallbacks, GenerativeModel, InformationCriteria
+from skgen.base import (
+    FitCallbacks,
+    GenerativeModel,
+    InformationCriteria,
+    whole_or_as_before,
+)
 from skgen.parameters import Rules, integer, none, options, real
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import LOG_2PI, to_array
@@ -274,6 +279,7 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         "covariance_type": options("full", "diag", "spherical"),
         "reg_covar": real(0),
     }
+    _fixed = ("covariance_type",)
 
     _moments: tuple[Tensor, ...]  # weight, mean and scatter of the rows so far
 
@@ -309,6 +315,12 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         self : object
             The fitted estimator.
         """
+        with whole_or_as_before(self):
+            self._merge_rows(X, sample_weight)
+        return self
+
+    def _merge_rows(self, X: Any, sample_weight: Any) -> None:
+        """Merge the moments of further rows with those of the rows seen before."""
         first = not hasattr(self, "_moments")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         moments = Moments.of(x, weight, full=self.covariance_type == "full")
@@ -316,7 +328,6 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
             seen = Moments(*(part.to(moments.mean) for part in self._moments))
             moments = seen.merge(moments)
         self._set_moments(moments)
-        return self
 
     def _fit(
         self,
@@ -330,7 +341,7 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
     def _set_file_state(self, state: dict[str, Any]) -> None:
         super()._set_file_state(state)
         d = len(self.mean_)
-        scatter = (d, d) if self.covariance_type == "full" else (d,)
+        scatter = (d, d) if self._fitted("covariance_type") == "full" else (d,)
         if [part.shape for part in self._moments] != [(), (d,), scatter]:
             raise ValueError("the moments do not have the shapes of the mean")
 
@@ -359,7 +370,8 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
     @property
     def _has_axes(self) -> bool:
         """Whether the density is kept in an eigenbasis, not feature by feature."""
-        return self.covariance_type == "full" or self.n_components_ < len(self.mean_)
+        is_full = self._fitted("covariance_type") == "full"
+        return is_full or self.n_components_ < len(self.mean_)
 
     def _check_n_components(self, d: int) -> int:
         q = d if self.n_components is None else self.n_components

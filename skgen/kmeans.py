@@ -6,6 +6,7 @@ Encode a row as the nearest of K centres, decode a code as its centre. As a mode
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -18,7 +19,12 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgen.base import FitCallbacks, GenerativeModel, InformationCriteria
+from skgen.base import (
+    FitCallbacks,
+    GenerativeModel,
+    InformationCriteria,
+    whole_or_as_before,
+)
 from skgen.covariance import COVARIANCES
 from skgen.em import FittedMixture
 from skgen.lloyd import (
@@ -192,6 +198,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         "prior": options("empirical", "uniform"),
         "reg_covar": real(0),
     }
+    _fixed = ("n_clusters", "prior")
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "n_iter_": int,
         "inertia_": float,
@@ -371,13 +378,19 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         self : object
             The fitted estimator.
         """
+        with whole_or_as_before(self):
+            self._fit_batch(X, sample_weight)
+        return self
+
+    def _fit_batch(self, X: Any, sample_weight: Any) -> None:
+        """Move the centres by a batch, and update the running statistics."""
         first = not hasattr(self, "cluster_centers_")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         if first:
             self._reset_counts()
             self.n_iter_ = 0
-        if self._batches is None:
-            self._batches = self._start_batches(first)
+        # A copy: scikit-learn changes its arrays in place.
+        self._batches = copy.deepcopy(self._batches) or self._start_batches(first)
         rows = CentredRows.of(x, weight)
         kept = rows.weight > 0
         # Cast: a centre is a mean over batches, of either dtype.
@@ -391,7 +404,6 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         found = self._assign(rows, centres)
         inertia = found.inertia(rows.weight)
         self._set_attributes(rows, centres, found.labels, inertia)
-        return self
 
     def _start_batches(self, first: bool) -> MiniBatchKMeans:
         """Make mini-batch K-means that starts anew, or where ``fit`` has ended."""
@@ -487,7 +499,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
                 shape (n_samples, 1)
             Latent code: one-hot in the dtype of ``X``, or integers.
         """
-        if self.encode != "onehot":
+        if self._current("encode") != "onehot":
             return self._apply(lambda model, x: model.encode(x), X)
         check_is_fitted(self)
         X = self._validate_rows(X, reset=False)
@@ -495,7 +507,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         return one_hot(k[:, None], len(self.cluster_centers_), X.dtype)
 
     def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
-        if self.encode == "ordinal":
+        if self._is_ordinal:
             check_tokens(code, len(self.cluster_centers_))
         return code
 
@@ -510,16 +522,21 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             device=torch.device(self.device_),
         )
         nearest = nearest_of(density.theta.means)
-        return Codebook(density, nearest, self.encode == "ordinal")
+        return Codebook(density, nearest, self._is_ordinal)
+
+    @property
+    def _is_ordinal(self) -> bool:
+        """Whether a code is an index; ``encode`` may be set after ``fit``."""
+        return bool(self._current("encode") == "ordinal")
 
     def _n_parameters(self) -> int:
         K, d = self.cluster_centers_.shape
-        n_weights = K - 1 if self.prior == "empirical" else 0
+        n_weights = K - 1 if self._fitted("prior") == "empirical" else 0
         return K * d + n_weights + 1  # and the variance
 
     @property
     def _n_features_out(self) -> int:
-        return 1 if self.encode == "ordinal" else len(self.cluster_centers_)
+        return 1 if self._is_ordinal else len(self.cluster_centers_)
 
     @property
     def _n_tasks(self) -> int | None:

@@ -196,6 +196,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
         "verbose": verbosity,
         "verbose_interval": integer(1),
     }
+    _fixed = ("n_components", "covariance_type")
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "lower_bound_": float,
         "lower_bounds_": list,
@@ -416,7 +417,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
 
     @property
     def _kind(self) -> Covariance:
-        return COVARIANCES[self.covariance_type]
+        return COVARIANCES[self._fitted("covariance_type")]
 
     def _model(self, dtype: torch.dtype) -> FittedMixture:
         return FittedMixture.of(

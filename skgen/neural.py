@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skgen.adam import StepRule
-from skgen.base import FitCallbacks, GenerativeModel
+from skgen.base import FitCallbacks, GenerativeModel, whole_or_as_before
 from skgen.engine import (
     Descent,
     History,
@@ -41,7 +41,7 @@ from skgen.evaluation import BoundedModel, LogLikelihood
 from skgen.images import ImageNetworks, check_image_shape
 from skgen.likelihoods import Likelihood, as_likelihood
 from skgen.networks import Blank, Factory, Standardizer, build_network, mlp_pair
-from skgen.parameters import Rules, check_parameters, integer
+from skgen.parameters import Rules, integer
 from skgen.rebuilding import check_depth, module_state, rebuilt
 from skgen.settings import NETWORK_RULES, NetworkSettings
 from skgen.tensors import (
@@ -78,15 +78,14 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     }
 
     module_: Any
+    loss_terms_: dict[str, list[float]]
     _optimizer_state: list[dict[str, Tensor]] | None
-    _built_with: dict[str, Any]
 
     # What a model gives.
 
     #: Whether rows are held out of the descent even without early stopping.
     _always_holds_out: ClassVar[bool] = False
-    #: Parameters that the module is built with, and keeps.
-    _architecture: ClassVar[tuple[str, ...]] = (
+    _fixed: ClassVar[tuple[str, ...]] = (
         "hidden_layer_sizes",
         "activation",
         "architecture",
@@ -190,7 +189,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """
         parts = self._split(_weighted(x, weight, relative=True), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
-        goes_on = self.warm_start and self._has_module_for(x)
+        goes_on = self._is_warm
         if goes_on:
             # A copy, for the one that was fitted to be whole if this fit fails.
             self.module_ = _move(copy.deepcopy(self.module_), x.device)
@@ -234,6 +233,12 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self : object
             The estimator.
         """
+        with whole_or_as_before(self):
+            self._fit_epoch(X, sample_weight)
+        return self
+
+    def _fit_epoch(self, X: Any, sample_weight: Any) -> None:
+        """Train a copy of the module for an epoch, or a new module."""
         first = not hasattr(self, "module_")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         rng = check_random_state(self.random_state)
@@ -241,7 +246,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         if first:
             self.module_ = self._new_module(rows, seed)
             self._record(History())
-        self.module_ = _move(self.module_, x.device)
+        else:
+            self.module_ = _move(copy.deepcopy(self.module_), x.device)
         step_seed = seed + 1 + self.n_iter_
         generator = make_generator(step_seed, x.device)
         parts = self._split(rows, rng) if self._always_holds_out else (rows, None)
@@ -253,8 +259,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         with self._own_draws(step_seed, x.device):
             history = descent.run(train, None, max_iter=1, tol=0.0, patience=2)
         means = {name: curve[-1] for name, curve in history.curves.items()}
-        for name, value in self._in_units(means).items():
-            self.loss_terms_.setdefault(name, []).append(value)
+        self.loss_terms_ = {
+            name: [*self.loss_terms_.get(name, []), value]
+            for name, value in self._in_units(means).items()
+        }
         self.loss_curve_ = self.loss_terms_["loss"]
         self.n_iter_ += 1
         run_each(self._finish_on(train, held_out, generator, incremental=True))
@@ -262,7 +270,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self._warn(history)
         else:
             self._optimizer_state = descent.optimizer.state()
-        return self
 
     def _split(
         self, rows: StoredRows, rng: np.random.RandomState
@@ -288,25 +295,14 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self.module_.likelihood.see_rows(chunk.x for chunk in chunks)
         return seen[0], seen[1] if held_out is not None else None
 
-    def _has_module_for(self, x: StoredRows) -> bool:
-        """Whether there is a module to go on with; a ValueError where it won't fit."""
-        if not hasattr(self, "module_"):
-            return False
-        name, n_features = type(self).__name__, len(self.module_.standardizer.shift)
-        if n_features != x.shape[1]:
-            raise ValueError(
-                f"X has {x.shape[1]} features, but {name} with warm_start=True was "
-                f"fitted on {n_features}. Use warm_start=False."
-            )
-        for parameter, value in self._built_with.items():
-            now = getattr(self, parameter)
-            if now != value:
-                raise ValueError(
-                    f"{parameter}={now!r} differs from the {value!r} that {name} was "
-                    "built with, and warm_start=True goes on with what was built. Use "
-                    "warm_start=False."
-                )
-        return True
+    @property
+    def _is_warm(self) -> bool:
+        return self.warm_start and hasattr(self, "module_")
+
+    def _fixed_parameters(self) -> dict[str, Any]:
+        given = {"encoder": self.encoder, "decoder": self.decoder}
+        likelihood = copy.deepcopy(as_likelihood(self.likelihood))
+        return {**super()._fixed_parameters(), **given, "likelihood": likelihood}
 
     def _own_draws(
         self, seed: int, device: torch.device
@@ -329,7 +325,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
                 near = x.nan_to_num().clamp(-START_LIMIT, START_LIMIT)
                 x = torch.where(train.sample().x.isnan(), x, near)
             module.set_rows(x)
-        self._built_with = {name: getattr(self, name) for name in self._architecture}
         return module.eval()
 
     def _networks(
@@ -582,16 +577,21 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         return copy.deepcopy(self.module_).to(dtype)
 
     @property
+    def _density(self) -> Likelihood:
+        """The likelihood of the fit, or of the parameters where there is no fit."""
+        return as_likelihood(self._fitted("likelihood"))
+
+    @property
     def _scores_mass(self) -> bool:
-        return as_likelihood(self.likelihood).is_mass
+        return self._density.is_mass
 
     @property
     def _allows_missing(self) -> bool:
-        allowed = getattr(self.likelihood, "allows_missing", False)
+        allowed = getattr(self._fitted("likelihood"), "allows_missing", False)
         return bool(allowed)
 
     def _check_rows(self, X: NDArray[Any]) -> None:
-        as_likelihood(self.likelihood).check_rows(X, type(self).__name__)
+        self._density.check_rows(X, type(self).__name__)
 
     @property
     def _row_elements(self) -> int:
@@ -611,11 +611,16 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     def _file_state(self) -> dict[str, Any]:
         state = super()._file_state()
-        return {**state, "module_": module_state(state["module_"])}
+        built_with = state["_built_with"].items()
+        plain = {name: value for name, value in built_with if name in self._fixed}
+        module = module_state(state["module_"])
+        return {**state, "module_": module, "_built_with": plain}
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
         module = self._rebuilt(state["module_"], state["_built_with"])
         super()._set_file_state({**state, "module_": module})
+        given = {"encoder": self.encoder, "decoder": self.decoder}
+        self._built_with |= {**given, "likelihood": copy.deepcopy(module.likelihood)}
         if self._optimizer_state is not None:
             generator = make_generator(0, torch.device(self.device_))
             self._new_descent(1, generator).optimizer.load_state(self._optimizer_state)
@@ -624,12 +629,9 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self, state: dict[str, Any], built_with: dict[str, Any]
     ) -> BoundedModel:
         """Put the module of a file together as it was built, whatever was set since."""
-        if not set(built_with) <= set(self._architecture):
-            raise ValueError(f"it was built with {', '.join(built_with)}")
         own = {"encoder": self.encoder, "decoder": self.decoder}
         blanks = {name: Blank for name, network in own.items() if network is not None}
-        builder = type(self)(**{**self.get_params(deep=False), **built_with, **blanks})
-        check_parameters(builder, self._parameters)
+        builder = self._as_built(built_with).set_params(**blanks)
         check_depth(builder._layer_sizes, state)
         return rebuilt(builder._build, state, own)
 

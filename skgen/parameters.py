@@ -130,3 +130,15 @@ def check_parameters(estimator: Any, rules: Rules) -> None:
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
                 f"{words}. Got {value!r} instead."
             )
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Compare two values of a parameter; lists, tuples and arrays by their items."""
+    return bool(_comparable(one) == _comparable(other))
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return tuple(map(_comparable, value))
+    options = getattr(value, "options", None)  # of a likelihood
+    return (type(value), dict(options)) if isinstance(options, Mapping) else value

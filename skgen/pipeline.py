@@ -19,7 +19,12 @@ from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skgen.base import FLOATS, check_sample_weight, weighted_mean
+from skgen.base import (
+    FLOATS,
+    check_sample_weight,
+    weighted_mean,
+    whole_or_as_before,
+)
 from skgen.changes import (
     InvertibleFunction,
     active,
@@ -160,8 +165,9 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         self : object
             The fitted pipeline.
         """
-        super().fit(X, y, **params)
-        self._columns = Columns.of(X)
+        with whole_or_as_before(self):
+            super().fit(X, y, **params)
+            self._columns = Columns.of(X)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
@@ -181,8 +187,9 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         code : array or DataFrame of shape (n_samples, n_latent)
             Latent code.
         """
-        code = super().fit_transform(X, y, **params)
-        self._columns = Columns.of(X)
+        with whole_or_as_before(self):
+            code = super().fit_transform(X, y, **params)
+            self._columns = Columns.of(X)
         return code
 
     def set_output(self, *, transform: str | None = None) -> Self:

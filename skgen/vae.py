@@ -173,10 +173,7 @@ class VAE(NeuralModel):
         ),
         "kl_warmup": (options("auto"), integer(0)),
     }
-    _architecture: ClassVar[tuple[str, ...]] = (
-        *NeuralModel._architecture,
-        "n_components",
-    )
+    _fixed = (*NeuralModel._fixed, "n_components")
 
     n_components: int | Sequence[int] = 10
     _: KW_ONLY

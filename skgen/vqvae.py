@@ -342,8 +342,8 @@ class VQVAE(NeuralModel):
         "prior": options("auto", *PRIORS),
         "encode": options("embedding", "ordinal", "onehot"),
     }
-    _architecture: ClassVar[tuple[str, ...]] = (
-        *NeuralModel._architecture,
+    _fixed = (
+        *NeuralModel._fixed,
         "codebook_size",
         "code_size",
         "n_tokens",
@@ -386,21 +386,23 @@ class VQVAE(NeuralModel):
             Code vectors in the dtype of ``X``, token indices, or sparse one-hot
             rows, as ``encode`` says.
         """
-        if self.encode == "embedding":
+        encode = self._current("encode")
+        if encode == "embedding":
             return super().transform(X)
         check_is_fitted(self)
         X = self._validate_rows(X, reset=False)
         tokens = self._map(lambda model, x: model.tokens(x), X)
-        if self.encode == "ordinal":
+        if encode == "ordinal":
             return tokens
         return one_hot(tokens, len(self.codebook_), X.dtype)
 
     def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
         """Turn any code into code vectors (n, T * c)."""
-        if self.encode == "embedding":
+        encode = self._current("encode")
+        if encode == "embedding":
             return code
         K, T = len(self.codebook_), self.module_.prior.n_tokens
-        if self.encode == "onehot":
+        if encode == "onehot":
             vectors = code.reshape(len(code), T, K) @ self.codebook_
             return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
         check_tokens(code, K)
@@ -507,7 +509,8 @@ class VQVAE(NeuralModel):
     @property
     def _n_features_out(self) -> int:
         T, (K, c) = self.module_.prior.n_tokens, self.codebook_.shape
-        width: int = T * {"embedding": c, "ordinal": 1, "onehot": K}[self.encode]
+        widths = {"embedding": c, "ordinal": 1, "onehot": K}
+        width: int = T * widths[self._current("encode")]
         return width
 
     def __sklearn_tags__(self) -> Any:

@@ -1,0 +1,301 @@
+"""What a fit leaves behind: all of it or nothing; and what later parameters change."""
+
+import inspect
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import skgen
+from skgen import VAE, GaussianDensity, GenerativePipeline
+from skgen.likelihoods import Gaussian
+from tests.estimators import (
+    ESTIMATORS,
+    ONE_OF_EACH,
+    class_name,
+    dense,
+    features,
+    fitted,
+    name_of,
+    rows_for,
+)
+
+pytestmark = [
+    pytest.mark.usefixtures("guarded_generators"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+X = features(40)
+INCREMENTAL = [e for e in ONE_OF_EACH if hasattr(e, "partial_fit")]
+incremental = pytest.mark.parametrize("estimator", INCREMENTAL, ids=class_name)
+N_INTERRUPTS = 12
+PACKAGE = str(Path(skgen.__file__).parent)
+
+
+def outputs(model, rows):
+    """All that evaluation gives, by name of the method."""
+    code = model.transform(rows)
+    found = {
+        "transform": dense(code),
+        "inverse_transform": model.inverse_transform(code),
+        "reconstruct": model.reconstruct(rows),
+        "score_samples": model.score_samples(rows),
+        "score": model.score(rows),
+        "sample": model.sample(7, random_state=0),
+        "names": model.get_feature_names_out(),
+    }
+    for name in ("predict", "predict_proba", "bic", "aic", "posterior", "elbo"):
+        if hasattr(model, name):
+            found[name] = np.asarray(getattr(model, name)(rows))
+    if hasattr(model, "log_likelihood"):
+        found["log_likelihood"] = model.log_likelihood(rows[:3], 10).log_prob
+    return found
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert_array_equal(value, expected[name], err_msg=name)
+
+
+def attributes(model):
+    """Its attributes, each as the object that it is."""
+    return {name: id(value) for name, value in vars(model).items()}
+
+
+class InterruptAt:
+    """Press Ctrl-C at a call of a function of skgen, by its number."""
+
+    def __init__(self, number=None):
+        self.number, self.count = number, 0
+
+    def __call__(self, frame, event, argument):
+        code = frame.f_code
+        # Python drops what is raised while it closes a generator.
+        is_plain = not code.co_flags & inspect.CO_GENERATOR
+        if event == "call" and is_plain and PACKAGE in code.co_filename:
+            self.count += 1
+            if self.count == self.number:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    def __enter__(self):
+        sys.setprofile(self)
+        return self
+
+    def __exit__(self, *error):
+        sys.setprofile(None)
+
+
+# All or nothing.
+
+
+@incremental
+@pytest.mark.parametrize("weight", [np.zeros(40), -np.ones(40), np.ones(39)])
+def test_bad_weights_leave_a_first_partial_fit_unfitted(estimator, weight):
+    model = clone(estimator)
+    before = attributes(model)
+    with pytest.raises(ValueError):
+        model.partial_fit(X, sample_weight=weight)
+    assert attributes(model) == before
+    with pytest.raises(NotFittedError):
+        model.transform(X)
+
+
+@incremental
+@pytest.mark.parametrize("first", [True, False])
+def test_ctrl_c_in_partial_fit_leaves_the_model_as_it_was(estimator, first):
+    start = clone(estimator) if first else clone(estimator).partial_fit(X[:20])
+    start = pickle.dumps(start)
+    with InterruptAt() as counted:
+        expected = pickle.loads(start).partial_fit(X[20:])
+    model = pickle.loads(start)
+    for number in np.linspace(4, counted.count - 4, N_INTERRUPTS, dtype=int):
+        before = attributes(model)
+        with pytest.raises(KeyboardInterrupt), InterruptAt(number):
+            model.partial_fit(X[20:])
+        assert attributes(model) == before
+        if first:
+            with pytest.raises(NotFittedError):
+                model.transform(X)
+    assert_same(outputs(model.partial_fit(X[20:]), X), outputs(expected, X))
+
+
+class Fails(torch.nn.Linear):
+    """An encoder that fails once it is told to."""
+
+    fails = False
+
+    def forward(self, x):
+        if Fails.fails and self.training:
+            raise RuntimeError("out of order")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_encoder_that_fails_leaves_the_model_as_it_was(first, monkeypatch):
+    model = VAE(2, encoder=Fails, hidden_layer_sizes=(8,), random_state=0)
+    if not first:
+        model.partial_fit(X)
+        before = outputs(model, X)
+    monkeypatch.setattr(Fails, "fails", True)
+    with pytest.raises(RuntimeError, match="out of order"):
+        model.partial_fit(X)
+    if first:
+        with pytest.raises(NotFittedError):
+            model.transform(X)
+    else:
+        assert_same(outputs(model, X), before)
+        assert len(model.loss_curve_) == model.n_iter_ == 1
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform"])
+def test_a_pipeline_that_fails_is_as_it_was(method):
+    inner = make_pipeline(StandardScaler(), StandardScaler())
+    model = GenerativePipeline(
+        [("scale", StandardScaler()), ("nested", inner), ("density", GaussianDensity())]
+    )
+    with pytest.raises(ValueError, match="n_components"):
+        getattr(model.set_params(density__n_components=9), method)(X)
+    with pytest.raises(NotFittedError):
+        inner[0].transform(X)
+    model.set_params(density__n_components=2).fit(X)
+    before = outputs(model, X)
+    with pytest.raises(ValueError, match="n_components"):
+        getattr(model.set_params(density__n_components=9), method)(5 * X + 3)
+    assert_same(outputs(model, X), before)
+
+
+# Parameters that are set after the fit.
+
+#: Another valid value of each parameter.
+OTHER = {
+    "activation": "tanh",
+    "algorithm": "elkan",
+    "architecture": "mlp",
+    "batch_size": 7,
+    "beta": 2.5,
+    "capacity": 2.0,
+    "channels": 3,
+    "code_size": 3,
+    "codebook_size": 5,
+    "codebook_update": "ema",
+    "commitment_cost": 0.7,
+    "copy_x": False,
+    "covariance_type": "spherical",
+    "decoder": torch.nn.Linear,
+    "device": "auto",
+    "distance": "cosine",
+    "early_stopping": False,
+    "encoder": torch.nn.Linear,
+    "execution": "compiled",
+    "free_bits": 0.3,
+    "gradient": "standard",
+    "hidden_layer_sizes": (3, 3),
+    "image_shape": (1, 5),
+    "init": "random",
+    "init_params": "random",
+    "kl_warmup": 3,
+    "learning_rate": "cosine",
+    "learning_rate_init": 0.1,
+    "likelihood": Gaussian("row"),
+    "max_grad_norm": 3.0,
+    "max_iter": 2,
+    "means_init": np.zeros((2, 5)),
+    "n_clusters": 2,
+    "n_components": 4,
+    "n_draws": 2,
+    "n_importance_samples": 3,
+    "n_init": 3,
+    "n_iter_no_change": 2,
+    "n_tokens": 3,
+    "precision": "bfloat16",
+    "precisions_init": np.ones((2, 5)),
+    "prior": "transformer",
+    "random_state": 7,
+    "reg_covar": 2.0,
+    "standardize": False,
+    "tol": 0.1,
+    "validation_fraction": 0.3,
+    "verbose": 1,
+    "verbose_interval": 3,
+    "warm_start": True,
+    "weight_averaging": 0.5,
+    "weight_decay": 0.1,
+    "weights_init": np.array([0.3, 0.7]),
+}
+
+
+def other_value(model, name):
+    if name == "prior" and hasattr(model, "cluster_centers_"):
+        return "uniform"
+    if name == "gradient" and hasattr(model, "codebook_"):
+        return "straight-through"
+    return OTHER[name]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+def test_what_was_fitted_decides_how_it_is_evaluated(estimator):
+    rows = rows_for(estimator, 12, seed=1)
+    model = pickle.loads(pickle.dumps(fitted(estimator)))
+    before = outputs(model, rows)
+    names = set(model.get_params()) - {"encode"}  # which changes the output of code
+    model.set_params(**{name: other_value(model, name) for name in names})
+    assert_same(outputs(model, rows), before)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+def test_a_further_fit_refuses_a_changed_model(estimator):
+    model = pickle.loads(pickle.dumps(fitted(estimator)))
+    rows, before = rows_for(estimator), attributes(model)
+    for name in model._built_with:
+        value = getattr(model, name)
+        other = other_value(model, name)
+        if value == other:
+            continue
+        if hasattr(model, "partial_fit"):
+            model.set_params(**{name: other})
+            with pytest.raises(ValueError, match=rf"^{name}=.*partial_fit goes on"):
+                model.partial_fit(rows)
+        if hasattr(model, "warm_start"):
+            model.set_params(**{name: other, "warm_start": True})
+            with pytest.raises(ValueError, match=rf"^{name}=.*warm_start=False"):
+                model.fit(rows)
+        model.set_params(**{name: value})
+    if hasattr(model, "warm_start"):
+        model.set_params(warm_start=False)
+    assert attributes(model) == before
+
+
+@pytest.mark.parametrize(
+    "estimator", [e for e in ONE_OF_EACH if hasattr(e, "encode")], ids=class_name
+)
+def test_encode_may_be_set_after_the_fit(estimator):
+    rows, model = rows_for(estimator), pickle.loads(pickle.dumps(fitted(estimator)))
+    for encode in ("onehot", "ordinal"):
+        found = outputs(model.set_params(encode=encode), rows)
+        assert_same(found, outputs(clone(model).fit(rows), rows))
+    model.set_params(encode="one-hot")
+    for call in (model.transform, model.inverse_transform):
+        with pytest.raises(ValueError, match=r"'encode' parameter .*'one-hot'"):
+            call(rows)
+
+
+def test_values_that_mean_the_same_are_no_change():
+    model = VAE(2, hidden_layer_sizes=[8], max_iter=2, warm_start=True, random_state=0)
+    model.fit(X).set_params(hidden_layer_sizes=(8,), likelihood="gaussian").fit(X)
+    model.set_params(hidden_layer_sizes=np.array([8])).partial_fit(X)
+
+
+def test_every_parameter_has_another_value():
+    assert isinstance(VAE(), BaseEstimator)
+    names = {name for e in ONE_OF_EACH for name in e.get_params()}
+    assert names == {*OTHER, "encode"}
