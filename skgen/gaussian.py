@@ -405,9 +405,9 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
     def _n_parameters(self) -> int:
         d, q = len(self.mean_), self.n_components_
         n_variances = min(q + 1, d)
-        if self.covariance_type == "spherical":
+        if self._fitted("covariance_type") == "spherical":
             return d + 1
-        if self.covariance_type == "diag":
+        if self._fitted("covariance_type") == "diag":
             return d + n_variances
         # A basis of q orthogonal axes has d - 1, d - 2, ... free parameters.
         return d + n_variances + q * (2 * d - q - 1) // 2
