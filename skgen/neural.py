@@ -270,6 +270,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self._warn(history)
         else:
             self._optimizer_state = descent.optimizer.state()
+            self.best_epoch_ = self.n_iter_
 
     def _split(
         self, rows: StoredRows, rng: np.random.RandomState
@@ -431,6 +432,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         curves = {name: np.array(curve) for name, curve in history.curves.items()}
         in_units = self._in_units(curves)
         self.n_iter_ = history.n_iter
+        self.best_epoch_ = history.best_epoch + 1
         self.loss_terms_ = {name: curve.tolist() for name, curve in in_units.items()}
         self.loss_curve_ = self.loss_terms_.get("loss", [])
         log_scale = float(self.module_.standardizer.log_scale)

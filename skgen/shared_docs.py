@@ -121,6 +121,9 @@ NETWORK_ATTRIBUTES = """\
         minus the reconstruction). Empty without early stopping.
     n_iter_ : int
         Epochs that were run.
+    best_epoch_ : int
+        Epoch whose weights were kept, counted from 1; 0 where no epoch was better
+        than the start.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

@@ -287,6 +287,9 @@ class VQVAE(NeuralModel):
     prior_curve_ : list of float
         Mean ``-log p(k)`` of the tokens of training rows, in nats, each epoch of the
         prior.
+    best_prior_epoch_ : int
+        Epoch of the prior whose weights were kept, counted from 1; 0 where none was
+        better than the start.
     prior_mixing_ : float
         Weight of the autoregressive network in the prior, against independent
         tokens; chosen on held-out rows.
@@ -492,6 +495,7 @@ class VQVAE(NeuralModel):
         )
         before = getattr(self, "prior_curve_", []) if incremental else []
         self.prior_curve_ = [*before, *history.curves.get("loss", [])]
+        self.best_prior_epoch_ = len(before) + history.best_epoch + 1
         if not incremental or history.status == "diverged":
             self._warn(history, PRIOR)
         codes = torch.arange(len(model.codebook), device=train.device)

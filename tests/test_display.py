@@ -199,7 +199,51 @@ def test_one_axes_has_all_curves(models):
     _, ax = plt.subplots()
     display = LossCurveDisplay.from_estimator(models.images, ax=ax)
     assert display.axes_ == [ax]
-    assert len(ax.lines) == len(display.lines_) == 4
+    marks = set(display.marks_.values())
+    assert len(display.lines_) == 4
+    assert set(ax.lines) == {*display.lines_.values(), *marks}
+
+
+@pytest.mark.parametrize(("early_stopping", "rate"), [(True, 0.2), (False, 0.5)])
+def test_the_epoch_that_was_kept_is_marked(early_stopping, rate):
+    # Steps so long that the loss goes up and down.
+    model = VAE(
+        1,
+        **_NETWORK,
+        early_stopping=early_stopping,
+        learning_rate_init=rate,
+        max_iter=15,
+        kl_warmup=0,
+        tol=0.0,
+    ).fit(MOONS)
+    watched = model.validation_curve_ if early_stopping else model.loss_curve_
+    assert model.best_epoch_ == 1 + np.argmin(watched) < 15
+    display = LossCurveDisplay.from_estimator(model)
+    for panel in ("Loss", "Parts of the loss, training rows"):
+        np.testing.assert_array_equal(
+            display.marks_[panel].get_xdata(), [model.best_epoch_] * 2
+        )
+    texts = [text.get_text() for text in display.axes_[0].get_legend().get_texts()]
+    assert f"kept: epoch {model.best_epoch_}" in texts
+
+
+def test_a_partial_fit_keeps_its_last_epoch():
+    model = VQVAE(4, **{**_TOKENS, "max_iter": 1}).partial_fit(MOONS)
+    model.partial_fit(MOONS)
+    assert model.best_epoch_ == model.n_iter_ == 2
+    assert model.best_prior_epoch_ == len(model.prior_curve_) == 2
+    _, ax = plt.subplots()
+    display = LossCurveDisplay.from_estimator(model, ax=ax)
+    assert {mark.get_xdata()[0] for mark in display.marks_.values()} == {2}
+
+
+def test_a_start_that_was_kept_and_curves_of_one_epoch():
+    curves = {"Loss": {"loss": [3.0]}, "Prior": {"prior": [2.0]}}
+    _, ax = plt.subplots()
+    display = LossCurveDisplay(curves, best={"Loss": 0, "Prior": 1}).plot(ax)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts[2:] == ["kept: the start (Loss)", "kept: epoch 1 (Prior)"]
+    assert display.lines_["loss"].get_marker() == "o"  # a line of one point shows none
 
 
 def test_sampled_images_are_decoded_means(models):

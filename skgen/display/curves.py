@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Self
+from itertools import chain, cycle
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,11 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 from skgen.display.drawing import (
     COLOURS,
     figure_of,
-    last_step,
     legend_below,
+    model_of,
+    name_of,
     panel_axes,
     pyplot,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # What the parts of a loss are, in the order in which they are drawn, with the signs
 # with which they are in it.
@@ -41,6 +45,9 @@ class LossCurveDisplay:
         with a value an epoch.
     unit : str, default="epoch"
         What a step along the horizontal axis is.
+    best : dict of str to int, default=None
+        Number of the step whose model was kept, for some of the panels: counted from
+        1, and 0 for the start. It is marked by a vertical line.
     title : str, default="Training"
         Title of the picture.
 
@@ -52,6 +59,8 @@ class LossCurveDisplay:
         The panels.
     lines_ : dict of str to Line2D
         The curves, by their labels.
+    marks_ : dict of str to Line2D
+        The vertical lines at what was kept, by the names in ``best``.
 
     Examples
     --------
@@ -67,6 +76,7 @@ class LossCurveDisplay:
 
     curves: Mapping[str, Mapping[str, ArrayLike]]
     unit: str = "epoch"
+    best: Mapping[str, int] | None = None
     title: str = "Training"
 
     @classmethod
@@ -76,8 +86,9 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : object
-            Fitted estimator that was trained step by step, or a pipeline that ends in
-            one: a network, or ``GaussianMixtureEM``.
+            Fitted estimator that was trained step by step: a network,
+            ``GaussianMixtureEM``, or a ``GenerativePipeline`` or ``MixedDensity``
+            around one.
         ax : Axes or array of Axes, default=None
             Where to draw; ``None`` makes a figure.
 
@@ -93,10 +104,10 @@ class LossCurveDisplay:
         """
         pyplot(cls, "from_estimator")
         check_is_fitted(estimator)
-        model = last_step(estimator)
-        name = type(model).__name__
+        model, name = model_of(estimator), name_of(estimator)
         if hasattr(model, "loss_terms_"):
-            display = cls(_loss_curves(model), title=f"Training of {name}")
+            curves, best = _loss_curves(model), _best_epochs(model)
+            display = cls(curves, best=best, title=f"Training of {name}")
         elif hasattr(model, "lower_bounds_"):
             curves = {
                 "Lower bound": {"mean log p(x), training rows": model.lower_bounds_}
@@ -104,8 +115,8 @@ class LossCurveDisplay:
             display = cls(curves, unit="iteration of EM", title=f"Fit of {name}")
         else:
             raise ValueError(
-                f"{name} keeps no curve of its fit: there is nothing to draw. The "
-                "networks and GaussianMixtureEM keep one."
+                f"{type(model).__name__} keeps no curve of its fit: there is nothing "
+                "to draw. The networks and GaussianMixtureEM keep one."
             )
         return display.plot(ax)
 
@@ -123,24 +134,61 @@ class LossCurveDisplay:
         display : LossCurveDisplay
             This object, with the artists as attributes.
         """
-        curves = self.curves
+        panels = [(name, lines, [name]) for name, lines in self.curves.items()]
         if hasattr(ax, "plot"):
-            together = (lines.items() for lines in curves.values())
-            curves = {self.title: dict(chain.from_iterable(together))}
+            together = chain.from_iterable(c.items() for c in self.curves.values())
+            panels = [(self.title, dict(together), list(self.curves))]
         self.axes_ = panel_axes(
-            self, ax, len(curves), title=self.title, size=(4.6, 3.6)
+            self, ax, len(panels), title=self.title, size=(4.6, 3.6)
         )
-        self.figure_, self.lines_ = figure_of(self.axes_[0]), {}
-        for panel, (name, lines) in zip(self.axes_, curves.items()):
-            for colour, (label, values) in zip(COLOURS, lines.items()):
-                epochs = np.arange(1, len(np.asarray(values)) + 1)
-                (line,) = panel.plot(epochs, values, color=colour, label=label)
-                self.lines_[label] = line
-            panel.set(title=name, xlabel=self.unit, ylabel="nats a row")
+        self.figure_ = figure_of(self.axes_[0])
+        self.lines_: dict[str, Any] = {}
+        self.marks_: dict[str, Any] = {}
+        for panel, (title, lines, names) in zip(self.axes_, panels):
+            self._plot_lines(panel, lines)
+            self._mark_best(panel, names)
+            panel.set(title=title, xlabel=self.unit, ylabel="nats per row")
             panel.locator_params(axis="x", integer=True)
             panel.grid(alpha=0.3)
             legend_below(panel)
         return self
+
+    def _plot_lines(self, panel: Axes, lines: Mapping[str, ArrayLike]) -> None:
+        """Draw the curves of a panel."""
+        for colour, (label, values) in zip(cycle(COLOURS), lines.items()):
+            n_steps = len(np.asarray(values))
+            (self.lines_[label],) = panel.plot(
+                np.arange(1, n_steps + 1),
+                values,
+                color=colour,
+                label=label,
+                marker="o" if n_steps == 1 else None,
+            )
+
+    def _mark_best(self, panel: Axes, names: Sequence[str]) -> None:
+        """Mark what was kept in one of the original panels, or in several of them."""
+        kept = self.best or {}
+        best = {name: kept[name] for name in names if name in kept}
+        for step in dict.fromkeys(best.values()):
+            label = f"kept: {self.unit} {step}" if step else "kept: the start"
+            of = [name for name in best if best[name] == step]
+            if len(set(best.values())) > 1:
+                label += f" ({', '.join(of)})"
+            mark = panel.axvline(
+                step, color="0.3", linestyle=":", linewidth=1.5, label=label
+            )
+            self.marks_.update(dict.fromkeys(of, mark))
+
+
+def _best_epochs(model: Any) -> dict[str, int]:
+    """Return the epoch that was kept, by panel; models of old files do not know it."""
+    names = {
+        "Loss": "best_epoch_",
+        "Parts of the loss, training rows": "best_epoch_",
+        "Prior over tokens": "best_prior_epoch_",
+    }
+    found = {panel: getattr(model, name, None) for panel, name in names.items()}
+    return {panel: epoch for panel, epoch in found.items() if epoch is not None}
 
 
 def _loss_curves(model: Any) -> dict[str, dict[str, ArrayLike]]:

@@ -155,6 +155,12 @@ def last_step(estimator: Any) -> Any:
     return steps[-1][1] if steps else estimator
 
 
+def model_of(estimator: Any) -> Any:
+    """Return the model with the code: the last step, or what is inside a table's."""
+    last = last_step(estimator)
+    return getattr(last, "estimator_", last)
+
+
 def name_of(estimator: Any) -> str:
     """Name of the model's class."""
     return type(last_step(estimator)).__name__
