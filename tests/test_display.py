@@ -73,7 +73,7 @@ def models():
         gaussian=GaussianDensity(3).fit(WINE),
         search=GridSearchCV(
             GaussianMixtureEM(random_state=0),
-            {"reg_covar": [1e-3, 1e-1, 1e1], "n_components": [1, 2]},
+            {"reg_covar": [1e-6, 1e-4, 1e-2], "n_components": [1, 2]},
             cv=3,
         ).fit(MOONS),
     )
@@ -478,17 +478,17 @@ def test_roles_of_parameters_are_free(models):
     display = SearchCurveDisplay.from_estimator(models.search, param="n_components")
     assert display.values == [1, 2]
     assert display.ax_.get_xscale() == "linear"
-    assert display.labels == [f"reg_covar = {v}" for v in (0.001, 0.1, 10.0)]
+    assert display.labels == [f"reg_covar = {v}" for v in (1e-06, 0.0001, 0.01)]
 
 
 def test_a_third_parameter_has_its_best_value():
     grid = {
         "n_components": [1, 2, 3],
-        "reg_covar": [1e-3, 1.0],
+        "reg_covar": [1e-4, 1e-3],
         "covariance_type": ["diag", "full"],
     }
     # The second grid leaves it at its default.
-    grids = [grid, {"n_components": [1, 2], "reg_covar": [1e-2]}]
+    grids = [grid, {"n_components": [1, 2], "reg_covar": [1e-5]}]
     search = GridSearchCV(GaussianDensity(), grids, cv=2).fit(WINE.iloc[:, :4])
     display = SearchCurveDisplay.from_estimator(search)
     best = search.best_params_["covariance_type"]
