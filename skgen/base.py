@@ -620,7 +620,10 @@ class GenerativeModel(
                 raise ValueError(f"{name!r} is no {kind.__name__}")
         self._as_built(state.get("_built_with", {}))
         if state.get("_columns") is not None:
-            state = {**state, "_columns": Columns.checked(*state["_columns"])}
+            columns = Columns.checked(*state["_columns"])
+            if len(columns.names) != state["n_features_in_"]:
+                raise ValueError("there are other columns than features")
+            state = {**state, "_columns": columns}
         self.__setstate__(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,15 +1,24 @@
-"""Files that skgen 0.1 wrote: they load, score and encode as they did, and go on."""
+"""Files that skgen 0.1 wrote: they load, score and encode as they did, and go on.
 
+They are also the files in which each array in turn gets a number that is not finite.
+"""
+
+import hashlib
+import json
+import random
 import warnings
 from pathlib import Path
 
 import make_reference_files as reference
 import numpy as np
 import pytest
+import torch
 from estimators import dense
 from numpy.testing import assert_allclose
 
 import skgen
+from skgen.io import ModelFileError
+from skgen.io.container import sealed
 
 FOLDER = Path(__file__).with_name("files_0_1")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
@@ -42,6 +51,55 @@ def test_a_file_saved_by_0_1_goes_on(name, expected):
 
 
 def test_files_of_0_1_hold_every_estimator(expected):
-    classes = {type(skgen.load(path)) for path in FOLDER.glob("*.safetensors")}
-    assert classes == set(skgen.io.models.ESTIMATORS.values())
+    headers = (_header(path.read_bytes()) for path in FOLDER.glob("*.safetensors"))
+    classes = {json.loads(each["__metadata__"]["model"])["class"] for each in headers}
+    assert classes == set(skgen.io.models.ESTIMATORS)
     assert {key.partition("/")[0] for key in expected} == set(NAMES)
+
+
+def _header(data):
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+
+
+DTYPES = {"F64": np.float64, "F32": np.float32}
+
+
+def _with_a_number(data, name, value, rng):
+    """Return a file in which one number of an array is another, with its checksums."""
+    n = int.from_bytes(data[:8], "little")
+    header, payload = _header(data), bytearray(data[8 + n :])
+    start, stop = header[name]["data_offsets"]
+    number = DTYPES[header[name]["dtype"]](value).tobytes()
+    at = rng.randrange(start, stop, len(number))
+    payload[at : at + len(number)] = number
+    header["__metadata__"]["payload_sha256"] = hashlib.sha256(payload).hexdigest()
+    return b"".join([*sealed(header), payload])
+
+
+def _float_arrays(data):
+    """Yield the names of the arrays of floats that are not empty."""
+    for name, entry in _header(data).items():
+        is_empty = name == "__metadata__" or 0 in entry["shape"]
+        if not is_empty and entry["dtype"] in DTYPES:
+            yield name
+
+
+@every_file
+def test_a_number_that_is_not_finite_is_refused(name, tmp_path):
+    data, rng = (FOLDER / f"{name}.safetensors").read_bytes(), random.Random(name)
+    arrays = [*_float_arrays(data)]
+    assert arrays
+    for array in arrays:
+        value = rng.choice([np.nan, np.inf, -np.inf])
+        (tmp_path / "forged").write_bytes(_with_a_number(data, array, value, rng))
+        with pytest.raises(ModelFileError, match="has values that are not finite"):
+            skgen.load(tmp_path / "forged")
+
+
+def test_a_model_with_numbers_that_are_not_finite_is_not_saved(tmp_path):
+    model = skgen.load(FOLDER / "vae.safetensors")
+    with torch.no_grad():
+        model.module_.decoder[-1].bias[0] = np.nan
+    with pytest.raises(ValueError, match=r"was not saved, .*bias' has values that"):
+        skgen.save(model, tmp_path / "model")
+    assert [*tmp_path.iterdir()] == []

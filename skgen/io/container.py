@@ -7,20 +7,30 @@ in it. Nothing is read before its length is checked against that of the file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import safetensors.numpy
 from numpy.typing import NDArray
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT, FORMAT_VERSION = "skgen", 1
+# What versions of skgen look like, such as 0.1 and 1.2rc1; messages have them.
+VERSION = re.compile(r"\d[\w.+!-]{0,40}", re.ASCII)
 # What safetensors itself reads at most.
 MOST_HEADER_BYTES = 100_000_000
 LENGTH_BYTES, ALIGNMENT = 8, 8
@@ -70,7 +80,7 @@ def write_file(path: str | os.PathLike[str], contents: Contents, version: str) -
     version : str
         Version of the package, for messages.
     """
-    write_atomically(path, pack(contents, version))
+    write_atomically({place_of(path): pack(contents, version)})
 
 
 def pack(contents: Contents, version: str) -> list[bytes | memoryview]:
@@ -106,33 +116,117 @@ def header_sum(header: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_atomically(
-    path: str | os.PathLike[str], parts: Sequence[bytes | memoryview]
-) -> None:
-    """Write beside the place, then move there: a reader sees the old file or the new.
+def write_atomically(files: Mapping[Path, Sequence[bytes | memoryview]]) -> None:
+    """Write files beside their places, then move them there: all, or none.
+
+    A reader sees the old file or the new one. What earlier writers of the same places
+    left behind when they were killed is removed.
 
     Parameters
     ----------
-    path : path-like
-        Where; a link is followed, and a file that is there keeps its permissions.
-    parts : sequence of buffers
-        What, one after the other.
+    files : mapping of Path to sequence of buffers
+        What to write, one buffer after the other, by places that `place_of` gave. A
+        file that is there keeps its permissions.
     """
+    with ExitStack() as open_files:
+        beside = {}
+        for place, parts in files.items():
+            _remove_strays(place)
+            beside[place] = open_files.enter_context(_written_beside(place, parts))
+        for place, written in beside.items():
+            os.replace(written, place)
+    for folder in {place.parent for place in files}:
+        _sync_folder(folder)
+
+
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """Return where a file is to be written: links are followed, as ``open`` does.
+
+    Raises
+    ------
+    OSError
+        If something is there that is not a regular file: a folder, a FIFO, a device.
+    """
+    path = os.fsdecode(path)
     place = Path(os.path.realpath(path))
-    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(beside, "xb") as file:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return place
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", path)
+    # A descriptor of a process is a link, too, to what may have no name.
+    is_there = place.exists() and os.path.samestat(found, place.stat())
+    if not (stat.S_ISREG(found.st_mode) and is_there):
+        raise FileExistsError(
+            errno.EEXIST, "Not a regular file, and nothing is written over it", path
+        )
+    return place
+
+
+@contextmanager
+def _written_beside(place: Path, parts: Sequence[bytes | memoryview]) -> Iterator[Path]:
+    """Write a file beside a place; removed where it is not moved from there."""
+    with _new_file_beside(place) as file:
+        beside = Path(file.name)
+        try:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        if place.exists():
-            shutil.copymode(place, beside)
-        os.replace(beside, place)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    _sync_folder(place.parent)
+            if place.exists():
+                shutil.copymode(place, beside)
+            if fcntl is None:  # there, no open file can be moved
+                file.close()
+            yield beside
+        except BaseException:
+            file.close()
+            beside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _new_file_beside(place: Path) -> Iterator[BinaryIO]:
+    """Open a new file beside a place, locked: no other process takes it for a stray."""
+    while True:
+        beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+        with open(beside, "xb") as file:
+            _lock(file.fileno(), wait=True)
+            if os.fstat(file.fileno()).st_nlink:  # not removed before it was locked
+                yield file
+                return
+
+
+def _remove_strays(place: Path) -> None:
+    """Remove what writers of a place left that were killed: files that none locks."""
+    if fcntl is None:
+        return
+    name = re.compile(rf"\.{re.escape(place.name)}\.[0-9a-f]{{8}}\.tmp")
+    with suppress(OSError), os.scandir(place.parent) as entries:
+        for entry in [*entries]:
+            if name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                _remove_unlocked(entry.path)
+
+
+def _remove_unlocked(path: str) -> None:
+    with suppress(OSError):  # such as one of another user
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            if _lock(descriptor, wait=False):
+                os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Lock a file until it is closed; false where that cannot be."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # locked by another, or the file system has no locks
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -155,7 +249,7 @@ def read_file(path: str | os.PathLike[str]) -> Contents:
     Parameters
     ----------
     path : path-like
-        Where.
+        The file.
 
     Raises
     ------
@@ -164,9 +258,7 @@ def read_file(path: str | os.PathLike[str]) -> Contents:
     OSError
         If it cannot be opened.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        _foreign(path, "it is no regular file")
-    with open(path, "rb") as file:
+    with _open_regular(path) as file:
         text = _header_text(path, file)
         metadata = _checked_metadata(path, text)
         file.seek(0)
@@ -178,6 +270,23 @@ def read_file(path: str | os.PathLike[str]) -> Contents:
         return Contents(parse(metadata["model"]), safetensors.numpy.load(data))
     except Exception as error:  # whatever safetensors has for what is out of order
         _damaged(path, f"its contents cannot be read: {error}", error)
+
+
+@contextmanager
+def _open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to read; a ModelFileError for a FIFO, a device or a folder."""
+
+    def check(mode: int) -> None:
+        if not stat.S_ISREG(mode):
+            _foreign(path, "it is no regular file")
+
+    def without_waiting(path: str, flags: int) -> int:
+        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+    check(os.stat(path).st_mode)  # before it is opened, which a device may act on
+    with open(path, "rb", opener=without_waiting) as file:
+        check(os.fstat(file.fileno()).st_mode)
+        yield file
 
 
 def _header_text(path: Any, file: BinaryIO) -> bytes:
@@ -199,12 +308,14 @@ def _checked_metadata(path: Any, text: bytes) -> dict[str, str]:
         header = parse(text.decode())
         metadata = header["__metadata__"]
         ours = metadata["format"] == FORMAT
-        version, wrote = int(metadata["format_version"]), metadata["skgen_version"]
+        version, wrote = metadata["format_version"], metadata["skgen_version"]
+        known_form = re.fullmatch(r"[1-9]\d{0,8}", version, re.ASCII)
+        ours = bool(ours and known_form and VERSION.fullmatch(wrote))
     except (ValueError, TypeError, LookupError, RecursionError):
         ours = False
     if not ours:
         _foreign(path, "it has no header of skgen's", cut=True)
-    if version > FORMAT_VERSION:
+    if int(version) > FORMAT_VERSION:
         raise ModelFileError(
             f"{path} has format {version}, written by skgen {wrote}; this version "
             f"reads formats up to {FORMAT_VERSION}. Update skgen."

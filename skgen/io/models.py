@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,8 @@ ESTIMATORS: dict[str, type[Any]] = {
 }
 # What may be inside another: a model with networks.
 INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE")
+# Characters of what went wrong, some of which may be the file's.
+MOST_WORDS = 500
 # Epochs and iterations that a file may state; seeds are made from them.
 MOST_ITERATIONS = 2**31
 
@@ -116,7 +118,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         If it cannot be rebuilt from its state, as when an architecture was changed
         after ``fit``.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or ``path`` is there and no regular file.
 
     See Also
     --------
@@ -142,8 +144,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     except Exception as error:
         raise ValueError(
             f"This {type(model).__name__} was not saved, since it cannot be rebuilt "
-            f"from its parameters and its state. {error} Were parameters changed "
-            "after the fit? Fit it again."
+            f"from its parameters and its state: {str(error).rstrip('.')}. Were "
+            "parameters changed after the fit? Fit it again."
         ) from error
     write_file(path, contents, __version__)
 
@@ -188,6 +190,8 @@ def load(
         does not make a model that works; or if it needs a network that is not given.
     ValueError
         If a network is given that the file does not need, or ``device`` is not here.
+    ImportError
+        If the model is of tables of pandas or polars, and that is not installed.
     OSError
         If the file cannot be opened.
 
@@ -382,9 +386,13 @@ def _try(model: Any) -> None:
         x = bare.sample(1, random_state=0)
         if x.shape != (1, model.n_features_in_):
             raise ValueError(f"rows have {x.shape[1]} features by its arrays")
-        bare.score_samples(x)
+        if not np.isfinite(bare.score_samples(x)).all():
+            raise ValueError("the score of a row that it draws is not finite")
         bare.reconstruct(x)
         bare.inverse_transform(bare.transform(x))
+        if "_sklearn_output_config" in vars(model):
+            with suppress(ImportError):  # until its library is installed
+                model.sample(1, random_state=0)
 
 
 @contextmanager
@@ -392,11 +400,11 @@ def _explained(path: Any) -> Iterator[None]:
     """Give all that goes wrong in putting a model together one error of our own."""
     try:
         yield
-    except ModelFileError:
+    except (ModelFileError, ImportError):
         raise
     except Exception as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        what = f"{kind}{error}".rstrip(".")
+        what = f"{kind}{error}".rstrip(".")[:MOST_WORDS]
         raise ModelFileError(
             f"{path} does not make a model that works: {what}. If you passed a "
             "network or a likelihood, pass what the model was fitted with; otherwise "

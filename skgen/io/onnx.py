@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skgen.evaluation import BoundedModel
-from skgen.io.container import write_atomically
+from skgen.io.container import place_of, write_atomically
 from skgen.neural import NeuralModel
 from skgen.tensors import forked_rng, make_generator
 
@@ -54,7 +54,7 @@ def to_onnx(
     model : VAE, BetaVAE, IWAE or VQVAE
         A fitted estimator with networks, skgen's or your own.
     encoder, decoder : path-like, default=None
-        Where to write each; ``None`` leaves it out.
+        Where to write each; ``None`` leaves it out. Both files are written, or none.
 
     Raises
     ------
@@ -67,6 +67,8 @@ def to_onnx(
         a network of your own fixes the number of rows.
     ImportError
         If onnx or onnxscript is missing.
+    OSError
+        If a file cannot be written, or something is there that is no regular file.
 
     See Also
     --------
@@ -77,16 +79,34 @@ def to_onnx(
     The Open Neural Network Exchange, https://onnx.ai.
     """
     _check(model, encoder)
+    places = {
+        method: place_of(path)
+        for method, path in (("encode", encoder), ("decode", decoder))
+        if path is not None
+    }
+    if len({*places.values()}) < len(places):
+        raise ValueError(
+            f"encoder and decoder are one file, {encoder!r}. Give each its own."
+        )
     module = copy.deepcopy(model.module_).cpu()
-    d = len(module.standardizer.shift)
     with torch.no_grad(), forked_rng(0):
-        if encoder is not None:
-            rows = module.standardizer.inverse(torch.zeros(EXAMPLES, d))
-            write_atomically(encoder, [_graph(module, "encode", rows, "X", "code")])
-        if decoder is not None:
-            generator = make_generator(0, torch.device("cpu"))
-            codes = module.draw_codes(EXAMPLES, generator)
-            write_atomically(decoder, [_graph(module, "decode", codes, "code", "X")])
+        graphs = {place: [GRAPHS[method](module)] for method, place in places.items()}
+    write_atomically(graphs)
+
+
+def _encoder_graph(module: BoundedModel) -> bytes:
+    rows = module.standardizer.inverse(
+        torch.zeros(EXAMPLES, len(module.standardizer.shift))
+    )
+    return _graph(module, "encode", rows, "X", "code")
+
+
+def _decoder_graph(module: BoundedModel) -> bytes:
+    codes = module.draw_codes(EXAMPLES, make_generator(0, torch.device("cpu")))
+    return _graph(module, "decode", codes, "code", "X")
+
+
+GRAPHS = {"encode": _encoder_graph, "decode": _decoder_graph}
 
 
 def _check(model: Any, encoder: Path | None) -> None:

@@ -137,6 +137,7 @@ class Reader:
         self, arrays: Mapping[str, NDArray[Any]], given: Mapping[str, Any]
     ) -> None:
         self.arrays, self.given = dict(arrays), given
+        self.n_elements = sum(array.size for array in arrays.values())
         self.asked: set[str] = set()  # parts that were taken from ``given``
 
     def read(self, node: Any) -> Any:
@@ -165,7 +166,7 @@ class Reader:
             case {"float": "inf" | "-inf" | "nan" as text}:
                 return float(text)
             case {"number": [str(name), value]} if name in DTYPES:
-                return np.dtype(name).type(self.read(value))
+                return self._number(name, self.read(value))
             case {"strings": list(items)} if all(isinstance(s, str) for s in items):
                 return np.array(items, dtype=object)
             case {"array": str(name)}:
@@ -178,8 +179,8 @@ class Reader:
                 return np.dtype(name)
             case {"random state": [dict(key), int(position), 0 | 1 as has, saved]}:
                 return self._twister(self.read(key), position, has, self.read(saved))
-            case {"likelihood": [str(name), options]}:
-                return known_likelihood(name, **self.read(options))
+            case {"likelihood": [str(name), {"dict": dict(options)}]}:
+                return self._likelihood(name, self.read_all(options))
             case {"given": [str(part), str(kind)]} if part in GIVEN:
                 return self._given(part, kind)
         raise ValueError(f"{shortened(node)} is no value of a model")
@@ -187,7 +188,27 @@ class Reader:
     def _take(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
             raise ValueError(f"the array {name!r} is not there, or is taken twice")
-        return self.arrays.pop(name)
+        array = self.arrays.pop(name)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"the array {name!r} has values that are not finite")
+        if array.dtype.kind == "b" and (array.view(np.uint8) > 1).any():
+            raise ValueError(f"the array {name!r} has values that are no booleans")
+        return array
+
+    def _number(self, name: str, value: Any) -> np.generic:
+        if not isinstance(value, bool | int | float):
+            raise ValueError(f"{shortened(value)} is no number")
+        number: np.generic = np.dtype(name).type(value)
+        return number
+
+    def _likelihood(self, name: str, options: dict[str, Any]) -> Likelihood:
+        """Make a likelihood, of no more levels than the file has weights for them."""
+        kinds = options.get("kinds")
+        if isinstance(kinds, tuple):
+            n_levels = sum({kind for kind in kinds if isinstance(kind, int)})
+            if n_levels > self.n_elements:
+                raise ValueError(f"there are {n_levels} levels, and fewer weights")
+        return known_likelihood(name, **options)
 
     def _twister(
         self, key: NDArray[Any], position: int, has_gauss: int, gauss: float
