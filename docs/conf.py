@@ -77,7 +77,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "subsection_order": [
-        f"../examples/{f}" for f in ("densities", "codes", "training")
+        f"../examples/{f}" for f in ("densities", "codes", "training", "textures")
     ],
     "within_subsection_order": place_in_index,
     "filename_pattern": ".py",
