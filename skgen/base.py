@@ -319,10 +319,10 @@ class GenerativeModel(
         """
         check_parameters(self, self._parameters)
         device = resolve_device(self.device, type(self).__name__)
-        if reset and not self._is_warm:
+        if reset and self._is_warm:
+            self._check_unchanged("warm_start=True")
+        elif reset:
             self._built_with = self._fixed_parameters()
-        else:
-            self._check_unchanged("warm_start=True" if reset else "partial_fit")
         columns = Columns.of(X) if reset else self._columns
         n_features = self.n_features_in_ if reset and self._is_warm else None
         X = self._validate_rows(X, reset=reset, n_min=2 if reset else 1)

@@ -322,6 +322,8 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
     def _merge_rows(self, X: Any, sample_weight: Any) -> None:
         """Merge the moments of further rows with those of the rows seen before."""
         first = not hasattr(self, "_moments")
+        if not first:
+            self._check_unchanged("partial_fit")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         moments = Moments.of(x, weight, full=self.covariance_type == "full")
         if not first:

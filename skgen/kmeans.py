@@ -385,6 +385,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     def _fit_batch(self, X: Any, sample_weight: Any) -> None:
         """Move the centres by a batch, and update the running statistics."""
         first = not hasattr(self, "cluster_centers_")
+        if not first:
+            self._check_unchanged("partial_fit")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         if first:
             self._reset_counts()

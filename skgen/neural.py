@@ -189,15 +189,9 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """
         parts = self._split(_weighted(x, weight, relative=True), rng)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
-        goes_on = self._is_warm
-        if goes_on:
-            # A copy, for the one that was fitted to be whole if this fit fails.
-            self.module_ = _move(copy.deepcopy(self.module_), x.device)
-        else:
-            self.module_ = self._new_module(parts[0], seed)
+        self._take_module(parts[0], seed, goes_on=self._is_warm)
         train, held_out = self._seen(*parts)
         descent = self._new_descent(len(train), generator)
-        descent.n_epochs = self.n_iter_ if goes_on else 0
         training = Training(
             descent,
             train,
@@ -243,34 +237,37 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         rng = check_random_state(self.random_state)
         rows, seed = _weighted(x, weight), draw_seed(rng)
-        if first:
-            self.module_ = self._new_module(rows, seed)
-            self._record(History())
-        else:
-            self.module_ = _move(copy.deepcopy(self.module_), x.device)
+        self._take_module(rows, seed, goes_on=not first)
         step_seed = seed + 1 + self.n_iter_
         generator = make_generator(step_seed, x.device)
         parts = self._split(rows, rng) if self._always_holds_out else (rows, None)
         train, held_out = self._seen(*parts)
         descent = self._new_descent(len(train), generator)
-        descent.n_epochs = self.n_iter_
-        if self._optimizer_state is not None:
-            descent.optimizer.load_state(self._optimizer_state)
+        if (state := self._optimizer_state) is not None:
+            descent.optimizer.load_state(state)
         with self._own_draws(step_seed, x.device):
             history = descent.run(train, None, max_iter=1, tol=0.0, patience=2)
-        means = {name: curve[-1] for name, curve in history.curves.items()}
-        self.loss_terms_ = {
-            name: [*self.loss_terms_.get(name, []), value]
-            for name, value in self._in_units(means).items()
-        }
-        self.loss_curve_ = self.loss_terms_["loss"]
-        self.n_iter_ += 1
+        self._record(history)
         run_each(self._finish_on(train, held_out, generator, incremental=True))
         if history.status == "diverged":  # and so may the state of the optimiser be
             self._warn(history)
+            self._optimizer_state = state
         else:
             self._optimizer_state = descent.optimizer.state()
-            self.best_epoch_ = self.n_iter_
+
+    def _take_module(self, rows: StoredRows, seed: int, *, goes_on: bool) -> None:
+        """Take a copy of the fitted module, or a new one and empty curves."""
+        if goes_on:
+            self.module_ = _move(copy.deepcopy(self.module_), rows.device)
+        else:
+            self.module_, self._optimizer_state = self._new_module(rows, seed), None
+            self._reset_curves()
+
+    def _reset_curves(self) -> None:
+        """Forget the epochs of earlier fits."""
+        self.n_iter_ = self.best_epoch_ = 0
+        self.loss_terms_ = {}
+        self.validation_curve_: list[float] = []
 
     def _split(
         self, rows: StoredRows, rng: np.random.RandomState
@@ -380,7 +377,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self.weight_averaging,
             self.execution,
         )
-        return Descent(
+        descent = Descent(
             module,
             self._objective,
             lambda x: (
@@ -396,6 +393,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             update=self._update,
             alike=self._alike,
         )
+        descent.n_epochs = self.n_iter_  # so that a warm-up goes on where it was
+        return descent
 
     def _batch_rows(self, n_rows: int) -> int:
         """Rows of a batch."""
@@ -428,15 +427,19 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         return self._finish(train, held_out, generator, incremental=incremental)
 
     def _record(self, history: History) -> None:
-        """Set the curves, in nats a row and in the units of the rows."""
+        """Extend the curves, in nats per row and in the units of the rows."""
         curves = {name: np.array(curve) for name, curve in history.curves.items()}
-        in_units = self._in_units(curves)
-        self.n_iter_ = history.n_iter
-        self.best_epoch_ = history.best_epoch + 1
-        self.loss_terms_ = {name: curve.tolist() for name, curve in in_units.items()}
+        if history.best_epoch >= 0:
+            self.best_epoch_ = self.n_iter_ + history.best_epoch + 1
+        self.n_iter_ += history.n_iter
+        self.loss_terms_ = {
+            name: [*self.loss_terms_.get(name, []), *curve.tolist()]
+            for name, curve in self._in_units(curves).items()
+        }
         self.loss_curve_ = self.loss_terms_.get("loss", [])
         log_scale = float(self.module_.standardizer.log_scale)
-        self.validation_curve_ = [value + log_scale for value in history.held_out]
+        held_out = [value + log_scale for value in history.held_out]
+        self.validation_curve_ = [*self.validation_curve_, *held_out]
         self._optimizer_state = None
 
     def _in_units(self, terms: dict[str, Any]) -> dict[str, Any]:

@@ -89,8 +89,9 @@ NETWORK_PARAMETERS = """\
         Epochs without improvement after which training stops; "auto" is as many as
         make up 300 steps, and at least 10.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights, with the standardisation and
-        the architecture that they were built with.
+        Whether ``fit`` continues from the present weights, with the standardisation
+        and the architecture that they were built with. Curves and ``n_iter_`` then
+        extend those of the earlier fits, and a KL warm-up continues where it was.
     random_state : int, RandomState instance or None, default=None
         Source of initial weights, held-out rows, shuffles and noise.
     device : str, default="cpu"
@@ -120,7 +121,8 @@ NETWORK_ATTRIBUTES = """\
         What the held-out rows were watched for, an epoch each: the loss (for VQVAE
         minus the reconstruction). Empty without early stopping.
     n_iter_ : int
-        Epochs that were run.
+        Epochs that were run, with those of earlier fits under ``warm_start`` and of
+        ``partial_fit``.
     best_epoch_ : int
         Epoch whose weights were kept, counted from 1; 0 where no epoch was better
         than the start.

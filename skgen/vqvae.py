@@ -464,6 +464,11 @@ class VQVAE(NeuralModel):
             self.n_importance_samples,
         )
 
+    def _reset_curves(self) -> None:
+        super()._reset_curves()
+        self.prior_curve_: list[float] = []
+        self.best_prior_epoch_ = 0
+
     def _finish(
         self,
         train: WeightedRows,
@@ -493,9 +498,9 @@ class VQVAE(NeuralModel):
             ),
             alike=self._alike,
         )
-        before = getattr(self, "prior_curve_", []) if incremental else []
-        self.prior_curve_ = [*before, *history.curves.get("loss", [])]
-        self.best_prior_epoch_ = len(before) + history.best_epoch + 1
+        if history.best_epoch >= 0:
+            self.best_prior_epoch_ = len(self.prior_curve_) + history.best_epoch + 1
+        self.prior_curve_ = [*self.prior_curve_, *history.curves.get("loss", [])]
         if not incremental or history.status == "diverged":
             self._warn(history, PRIOR)
         codes = torch.arange(len(model.codebook), device=train.device)

@@ -303,11 +303,30 @@ def test_by_default_a_vae_beats_independent_columns_on_raw_tables(load):
 def test_a_warm_start_goes_on():
     model = small(warm_start=True, max_iter=5).fit(X)
     first, module = model.loss_curve_, model.module_
-    second = model.fit(X).loss_curve_
+    both = model.fit(X).loss_curve_
+    assert both[:5] == first
+    second = both[5:]
     assert model.module_.standardizer.shift.equal(module.standardizer.shift)
     assert second[0] < first[-1] + 0.1
     assert second[-1] < first[-1]
     assert small(warm_start=False, max_iter=5).fit(X).fit(X).loss_curve_ == first
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_a_warm_start_continues_the_warm_up_and_the_curves(early_stopping):
+    model = small(
+        warm_start=True, max_iter=3, kl_warmup=5, early_stopping=early_stopping
+    )
+    for n_fits in range(1, 4):
+        model.fit(X)
+        assert model.n_iter_ == len(model.loss_curve_) == 3 * n_fits
+        assert len(model.validation_curve_) == 3 * n_fits * early_stopping
+    loss, reconstruction, kl = (
+        np.array(model.loss_terms_[name]) for name in ("loss", "reconstruction", "kl")
+    )
+    left_out = kl - reconstruction - loss  # (1 - warmth) KL
+    assert (left_out[:5] > 0.01 * kl[:5]).all()
+    assert_allclose(left_out[5:], 0, atol=1e-4)
 
 
 def test_a_warm_start_from_nothing_is_a_start():
