@@ -347,13 +347,14 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _image_networks(self, n_features: int) -> ImageNetworks:
         """Return factories of networks of the images that rows hold."""
         name = type(self).__name__
-        if self.image_shape is None:
+        if self._fitted("image_shape") is None:
             raise ValueError(
                 f"{name} with architecture='conv' needs the shape of the image that a "
                 f"row of {n_features} features holds. Got image_shape=None; give "
                 "image_shape=(height, width) or (height, width, channels)."
             )
-        height, width, _ = check_image_shape(self.image_shape, n_features, name)
+        shape = self._fitted("image_shape")
+        height, width, _ = check_image_shape(shape, n_features, name)
         return ImageNetworks(
             height, width, channels=self.channels, activation=self.activation
         )

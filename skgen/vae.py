@@ -306,7 +306,8 @@ class VAE(NeuralModel):
                 (self.module_.posterior(chunk.x).mean, chunk.weight) for chunk in chunks
             )
         variances = moments.covariance.float()
-        active = (variances > ACTIVE_VARIANCE).split(self._component_sizes)
+        sizes = self.module_.prior.layer_sizes
+        active = (variances > ACTIVE_VARIANCE).split(sizes)
         counts = tuple(int(layer.sum()) for layer in active)
         self.latent_variances_ = to_array(variances)
         self.active_units_ = counts[0] if len(counts) == 1 else counts

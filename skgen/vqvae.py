@@ -440,10 +440,10 @@ class VQVAE(NeuralModel):
 
     def _grid_shape(self, n_features: int) -> tuple[int, ...]:
         """Shape of the tokens of a row."""
-        if self.architecture == "conv":
+        if self._fitted("architecture") == "conv":
             images = self._image_networks(n_features)
             return grid_shape(images.height, images.width)
-        return (self.n_tokens,)
+        return (self._fitted("n_tokens"),)
 
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer

@@ -289,10 +289,16 @@ def test_encode_may_be_set_after_the_fit(estimator):
             call(rows)
 
 
-def test_partial_fit_of_networks_continues_with_what_was_built():
-    start = pickle.dumps(VAE(2, hidden_layer_sizes=(8,), random_state=0).partial_fit(X))
+@pytest.mark.parametrize(
+    "estimator",
+    [e for e in ESTIMATORS if hasattr(e, "hidden_layer_sizes")],
+    ids=name_of,
+)
+def test_partial_fit_of_networks_continues_with_what_was_built(estimator):
+    X, start = rows_for(estimator), pickle.dumps(fitted(estimator))
     changed, same = pickle.loads(start), pickle.loads(start)
-    changed.set_params(n_components=3, likelihood="bernoulli", standardize=False)
+    names = changed._built_with
+    changed.set_params(**{name: other_value(changed, name) for name in names})
     assert_same(outputs(changed.partial_fit(X), X), outputs(same.partial_fit(X), X))
 
 

@@ -559,5 +559,6 @@ def test_a_fit_counts_tokens_anew():
 def test_a_warm_start_goes_on():
     model = small(warm_start=True, max_iter=5).fit(X)
     first, score = model.validation_curve_, model.score(X)
-    assert model.fit(X).validation_curve_[0] < first[0]
+    assert model.fit(X).validation_curve_[5] < first[0]
+    assert len(model.prior_curve_) > 5
     assert model.score(X) > score
