@@ -64,8 +64,10 @@ FLOATS = (np.float64, np.float32)
 LARGEST = 1e150
 # Numbers that are checked at a time: large data are read once, and in the cache.
 CHECKED_ELEMENTS = 2**20
+# What is there while a fit with callbacks runs, and in no copy.
+_DURING_FIT = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_so_far")
 # What belongs to a session, and to no file.
-_SESSION = ("_skl_callbacks", "_metadata_request")
+_SESSION = ("_skl_callbacks", "_metadata_request", "_parent_callback_ctx", *_DURING_FIT)
 
 
 class FitCallbacks:
@@ -105,9 +107,13 @@ class FitCallbacks:
         ``attributes`` is called only if a callback wants a fitted estimator.
         """
         assert self._task is not None
-        return self._task.call_on_fit_task_end(
-            **self._data, reconstruction_attributes=attributes
-        )
+        self._data["estimator"]._so_far = attributes
+        try:
+            return self._task.call_on_fit_task_end(
+                **self._data, reconstruction_attributes=attributes
+            )
+        finally:
+            del self._data["estimator"]._so_far
 
 
 class NoCallbacks(FitCallbacks):
@@ -145,6 +151,16 @@ def whole_or_as_before(estimator: Any) -> Iterator[None]:
         for each, state in before:
             each.__dict__ = state  # one step, which no second Ctrl-C cuts in two
         raise
+
+
+def as_fitted_so_far(estimator: Any) -> Any:
+    """Return an estimator, or inside a callback a copy that ends its fit there."""
+    so_far = getattr(estimator, "_so_far", None)
+    if so_far is None:
+        return estimator
+    fitted = copy.copy(estimator)
+    vars(fitted).update(so_far())
+    return fitted
 
 
 class FittedModel(Protocol):
@@ -610,7 +626,7 @@ class GenerativeModel(
     def _file_state(self) -> dict[str, Any]:
         """Return what a file holds of a fit: a pickle's, as plain values and arrays."""
         left_out = {*self.get_params(deep=False), *_SESSION}
-        state: Any = self.__getstate__()
+        state = self.__getstate__()
         return {name: state[name] for name in state if name not in left_out}
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
@@ -625,6 +641,11 @@ class GenerativeModel(
                 raise ValueError("there are other columns than features")
             state = {**state, "_columns": columns}
         self.__setstate__(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle or a copy holds: nothing of a fit that is running."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: state[name] for name in state if name not in _DURING_FIT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickle; what was on a device that is not here goes to the CPU."""

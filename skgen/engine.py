@@ -279,6 +279,7 @@ class Descent:
         self.optimizer = Adam(self.learned, self.paces.values())
         self.average = [p.detach().clone() for p in self.learned if rule.averaging]
         self.n_steps = 0
+        self.history = History()  # of the last run, so far
         problem = Problem(
             module,
             objective,
@@ -404,6 +405,7 @@ class Descent:
         """
         watch = Watch(tol, patience, self.warm_up, held_out is not None)
         history, judges = watch.history, None
+        self.history = history
         best = (history.best_epoch, _snapshot(self.module))
         try:
             if held_out is not None:

@@ -144,6 +144,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         trained is left to the driver, as by ``_fit``.
         """
 
+    @abstractmethod
+    def _described(self, train: WeightedRows) -> dict[str, Any]:
+        """Return fitted attributes that describe the codes of standardised rows."""
+
     def _warm_up(self, n_rows: int) -> int:
         """Epochs of the warm-up."""
         return 0
@@ -201,7 +205,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self._patience(len(train)),
             self._report if self.verbose else None,
             callbacks.begin,
-            lambda: callbacks.end(self._snapshot),
+            lambda: callbacks.end(lambda: self._snapshot(training)),
         )
         return training, held_out, seed + 1
 
@@ -421,27 +425,40 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         incremental: bool,
     ) -> Steps | None:
         """Finish on rows as the likelihood observes them."""
-        if self.module_.likelihood.draws_rows:
-            observe = partial(self.module_.observe, generator=generator)
-            held_out = None if held_out is None else held_out.map(observe)
-            train = train.map(observe)
+        if held_out is not None:
+            held_out = self._observed(held_out, generator)
+        train = self._observed(train, generator)
         return self._finish(train, held_out, generator, incremental=incremental)
 
+    def _observed(self, rows: WeightedRows, generator: torch.Generator) -> WeightedRows:
+        """Return rows as the likelihood observes them."""
+        if not self.module_.likelihood.draws_rows:
+            return rows
+        return rows.map(partial(self.module_.observe, generator=generator))
+
     def _record(self, history: History) -> None:
-        """Extend the curves, in nats per row and in the units of the rows."""
+        """Extend the curves by those of a history."""
+        self.__dict__.update(self._recorded(history), _optimizer_state=None)
+
+    def _recorded(self, history: History) -> dict[str, Any]:
+        """Return the curves so far, in nats per row and in the units of the rows."""
         curves = {name: np.array(curve) for name, curve in history.curves.items()}
-        if history.best_epoch >= 0:
-            self.best_epoch_ = self.n_iter_ + history.best_epoch + 1
-        self.n_iter_ += history.n_iter
-        self.loss_terms_ = {
+        terms = {
             name: [*self.loss_terms_.get(name, []), *curve.tolist()]
             for name, curve in self._in_units(curves).items()
         }
-        self.loss_curve_ = self.loss_terms_.get("loss", [])
         log_scale = float(self.module_.standardizer.log_scale)
         held_out = [value + log_scale for value in history.held_out]
-        self.validation_curve_ = [*self.validation_curve_, *held_out]
-        self._optimizer_state = None
+        best = getattr(self, "best_epoch_", 0)  # which files of 0.1 do not have
+        if history.best_epoch >= 0:
+            best = self.n_iter_ + history.best_epoch + 1
+        return {
+            "n_iter_": self.n_iter_ + history.n_iter,
+            "best_epoch_": best,
+            "loss_terms_": terms,
+            "loss_curve_": terms.get("loss", []),
+            "validation_curve_": [*self.validation_curve_, *held_out],
+        }
 
     def _in_units(self, terms: dict[str, Any]) -> dict[str, Any]:
         """Turn densities of standardised rows into densities of the rows."""
@@ -611,9 +628,21 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     # State.
 
-    def _snapshot(self) -> dict[str, Any]:
-        """Fitted attributes at the end of an epoch, for callbacks that evaluate."""
-        return {"module_": copy.deepcopy(self.module_)}
+    def _snapshot(self, training: Training) -> dict[str, Any]:
+        """Return the fitted attributes of a fit that ends with the present epoch."""
+        history = training.descent.history
+        generator = make_generator(0, training.rows.device)
+        with torch.no_grad():
+            rows = self._observed(training.rows.sample(), generator)
+            described = self._described(rows)
+        recorded = self._recorded(history)
+        return {
+            **recorded,
+            **described,
+            "module_": copy.deepcopy(self.module_),
+            "best_epoch_": recorded["n_iter_"],
+            "_optimizer_state": None,
+        }
 
     def _file_state(self) -> dict[str, Any]:
         state = super()._file_state()

@@ -155,6 +155,13 @@ def token_counts(
     return counts
 
 
+def token_usage(model: VectorQuantizedAutoencoder, z_e: WeightedRows) -> Tensor:
+    """Return the part (K,) of the tokens of encoded rows that each code has."""
+    with torch.no_grad():
+        counts = token_counts(model, z_e, model.nearest_one_hot)
+    return counts.sum(0) / counts.sum()
+
+
 def choose_temperature(
     model: VectorQuantizedAutoencoder, rows: WeightedRows, generator: torch.Generator
 ) -> None:

@@ -300,6 +300,9 @@ class VAE(NeuralModel):
         *,
         incremental: bool,
     ) -> None:
+        self.__dict__.update(self._described(train))
+
+    def _described(self, train: WeightedRows) -> dict[str, Any]:
         chunks = train.chunks(self.module_.pass_rows)
         with torch.no_grad():
             moments = Moments.of_parts(
@@ -309,8 +312,10 @@ class VAE(NeuralModel):
         sizes = self.module_.prior.layer_sizes
         active = (variances > ACTIVE_VARIANCE).split(sizes)
         counts = tuple(int(layer.sum()) for layer in active)
-        self.latent_variances_ = to_array(variances)
-        self.active_units_ = counts[0] if len(counts) == 1 else counts
+        return {
+            "latent_variances_": to_array(variances),
+            "active_units_": counts[0] if len(counts) == 1 else counts,
+        }
 
     @property
     def _code_variances(self) -> NDArray[Any]:

@@ -39,7 +39,7 @@ from skgen.networks import Factory, Standardizer
 from skgen.neural import NeuralModel
 from skgen.objectives import EncodedTerms, TokenLoss
 from skgen.parameters import Rules, integer, options, real
-from skgen.prior_learning import learn_prior
+from skgen.prior_learning import encoded, learn_prior, token_usage
 from skgen.priors import Categorical
 from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
@@ -503,13 +503,24 @@ class VQVAE(NeuralModel):
         self.prior_curve_ = [*self.prior_curve_, *history.curves.get("loss", [])]
         if not incremental or history.status == "diverged":
             self._warn(history, PRIOR)
-        codes = torch.arange(len(model.codebook), device=train.device)
-        self.codebook_ = to_array(model.codebook(codes)).copy()
-        self.grid_shape_ = self._grid_shape(train.shape[1])
-        self.temperature_ = float(model.temperature)
-        self.prior_mixing_ = float(model.prior.mixing)
-        self.codebook_usage_ = to_array(usage)
-        self.perplexity_ = float(torch.special.entr(usage.cpu()).sum().exp())
+        self.__dict__.update(self._of_tokens(usage, train.shape[1]))
+
+    def _of_tokens(self, usage: Tensor, n_features: int) -> dict[str, Any]:
+        """Return what describes a codebook, its prior, and the usage (K,) of codes."""
+        model = self.module_
+        codes = torch.arange(len(model.codebook), device=usage.device)
+        return {
+            "codebook_": to_array(model.codebook(codes)).copy(),
+            "grid_shape_": self._grid_shape(n_features),
+            "temperature_": float(model.temperature),
+            "prior_mixing_": float(model.prior.mixing),
+            "codebook_usage_": to_array(usage),
+            "perplexity_": float(torch.special.entr(usage.cpu()).sum().exp()),
+        }
+
+    def _described(self, train: WeightedRows) -> dict[str, Any]:
+        usage = token_usage(self.module_, encoded(self.module_, train))
+        return self._of_tokens(usage, train.shape[1])
 
     def _tensor_dtype(self, dtype: np.dtype[Any]) -> torch.dtype:
         """Wide, so that no token depends on how a sum over a chunk was rounded."""

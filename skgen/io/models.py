@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skgen import __version__
+from skgen.base import as_fitted_so_far
 from skgen.compose import MixedDensity
 from skgen.gaussian import GaussianDensity
 from skgen.io.container import Contents, ModelFileError, read_file, write_file
@@ -99,6 +100,9 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
     The file is written beside its place and then moved there, so that a failure leaves
     what was there before. The model is rebuilt from what is to be written, first.
+
+    At the end of an iteration, a callback may save the estimator or the
+    ``fitted_estimator`` that it is given: the file is that of a fit that ended there.
 
     Parameters
     ----------
@@ -240,6 +244,7 @@ def describe(model: Any) -> tuple[Contents, dict[str, Any]]:
             "joblib.dump."
         )
     check_is_fitted(model)
+    model = as_fitted_so_far(model)
     writer = ModelWriter()
     described = writer.write_model(model, "", fitted=True)
     return Contents(described, writer.arrays), writer.own
