@@ -192,6 +192,8 @@ class GenerativeModel(
 
     _parameters: ClassVar[Rules] = {"device": string}
     _task_name: ClassVar[str] = "iteration"
+    #: Whether scores are float64 whatever the dtype of the rows.
+    _scores_are_wide: ClassVar[bool] = False
     _columns: Columns | None  # of the DataFrame that was fitted
     _dtype: np.dtype[Any]  # of the training rows
     #: Parameters whose values at ``fit`` decide how the fitted model is evaluated.
@@ -611,6 +613,8 @@ class GenerativeModel(
             result = _gathered(len(X), ((rows, mapped(rows)) for rows in chunks))
         # Sums may be wider than the rows, or narrower; tokens stay integers.
         is_float = result.dtype.kind == "f"
+        if scores and self._scores_are_wide:
+            return result.astype(np.float64, copy=False)
         return result.astype(X.dtype, copy=False) if is_float else result
 
     def _chunks(self, n: int, row_elements: int) -> Iterator[slice]:
@@ -647,9 +651,14 @@ class GenerativeModel(
         state: dict[str, Any] = super().__getstate__()
         return {name: state[name] for name in state if name not in _DURING_FIT}
 
+    @classmethod
+    def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of a file or pickle of an earlier version as this one's."""
+        return state
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickle; what was on a device that is not here goes to the CPU."""
-        super().__setstate__(state)
+        super().__setstate__(self._upgraded(state))
         if hasattr(self, "device_") and not is_available(torch.device(self.device_)):
             self.device_ = "cpu"
 
@@ -661,8 +670,9 @@ class GenerativeModel(
 
 
 class InformationCriteria:
-    """Mixin of the closed-form models: ``aic`` and ``bic``."""
+    """Mixin of the closed-form models: ``aic`` and ``bic``, and scores in float64."""
 
+    _scores_are_wide = True
     score_samples: Callable[[ArrayLike], NDArray[Any]]
 
     @abstractmethod

@@ -494,6 +494,11 @@ class MixedDensity(
             name: vars(self)[name] for name in optional if name in vars(self)
         }
 
+    @classmethod
+    def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of a file of an earlier version as this one's."""
+        return state
+
     def _set_file_state(self, state: dict[str, Any]) -> None:
         """Take what a file holds of a fit; a ValueError where it makes no sense."""
         codes = [ColumnCode.checked(*code) for code in state["_codes"]]

@@ -308,7 +308,7 @@ class VAE(NeuralModel):
             moments = Moments.of_parts(
                 (self.module_.posterior(chunk.x).mean, chunk.weight) for chunk in chunks
             )
-        variances = moments.covariance.float()
+        variances = moments.variance.float()
         sizes = self.module_.prior.layer_sizes
         active = (variances > ACTIVE_VARIANCE).split(sizes)
         counts = tuple(int(layer.sum()) for layer in active)

@@ -46,7 +46,8 @@ def test_log_density_is_that_of_the_maximum_likelihood_gaussian(covariance_type)
 
 def test_reg_covar_is_added_to_the_variances():
     X = correlated()
-    model = GaussianDensity(reg_covar=0.5).fit(X)
+    with pytest.warns(UserWarning, match=r"reg_covar=0\.5 of GaussianDensity"):
+        model = GaussianDensity(reg_covar=0.5).fit(X)
     covariance = np.cov(X.T, bias=True) + 0.5 * np.eye(5)
     assert_allclose(model.covariance_, covariance, atol=1e-12)
     expected = multivariate_normal(X.mean(0), covariance).logpdf(X)
@@ -172,7 +173,7 @@ def test_float32_far_from_zero_loses_nothing_but_its_digits():
     X = np.random.RandomState(0).randn(5000, 3).astype(np.float32) + np.float32(1e4)
     single = GaussianDensity().fit(X)
     double = GaussianDensity().fit(X.astype(np.float64))
-    assert single.mean_.dtype == single.covariance_.dtype == np.float32
+    assert single.mean_.dtype == single.covariance_.dtype == np.float64
     assert_allclose(single.covariance_, double.covariance_, atol=1e-6)
     # A mean near 1e4 is known to 5e-4 in float32.
     assert_allclose(single.score(X), double.score(X), atol=1e-5)

@@ -190,7 +190,8 @@ def test_chunks_change_nothing(estimator, dtype, rows, monkeypatch):
 def test_answers_have_the_dtype_of_the_rows(estimator, dtype, fit_dtype):
     model, X = fitted(estimator, fit_dtype), rows_for(estimator, dtype=dtype)
     code = model.transform(X)
-    assert model.score_samples(X).dtype == dtype
+    is_wide = class_name(estimator) in CLOSED_FORM
+    assert model.score_samples(X).dtype == (np.float64 if is_wide else dtype)
     assert model.reconstruct(X).dtype == dtype
     if is_ordinal(estimator):
         assert code.dtype.kind == "i"
@@ -211,7 +212,9 @@ def test_float32_answers_are_the_float64_answers_rounded(estimator, method):
 
 @pytest.mark.parametrize("estimator", closed_form(ESTIMATORS), ids=name_of)
 @every_dtype
-def test_fitted_attributes_follow_the_rows(estimator, dtype):
+def test_fitted_attributes_are_float64(estimator, dtype):
+    if class_name(estimator) != "GaussianDensity":
+        pytest.skip("those of mixtures follow the rows")
     model = fitted(estimator, dtype)
     floats = {
         name: value.dtype
@@ -220,7 +223,7 @@ def test_fitted_attributes_follow_the_rows(estimator, dtype):
         if value.dtype.kind == "f"
     }
     assert floats
-    assert set(floats.values()) == {np.dtype(dtype)}
+    assert set(floats.values()) == {np.dtype(np.float64)}
 
 
 @pytest.mark.parametrize("estimator", closed_form(ESTIMATORS), ids=name_of)

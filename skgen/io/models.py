@@ -301,7 +301,7 @@ class ModelReader(Reader):
                 state["device_"] = str(resolve_device(self.device, cls.__name__))
         found = _with_parameters(cls, parameters)
         if fitted:
-            found._set_file_state(_checked_state(state, cls))
+            found._set_file_state(_checked_state(cls._upgraded(state), cls))
         return found
 
 

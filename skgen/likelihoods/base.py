@@ -76,7 +76,7 @@ class Likelihood(nn.Module, ABC):
         if not standardize:
             return Standardizer.identity(rows.shape[1])
         moments = Moments.of_parts((part.x, part.weight) for part in rows.chunks())
-        return Standardizer.of(moments.mean, moments.covariance)
+        return Standardizer.of(moments.mean, moments.variance)
 
     # Rows as the networks see them.
 
