@@ -130,6 +130,14 @@ class BoundedModel(nn.Module):
         self.widest = 0  # numbers that a layer makes of a row, where they were counted
         self.precision = "float32"  # of PRECISIONS
 
+    def stacks(self) -> bool:
+        """Return whether models like this one may be trained as a stack.
+
+        `skgen.stacking.StackedModel` computes what a model does in its place. So a
+        class claims this for itself, and its subclasses claim it again.
+        """
+        return False
+
     def register_noise(self, n_importance_samples: int) -> None:
         """Draw the pool of noise that scores are computed with."""
         noise = self.standard_noise((N_BLOCKS, n_importance_samples))

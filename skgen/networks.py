@@ -35,6 +35,12 @@ class Layers(nn.Sequential):
         last.bias.data.copy_(outputs)
 
 
+def is_mlp(network: nn.Module) -> bool:
+    """Return whether a network is what `mlp` makes: linear maps and activations."""
+    parts = (nn.Linear, *ACTIVATIONS.values())
+    return type(network) is Layers and all(type(part) in parts for part in network)
+
+
 def mlp(
     n_inputs: int, n_outputs: int, hidden_layer_sizes: Sequence[int], activation: str
 ) -> Layers:

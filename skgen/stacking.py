@@ -22,6 +22,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen.adam import SCHEDULES, Adam, Moments, cut
 from skgen.engine import (
+    Batch,
     HeldOut,
     History,
     Training,
@@ -61,7 +62,11 @@ def share_rows(training: Training, known: list[Training]) -> None:
 def stacks_as(training: Training) -> Hashable:
     """Return what trainings that can be stacked have in common, or None for none."""
     descent, rows, held_out = training.descent, training.rows, training.held_out
+    module: Any = descent.module
     if descent.alike is None or training.report is not None:
+        return None
+    parts = (descent.objective, descent.update, module.likelihood)
+    if not (module.stacks() and all(map(is_own, parts))):
         return None
     if descent.rule.execution != "eager":
         return None
@@ -71,7 +76,7 @@ def stacks_as(training: Training) -> Hashable:
         descent.alike,
         kind_of(descent.objective),
         kind_of(descent.update),
-        structure(descent.module),
+        structure(module),
         tuple(descent.rates.items()),
         descent.rule.max_grad_norm,
         descent.rule.averaging,
@@ -81,6 +86,12 @@ def stacks_as(training: Training) -> Hashable:
         None if held_out is None else len(held_out),
         rows.device,
     )
+
+
+def is_own(part: Any) -> bool:
+    """Return whether a part of a training is of skgen, so that a stack knows it."""
+    package = "skgen" if part is None else part.__module__.split(".")[0]
+    return bool(package == "skgen")
 
 
 def merged(values: Sequence[Any], device: torch.device) -> Any:
@@ -410,7 +421,10 @@ class StackedDescent:
             warmth = self._warmth(batches[0].part)
             terms = self.objective(self.model, x, noise, warmth)
             loss = terms.loss if weight is None else terms.loss * weight
-            self._step(loss.mean(-1).sum())
+            loss = loss.mean(-1).sum()
+            if not self.n_steps:
+                self._check_gradients(loss, batches[0])
+            self._step(loss)
             if self.update is not None:
                 drawn = [
                     self.update.draw(source.training.descent.generator)
@@ -423,6 +437,31 @@ class StackedDescent:
         for member in self.members:
             member.training.descent.n_epochs += 1
         return list(terms._fields), epoch_means(terms, seen, wide)
+
+    def _check_gradients(self, loss: Tensor, batch: Batch) -> None:
+        """Raise a RuntimeError if a tensor has a gradient alone, and none in the stack.
+
+        ``batch`` is of the first member.
+        """
+        stacked = torch.autograd.grad(
+            loss, self.learned, allow_unused=True, retain_graph=True
+        )
+        pairs = zip(self.model.learned, stacked, strict=True)
+        names = [name for name, gradient in pairs if gradient is None]
+        if not names:
+            return
+        template = self.model.template
+        tensors = [template.get_parameter(name) for name in names]
+        objective = self.members[0].training.descent.objective
+        terms = objective(template, batch.x, batch.noise, 1.0)
+        alone = torch.autograd.grad(terms.loss.sum(), tensors, allow_unused=True)
+        wrong = [name for name, gradient in zip(names, alone) if gradient is not None]
+        if wrong:
+            raise RuntimeError(
+                f"{type(template).__name__} cannot be trained in a stack: the learned "
+                f"{', '.join(wrong)} would get no gradient. Its stacks() must return "
+                "False."
+            )
 
     def _warmth(self, part: float) -> Any:
         warmths = [member.training.descent.warmth(part) for member in self.members]

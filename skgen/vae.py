@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from skgen.evaluation import BoundedModel
 from skgen.gaussian import Moments
 from skgen.likelihoods import Likelihood
-from skgen.networks import Standardizer, mlp_pair
+from skgen.networks import Standardizer, is_mlp, mlp_pair
 from skgen.neural import NeuralModel
 from skgen.objectives import (
     BetaLoss,
@@ -75,6 +75,12 @@ class VariationalAutoencoder(BoundedModel):
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
         self.n_components = prior.layer_sizes[0]
         self.register_noise(n_importance_samples)
+
+    def stacks(self) -> bool:
+        """Return whether the networks are plain, and the prior has no tensors."""
+        networks = is_mlp(self.encoder) and is_mlp(self.decoder)
+        own = type(self) is VariationalAutoencoder
+        return own and networks and not self.prior.state_dict()
 
     def standard_noise(
         self, shape: Sequence[int], generator: torch.Generator | None = None
@@ -228,9 +234,7 @@ class VAE(NeuralModel):
     @property
     def _alike(self) -> Hashable | None:
         own = self.encoder is not None or self.decoder is not None
-        if own or self.architecture != "mlp" or len(self._component_sizes) > 1:
-            return None
-        return ("VAE", self._n_training_draws)
+        return None if own else ("VAE", self._n_training_draws)
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((self._n_training_draws, n), generator)

@@ -35,7 +35,7 @@ from skgen.engine import Steps
 from skgen.evaluation import BoundedModel
 from skgen.images import grid_shape
 from skgen.likelihoods import Likelihood
-from skgen.networks import Factory, Standardizer
+from skgen.networks import Factory, Standardizer, is_mlp
 from skgen.neural import NeuralModel
 from skgen.objectives import EncodedTerms, TokenLoss
 from skgen.parameters import Rules, integer, options, real
@@ -119,6 +119,11 @@ class VectorQuantizedAutoencoder(BoundedModel):
         self.codebook = codebook
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_noise(n_importance_samples)
+
+    def stacks(self) -> bool:
+        """Return whether the networks are plain."""
+        networks = is_mlp(self.encoder) and is_mlp(self.decoder)
+        return type(self) is VectorQuantizedAutoencoder and networks
 
     def standard_noise(
         self, shape: Sequence[int], generator: torch.Generator | None = None
@@ -430,7 +435,7 @@ class VQVAE(NeuralModel):
     @property
     def _alike(self) -> Hashable | None:
         own = self.encoder is not None or self.decoder is not None
-        return None if own or self.architecture != "mlp" else "VQVAE"
+        return None if own else "VQVAE"
 
     def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
         if self.architecture == "conv":

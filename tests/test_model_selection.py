@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
@@ -10,6 +11,7 @@ from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from torch import nn
 
 from skgen import (
     IWAE,
@@ -23,6 +25,9 @@ from skgen import (
 )
 from skgen.likelihoods import Bernoulli, Gaussian
 from skgen.model_selection import BatchedGridSearchCV, Fit, fit_together, stacks_as
+from skgen.objectives import BetaLoss, KLWeight
+from skgen.priors import Normal, StandardNormal
+from skgen.vae import VariationalAutoencoder
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -121,6 +126,84 @@ def test_models_of_one_shape_are_trained_as_one_to_the_same_end(name):
     kinds, together = fit_as_one(models, [X] * len(models))
     assert len(kinds) == 1
     assert None not in kinds
+    for model, found in zip(models, together):
+        assert_same_fit(clone(model).fit(X), found)
+
+
+class WideNormal(StandardNormal):
+    """p(z) = N(0, s^2 I), with s learned."""
+
+    def __init__(self, n_components):
+        super().__init__(n_components)
+        self.log_scale = nn.Parameter(torch.full((n_components,), 2.0))
+
+    def log_prob(self, z):
+        return Normal(torch.zeros_like(z), self.log_scale.exp().expand_as(z)).log_prob(
+            z
+        )
+
+    def kl(self, q, z):
+        s2, m2 = (2 * self.log_scale).exp(), q.mean**2
+        return 0.5 * ((q.sigma**2 + m2) / s2 - 1 - 2 * (q.sigma.log() - self.log_scale))
+
+    def draw(self, eps):
+        return eps * self.log_scale.exp()
+
+
+class WideVAE(BetaVAE):
+    """A VAE whose prior is learned."""
+
+    def _prior(self, components, hidden):
+        return WideNormal(components[0])
+
+
+class Claims(VariationalAutoencoder):
+    def stacks(self):
+        return True
+
+
+class WronglyClaimed(WideVAE):
+    def _build(self, *args):
+        module = super()._build(*args)
+        module.__class__ = Claims
+        return module
+
+
+def test_a_model_with_a_learned_prior_is_not_stacked():
+    models = [small(WideVAE, beta=beta) for beta in (0.5, 2.0)]
+    kinds, together = fit_as_one(models, [X] * 2)
+    assert kinds == {None}
+    for model, found in zip(models, together):
+        assert_same_fit(clone(model).fit(X), found)
+        assert (found.module_.prior.log_scale < 2).all()
+
+
+def test_a_stack_in_which_something_would_not_learn_is_refused():
+    fits = [Fit(small(WronglyClaimed, beta=beta), X, None) for beta in (0.5, 2.0)]
+    assert None not in {stacks_as(fit.work) for fit in fits}
+    with pytest.raises(RuntimeError, match=r"prior\.log_scale would get no gradient"):
+        fit_together(fits)
+
+
+class Heavy(BetaLoss):
+    """An objective of the user's own, which reads the module."""
+
+    def __call__(self, model, x, noise, warmth):
+        terms = super().__call__(model, x, noise, warmth)
+        penalty = sum((p**2).sum() for p in model.encoder.parameters())
+        return terms._replace(loss=terms.loss + penalty)
+
+
+class HeavyVAE(BetaVAE):
+    @property
+    def _objective(self):
+        return Heavy(KLWeight(self.beta))
+
+
+def test_an_objective_of_the_users_own_is_not_stacked():
+    models = [small(HeavyVAE, beta=beta) for beta in (0.5, 2.0)]
+    kinds, together = fit_as_one(models, [X] * 2)
+    assert kinds == {None}
     for model, found in zip(models, together):
         assert_same_fit(clone(model).fit(X), found)
 

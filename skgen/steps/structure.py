@@ -45,16 +45,22 @@ def structure(module: nn.Module) -> Hashable:
     return tuple(parts)
 
 
+# Attributes of every module that say nothing beyond names and shapes of its tensors.
+_OF_TENSORS = (
+    "training",
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_non_persistent_buffers_set",
+)
+
+
 def _settings(part: nn.Module) -> Hashable:
     """Attributes of a module that what it computes may depend on.
 
     Of ours and torch's these are numbers, names and tuples. Others may read anything.
     """
-    own = {
-        key: value
-        for key, value in vars(part).items()
-        if key not in ("training", "_parameters", "_buffers", "_modules")
-    }
+    own = {key: value for key, value in vars(part).items() if key not in _OF_TENSORS}
     if type(part).__module__.split(".")[0] in ("skgen", "torch"):
         plain = (bool, int, float, str, tuple)
         own = {key: value for key, value in own.items() if isinstance(value, plain)}
