@@ -479,6 +479,11 @@ class MixedDensity(
         return indexed(columns.table(values, library, self.levels_), like)
 
     @property
+    def _code_variances(self) -> NDArray[Any] | None:
+        variances: NDArray[Any] | None = self.estimator_._code_variances
+        return variances
+
+    @property
     def _n_features_out(self) -> int:
         n_out: int = self.estimator_._n_features_out
         return n_out

@@ -1,8 +1,9 @@
 """Ways through a continuous latent code: paths, traversals, directions.
 
 Each function works on any fitted estimator whose code is continuous, ``VAE``,
-``BetaVAE``, ``IWAE`` and ``GaussianDensity``, and on a ``GenerativePipeline`` that ends
-in one. The others have nothing between their codes: a point between two centres, or
+``BetaVAE``, ``IWAE`` and ``GaussianDensity``, and on a ``GenerativePipeline`` or
+``MixedDensity`` around one. Rows of a table with levels or dates are arrays of objects.
+The others have nothing between their codes: a point between two centres, or
 between two code vectors of a ``VQVAE``, has no probability under the model, and is none
 that its decoder has met.
 """
@@ -77,9 +78,9 @@ def code_variances(estimator: Any) -> Array:
     variances = getattr(estimator, "_code_variances", None)
     if variances is None:
         raise ValueError(
-            f"{type(estimator).__name__} has no continuous latent code: nothing lies "
+            f"{_name_of(estimator)} has no continuous latent code: nothing lies "
             "between responsibilities, one-hot rows or tokens. Use VAE, BetaVAE, IWAE "
-            "or GaussianDensity, or a GenerativePipeline that ends in one."
+            "or GaussianDensity, or a GenerativePipeline or MixedDensity around one."
         )
     return np.asarray(variances)
 
@@ -346,6 +347,12 @@ def choose_two(estimator: Any, latents: Sequence[int] | None) -> Array:
             f"The 'latents' parameter must be two distinct ints. Got {latents!r}."
         )
     return chosen[:2]
+
+
+def _name_of(estimator: Any) -> str:
+    """Name of an estimator, and of the model inside where it has one."""
+    name, inner = type(estimator).__name__, getattr(estimator, "estimator_", None)
+    return name if inner is None else f"{name} with {type(inner).__name__}"
 
 
 def _choose(estimator: Any, latents: Sequence[int] | None) -> Array:

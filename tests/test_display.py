@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits, load_wine, make_moons
 from sklearn.model_selection import GridSearchCV
@@ -20,6 +21,7 @@ from skgen import (
     GaussianDensity,
     GaussianMixtureEM,
     KMeansAutoencoder,
+    MixedDensity,
     make_generative_pipeline,
 )
 from skgen.display import (
@@ -51,6 +53,26 @@ _IMAGES = {"image_shape": (8, 8)}
 FEW = {"features": [0, 12]}
 
 
+def table_of_kinds(n=80):
+    """Make a table of numbers, levels and holes, and the holes (n, d)."""
+    rng = np.random.RandomState(0)
+    group = rng.choice(3, n, p=[0.5, 0.3, 0.2])
+    table = pd.DataFrame(
+        {
+            "age": 20.0 + 20 * group + 5 * rng.randn(n),
+            "visits": rng.poisson(1 + 3 * group),
+            "ward": np.array(["surgery", "medicine", "other"])[group],
+            "insured": rng.rand(n) < 0.7,
+        }
+    )
+    holes = rng.rand(*table.shape) < 0.1
+    kinds = {"visits": "Int64", "insured": "boolean"}
+    return table.astype(kinds).mask(holes), holes
+
+
+TABLE, HOLES = table_of_kinds()
+
+
 @pytest.fixture(scope="module")
 def models():
     scaled = make_generative_pipeline(
@@ -71,6 +93,8 @@ def models():
         mixture=GaussianMixtureEM(4, random_state=0).fit(MOONS),
         piped_mixture=mixture.fit(WINE),
         gaussian=GaussianDensity(3).fit(WINE),
+        kinds=MixedDensity(VAE(2, max_iter=4, **_NETWORK)).fit(TABLE),
+        kinds_of_tokens=MixedDensity(VQVAE(6, **_TOKENS)).fit(TABLE),
         search=GridSearchCV(
             GaussianMixtureEM(random_state=0),
             {"reg_covar": [1e-6, 1e-4, 1e-2], "n_components": [1, 2]},
@@ -113,6 +137,18 @@ DRAWN = {
     ),
     "codebook of images": (CodebookDisplay, lambda m: [m.tokens], {}),
     "codebook of a table": (CodebookDisplay, lambda m: [m.table_tokens], {}),
+    "training of kinds": (LossCurveDisplay, lambda m: [m.kinds_of_tokens], {}),
+    "sampled kinds": (SamplesDisplay, lambda m: [m.kinds, TABLE], {}),
+    "reconstructed kinds": (ReconstructionDisplay, lambda m: [m.kinds, TABLE], {}),
+    "codes of kinds": (LatentSpaceDisplay, lambda m: [m.kinds, TABLE, TABLE.ward], {}),
+    "manifold of kinds": (ManifoldDisplay, lambda m: [m.kinds], {"n_steps": 4}),
+    "traversal of kinds": (TraversalDisplay, lambda m: [m.kinds], {}),
+    "interpolated kinds": (
+        InterpolationDisplay,
+        lambda m: [m.kinds, TABLE.iloc[0], TABLE.iloc[[1]]],
+        {},
+    ),
+    "codebook of kinds": (CodebookDisplay, lambda m: [m.kinds_of_tokens], {}),
     "density": (DensityDisplay, lambda m: [m.mixture, MOONS], {}),
     "search": (SearchCurveDisplay, lambda m: [m.search], {}),
 }
@@ -431,6 +467,197 @@ def test_components_of_a_mixture_are_codes(models):
     means = scaler.inverse_transform(mixture.means_)
     np.testing.assert_allclose(display.rows, means)
     np.testing.assert_array_equal(display.usage, mixture.weights_)
+
+
+def ticks_of(axis):
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+def test_levels_of_samples_are_bars_beside_those_of_the_data(models):
+    display = SamplesDisplay.from_estimator(models.kinds, TABLE, n_samples=50)
+    panel = display.axes_[2]
+    levels = ["medicine", "other", "surgery"]
+    assert ticks_of(panel.xaxis) == levels
+    for bars, column in zip(panel.containers, (TABLE["ward"], display.rows["ward"])):
+        shares = 100 * column.value_counts(normalize=True)[levels]
+        np.testing.assert_allclose([bar.get_height() for bar in bars], shares)
+    data, samples = ([bar.get_x() for bar in bars] for bars in panel.containers)
+    width = panel.containers[0][0].get_width()
+    np.testing.assert_allclose(np.subtract(samples, data), width)  # side by side
+    assert panel.containers[1] is display.bars_[2]
+    assert ticks_of(display.axes_[3].xaxis) == ["False", "True"]
+    legend = display.axes_[2].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["data", "samples"]
+
+
+def test_holes_are_left_out_of_distributions_and_said(models):
+    display = SamplesDisplay.from_estimator(models.kinds, TABLE, n_samples=50)
+    heights, edges, _ = display.axes_[0].patches[0].get_data()
+    seen = TABLE["age"].dropna()
+    np.testing.assert_allclose(heights, np.histogram(seen, edges, density=True)[0])
+    for panel, share in zip(display.axes_, HOLES.mean(axis=0)):
+        assert panel.get_title(loc="right") == f"data: {100 * share:.2g} % missing"
+    # Bins of counts are centred on them.
+    edges = display.bars_[1].get_data().edges
+    np.testing.assert_array_equal(edges % 1, 0.5)
+
+
+def test_reconstructed_levels_are_bars_and_holes_are_left_out(models):
+    display = ReconstructionDisplay.from_estimator(models.kinds, TABLE)
+    decoded = models.kinds.reconstruct(TABLE)
+    points = display.points_[0].get_offsets()
+    there = TABLE["age"].notna()
+    np.testing.assert_allclose(points[:, 0], TABLE["age"][there])
+    np.testing.assert_allclose(points[:, 1], decoded["age"][there])
+    there = TABLE["ward"].notna()
+    counts = decoded["ward"][there].value_counts(normalize=True)
+    shown = [bar.get_height() for bar in display.points_[2]]
+    levels = ticks_of(display.axes_[2].xaxis)
+    np.testing.assert_allclose(shown, [100 * counts.get(k, 0.0) for k in levels])
+    same = 100 * (decoded["ward"] == TABLE["ward"])[there].mean()
+    assert f"{same:.3g} % decoded as they were" in display.axes_[2].get_xlabel()
+
+
+def test_pictures_of_codes_reach_the_model_of_a_table(models):
+    model, inner = models.kinds, models.kinds.estimator_
+    space = LatentSpaceDisplay.from_estimator(model, TABLE, latents=[0, 1])
+    np.testing.assert_array_equal(space.codes, model.transform(TABLE))
+    curve = LossCurveDisplay.from_estimator(model).lines_["loss, training rows"]
+    np.testing.assert_array_equal(curve.get_ydata(), inner.loss_curve_)
+    order = latent_order(model)
+    np.testing.assert_array_equal(order, np.argsort(-inner.latent_variances_))
+    traversal = TraversalDisplay.from_estimator(model, TABLE.iloc[0], n_steps=3)
+    codes = np.tile(model.transform(TABLE[:1]), (3, 1))
+    codes[:, order[0]] = traversal.values
+    decoded = model.inverse_transform(codes)
+    named = dict(zip(traversal.feature_names, traversal.rows[0].T))
+    np.testing.assert_allclose(named["age"], decoded["age"])
+    np.testing.assert_array_equal(named["insured = True"], decoded["insured"])
+
+
+def test_levels_of_a_manifold_are_colours(models):
+    display = ManifoldDisplay.from_estimator(models.kinds, n_steps=4)
+    picture = display.images_[2]
+    named = np.array(ticks_of(picture.colorbar.ax.yaxis))
+    wards = manifold(models.kinds, n_steps=4).rows[..., 2]
+    np.testing.assert_array_equal(named[picture.get_array().astype(int)], wards)
+
+
+def test_a_codebook_of_kinds_is_decoded(models):
+    model = models.kinds_of_tokens
+    display = CodebookDisplay.from_estimator(model)
+    codes = np.tile(model.estimator_.codebook_, 2)
+    decoded = model.inverse_transform(codes)
+    named = dict(zip(display.feature_names, display.rows.T))
+    np.testing.assert_allclose(named["age"], decoded["age"])
+    for name in set(named) - {"age", "visits"}:
+        column, level = name.split(" = ")
+        np.testing.assert_array_equal(named[name], decoded[column].astype(str) == level)
+
+
+def test_columns_are_drawn_by_what_is_in_them():
+    n = 40
+    rng = np.random.RandomState(0)
+    days = pd.Series(pd.date_range("2020-01-01", periods=n, tz="Europe/Rome"))
+    frame = pd.DataFrame(
+        {
+            "time": days.mask(days.index < 10),
+            "month": pd.period_range("2000-01", periods=n, freq="M"),
+            "length": pd.to_timedelta(3600.0 * np.arange(n), unit="s"),
+            "part": pd.cut(rng.randn(n), [-9, -1, 1, 9]),
+            "grade": pd.Categorical(["low", "high"] * (n // 2), ["low", "high"]),
+            "_costs $x$": ["_a", "$b$"] * (n // 2),
+        }
+    )
+    display = SamplesDisplay(frame[::-1], data=frame).plot()
+    display.figure_.canvas.draw()  # no formula, and no warning
+    first, last = display.axes_[0].get_xlim()
+    assert first < matplotlib.dates.date2num(days[n - 1]) < last
+    labels = [panel.get_xlabel() for panel in display.axes_]
+    assert labels[2] == "length (hours)"
+    assert ticks_of(display.axes_[3].xaxis)[0] == "(-9, -1]"
+    assert ticks_of(display.axes_[4].xaxis) == ["low", "high"]
+    assert ticks_of(display.axes_[5].xaxis) == [r"\$b\$", " _a"]
+
+
+def test_rare_levels_are_one_bar():
+    words = np.array([f"level {i}" for i in range(200)], dtype=object)
+    rows = words[np.minimum(199, np.random.RandomState(0).geometric(0.2, 500))]
+    display = SamplesDisplay(rows[:, None]).plot()
+    heights = [bar.get_height() for bar in display.bars_[0]]
+    assert ticks_of(display.axes_[0].xaxis)[-1] == f"{len(set(rows)) - 12} others"
+    assert (len(heights), sum(heights)) == (13, pytest.approx(100))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.full(50, 1e17),
+        np.full(50, 0.1),
+        np.r_[np.random.RandomState(0).randn(400), 1e9],
+        1e17 + np.arange(50.0),
+        np.r_[np.nan, np.inf, np.arange(9.0)],
+        np.full(5, np.nan),
+        np.exp(4 * np.random.RandomState(0).randn(400)).astype("float32"),
+        np.r_[np.zeros(300), 0.5],
+    ],
+)
+def test_awkward_numbers_have_histograms(x):
+    display = SamplesDisplay(x[:, None]).plot()
+    heights, edges, _ = display.bars_[0].get_data()
+    assert (np.diff(edges) > 0).all()
+    assert np.isfinite(heights).all()
+    if np.isfinite(x).any():
+        assert edges[0] <= np.nanmedian(x) <= edges[-1]
+        # One value far out takes no room from the others.
+        assert np.ptp(edges) < 1e6 or np.nanmedian(x) > 1e6
+        log = display.axes_[0].get_xscale() == "log"
+        widths = np.diff(np.log10(edges) if log else edges)
+        assert heights @ widths == pytest.approx(1)
+
+
+def test_deviations_of_centres_are_those_of_the_columns():
+    # Columns of other units: one variance for all would drown the small ones.
+    X = WINE.to_numpy()
+    fits = {
+        "fit": KMeansAutoencoder(4, random_state=0).fit(X),
+        "batches": KMeansAutoencoder(4, random_state=0)
+        .partial_fit(X[:90])
+        .partial_fit(X[90:]),
+    }
+    for model in fits.values():
+        display = CodebookDisplay.from_estimator(model)
+        np.testing.assert_allclose(display.feature_std, X.std(axis=0))
+        np.testing.assert_allclose(display.feature_mean, X.mean(axis=0))
+        centres = (model.cluster_centers_ - X.mean(axis=0)) / X.std(axis=0)
+        shown = display.image_.get_array().T
+        np.testing.assert_allclose(shown, centres[display.order_], atol=1e-9)
+    weight = np.arange(len(X)) % 2
+    model = KMeansAutoencoder(4, random_state=0).fit(X, sample_weight=weight)
+    display = CodebookDisplay.from_estimator(model)
+    np.testing.assert_allclose(display.feature_std, X[1::2].std(axis=0))
+    of_others = CodebookDisplay.from_estimator(model, X[:50])
+    np.testing.assert_allclose(of_others.feature_std, X[:50].std(axis=0))
+
+
+def test_wide_codebooks_and_many_columns_are_cut():
+    rng = np.random.RandomState(0)
+    rows, usage = rng.randn(300, 60), rng.dirichlet(np.ones(300))
+    rows[:, 7] = 0.0
+    names = [f"a name that is far too long for a label {i}" for i in range(60)]
+    display = CodebookDisplay(usage, rows, feature_names=names).plot()
+    assert display.image_.get_array().shape == (40, 64)
+    assert len(display.bars_) == 200
+    usage_axis, table_axis = display.axes_
+    assert usage_axis.get_xlabel() == "code, the 200 most used of 300"
+    assert table_axis.get_xlabel() == "code, the 64 most used of 300"
+    assert table_axis.get_ylabel() == "the 40 of 60 features that vary most"
+    labels = ticks_of(table_axis.yaxis)
+    assert not any(label.endswith(" 7") for label in labels)
+    assert max(map(len, labels)) <= 28
+    assert max(display.figure_.get_size_inches()) < 15
+    few = CodebookDisplay(usage[:5], rows[:5, :2]).plot()
+    assert ticks_of(few.axes_[0].xaxis) == [str(k) for k in few.order_]
 
 
 def test_a_density_is_the_score_of_the_grid(models):

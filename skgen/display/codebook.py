@@ -11,16 +11,20 @@ from numpy.typing import NDArray
 from scipy.stats import entropy
 from sklearn.utils.validation import check_is_fitted
 
+from skgen.display.columns import as_table, heat_map_lines
 from skgen.display.drawing import (
     COLOURS,
+    check_heat_map,
+    check_lengths,
+    check_shape,
     draw_heat_map,
     draw_mosaic,
-    feature_names_of,
-    feature_scale,
     figure_of,
     grey_range,
+    heat_map_height,
     image_shape_of,
-    last_step,
+    in_lines,
+    model_of,
     name_of,
     panel_axes,
     pyplot,
@@ -28,8 +32,11 @@ from skgen.display.drawing import (
 
 Array = NDArray[Any]
 
-# Codes that are drawn as images, the most used first, in lines of so many.
-MOST_IMAGES, LINE = 64, 8
+# Codes that are drawn, the most used first: bars, and what they decode to; and the
+# codes that have room for their numbers.
+MOST_BARS, MOST_CODES, MOST_NUMBERS = 200, 64, 24
+# Images in a line.
+LINE = 8
 
 
 @dataclass(eq=False, repr=False)
@@ -66,9 +73,9 @@ class CodebookDisplay:
     axes_ : list of Axes
         The usage, and what codes decode to.
     bars_ : BarContainer
-        The usage, in this order.
+        The usage, in this order; of the 200 most used codes.
     image_ : AxesImage
-        The mosaic or the heat map, in this order.
+        The mosaic or the heat map, in this order; of the 64 most used codes.
 
     See Also
     --------
@@ -98,6 +105,7 @@ class CodebookDisplay:
     def from_estimator(
         cls,
         estimator: Any,
+        X: Any = None,
         *,
         image_shape: Sequence[int] | None = None,
         ax: Any = None,
@@ -108,7 +116,11 @@ class CodebookDisplay:
         ----------
         estimator : object
             Fitted ``VQVAE``, ``KMeansAutoencoder`` or ``GaussianMixtureEM``, or a
-            ``GenerativePipeline`` that ends in one.
+            ``GenerativePipeline`` or ``MixedDensity`` around one.
+        X : array-like of shape (n_rows, n_features), default=None
+            Rows by whose mean and standard deviation the features of a table are
+            standardised; ``None`` is the training rows of ``KMeansAutoencoder``, and
+            samples of other models.
         image_shape : sequence of int, default=None
             Shape of the image in a row; ``None`` is the estimator's own, if any.
         ax : Axes or array of Axes, default=None
@@ -126,22 +138,22 @@ class CodebookDisplay:
         """
         pyplot(cls, "from_estimator")
         check_is_fitted(estimator)
-        model = last_step(estimator)
+        model = model_of(estimator)
         usage, codes = _codes_of(model)
-        rows = np.asarray(estimator.inverse_transform(codes))
-        shape = image_shape_of(estimator, image_shape, rows.shape[1])
-        mean, std = (0.0, 1.0) if shape else feature_scale(estimator)
+        rows = as_table(estimator.inverse_transform(codes))
+        shape, more = image_shape_of(estimator, image_shape, rows.shape[1]), {}
+        if shape is None:
+            lines = heat_map_lines(estimator, rows, X)
+            rows, more = lines.rows, lines.parameters
         return cls(
             usage,
-            rows,
+            np.asarray(rows),
             image_shape=shape,
-            feature_names=feature_names_of(estimator, rows.shape[1]),
-            feature_mean=mean,
-            feature_std=std,
             decoded="one code as every token, decoded"
             if hasattr(model, "codebook_usage_")
             else cls.decoded,
             title=f"Codes of {name_of(estimator)}",
+            **more,
         ).plot(ax)
 
     @property
@@ -162,57 +174,75 @@ class CodebookDisplay:
         display : CodebookDisplay
             This object, with the artists as attributes.
         """
-        self.order_ = np.argsort(-self.usage, kind="stable")
-        self.axes_ = panel_axes(self, ax, 2, title=self.title, size=(5.0, 4.0))
+        n, d = self.rows.shape
+        check_lengths(self, usage=(self.usage, n, "code"))
+        names = check_heat_map(
+            self, d, self.feature_names, self.feature_mean, self.feature_std
+        )
+        self.order_ = np.argsort(-np.asarray(self.usage), kind="stable")
+        height = 4.0 if self.image_shape else max(4.0, heat_map_height(d))
+        self.axes_ = panel_axes(self, ax, 2, title=self.title, size=(5.2, height))
         self.figure_ = figure_of(self.axes_[0])
         self._plot_usage()
         if self.image_shape is None:
-            self._plot_table()
+            self._plot_table(names)
         else:
-            self._plot_images(self.image_shape)
+            self._plot_images(check_shape(self.image_shape, d))
         return self
 
     def _plot_usage(self) -> None:
         n, panel = len(self.usage), self.axes_[0]
-        shares = 100 * self.usage[self.order_]
-        self.bars_ = panel.bar(range(n), shares, color=COLOURS[0])
+        shares = 100 * np.asarray(self.usage)[self.order_[:MOST_BARS]]
+        width = 0.8 if len(shares) <= MOST_CODES else 1.0  # gaps would flicker
+        self.bars_ = panel.bar(range(len(shares)), shares, width, color=COLOURS[0])
         panel.axhline(100 / n, color="0.3", linewidth=1, linestyle="--")
         panel.annotate(
-            "equal use", (n - 0.5, 100 / n), ha="right", va="bottom", color="0.3"
+            "equal use",
+            (1.0, 100 / n),
+            xycoords=panel.get_yaxis_transform(),
+            ha="right",
+            va="bottom",
+            color="0.3",
         )
+        unused = int(np.sum(np.asarray(self.usage) == 0))
         panel.set(
-            title=f"perplexity {self.perplexity:.1f} of {n} codes",
-            xlabel="code, the most used first",
+            title=f"perplexity {self.perplexity:.1f} of {n} codes"
+            + (f", {unused} unused" if unused else ""),
             ylabel="usage in training rows, %",
-            xticks=[],
         )
+        self._label_codes(panel, len(shares))
+
+    def _label_codes(self, panel: Any, n_shown: int) -> None:
+        """Label codes by their numbers, where there is room, and say what is left out.
+
+        Codes are at 0, 1, ... along the horizontal axis.
+        """
+        has_room = n_shown <= MOST_NUMBERS
+        labels = self.order_[:n_shown].tolist() if has_room else []
+        small = {"fontsize": "small"} if n_shown > MOST_NUMBERS // 2 else {}
+        panel.set_xticks(range(len(labels)), labels, **small)
+        n = len(self.usage)
+        some = "" if n_shown == n else f", the {n_shown} most used of {n}"
+        panel.set_xlabel(f"code{some or ', the most used first'}")
 
     def _plot_images(self, shape: tuple[int, ...]) -> None:
-        """Draw codes in lines of eight, each with its usage above."""
-        shown = self.order_[:MOST_IMAGES]
-        n_columns = min(LINE, len(shown))
-        n_lines = -(-len(shown) // n_columns)
-        rows = np.full((n_lines * n_columns, self.rows.shape[1]), np.nan)
-        rows[: len(shown)] = self.rows[shown]
+        """Draw codes in lines of eight, the most used first."""
+        shown = self.order_[:MOST_CODES]
         self.image_ = draw_mosaic(
             self.axes_[1],
-            rows.reshape(n_lines, n_columns, -1),
+            in_lines(self.rows[shown], min(LINE, len(shown))),
             shape,
             limits=grey_range(self.rows),
         )
         some = "" if len(shown) == len(self.rows) else f", the {len(shown)} most used"
         self.axes_[1].set_title(self.decoded + some)
 
-    def _plot_table(self) -> None:
-        panel = self.axes_[1]
-        scaled = (self.rows[self.order_] - self.feature_mean) / self.feature_std
-        names = self.feature_names or feature_names_of(None, self.rows.shape[1])
+    def _plot_table(self, names: list[str]) -> None:
+        panel, shown = self.axes_[1], self.order_[:MOST_CODES]
+        scaled = (self.rows[shown] - self.feature_mean) / self.feature_std
         self.image_ = draw_heat_map(panel, scaled.T, names)
-        panel.set(
-            title=self.decoded,
-            xlabel="code, the most used first",
-            xticks=[],
-        )
+        panel.set_title(self.decoded)
+        self._label_codes(panel, len(shown))
 
 
 def _codes_of(model: Any) -> tuple[Array, Array]:

@@ -149,6 +149,7 @@ class LossCurveDisplay:
             self._mark_best(panel, names)
             panel.set(title=title, xlabel=self.unit, ylabel="nats per row")
             panel.locator_params(axis="x", integer=True)
+            panel.locator_params(axis="y", nbins=6)
             panel.grid(alpha=0.3)
             legend_below(panel)
         return self

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +26,9 @@ MARKERS = "os^vdP*X<>"
 MOST_GROUPS = 20
 # Features that a picture of a table shows where none are chosen.
 MOST_PANELS = 9
+# Features of a heat map, and the least and the largest deviation from the mean at which
+# its colours may end.
+MOST_LINES, LEAST_DEVIATIONS, MOST_DEVIATIONS = 40, 0.5, 4.0
 # Draws that the scale of features is taken from.
 SCALE_DRAWS = 1000
 
@@ -112,7 +115,7 @@ def panel_axes(
         return [ax]
     if ax is None:
         width, height = size
-        size = (width * n_columns, height * n_rows + 0.4)
+        size = (max(width * n_columns, 5.0), height * n_rows + 0.4)
         figure = plt.figure(figsize=size, layout="constrained")
     elif ax.get_subplotspec() is None:
         raise ValueError(
@@ -122,7 +125,7 @@ def panel_axes(
     else:
         ax.set_axis_off()
         figure = ax.figure.add_subfigure(ax.get_subplotspec())
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     grid = figure.add_gridspec(n_rows, n_columns)
     return [figure.add_subplot(grid[i]) for i in range(n_panels)]
 
@@ -144,6 +147,51 @@ def legend_below(ax: Axes) -> Any:
     return ax.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False, fontsize="small"
     )
+
+
+# Words.
+
+
+def plain(text: Any, width: int = 28) -> str:
+    """Return text as matplotlib draws it: no formula, no hidden label, not too long."""
+    text = " ".join(str(text).split())
+    if len(text) > width:
+        tail = width // 3
+        text = f"{text[: width - tail - 1]}…{text[-tail:]}"
+    # Legends leave labels out that begin with an underscore.
+    return (" " + text if text.startswith("_") else text).replace("$", r"\$")
+
+
+def level_ticks(axis: Any, names: Sequence[Any], *, chars: int = 30) -> None:
+    """Label the places 0, 1, ... of an axis; upright where they do not fit beside."""
+    texts = [plain(name, 16) for name in names]
+    crowded = axis.axis_name == "x" and sum(len(t) + 1 for t in texts) > chars
+    small = {"fontsize": "small"} if len(texts) > 6 or crowded else {}
+    axis.set_ticks(range(len(texts)), texts, rotation=90 if crowded else 0, **small)
+
+
+def date_ticks() -> dict[str, Any]:
+    """Return a few ticks of dates, and how they are written."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=2, maxticks=5)
+    return {"ticks": locator, "format": ConciseDateFormatter(locator)}
+
+
+def check_lengths(owner: Any, **expected: tuple[Any, int, str]) -> None:
+    """Raise a ValueError where something has another length than it should.
+
+    ``expected`` gives, by the name of a parameter, its value, the number of items that
+    it should have, and what there is one for. A value of None or a single number has no
+    length.
+    """
+    for name, (value, n, one_for) in expected.items():
+        if not hasattr(value, "__len__") or len(value) == n:
+            continue
+        raise ValueError(
+            f"{name} of {type(owner).__name__} has {len(value)} items, and should have "
+            f"{n}: one for each {one_for}."
+        )
 
 
 # Rows: images or tables.
@@ -207,13 +255,6 @@ def feature_names_of(estimator: Any, n_features: int) -> list[str]:
     return [str(name) for name in names]
 
 
-def feature_scale(estimator: Any) -> tuple[Array, Array]:
-    """Mean and standard deviation (d,) of each feature under the model, from draws."""
-    draws = np.asarray(estimator.sample(SCALE_DRAWS, random_state=0), dtype=np.float64)
-    deviation = draws.std(axis=0)
-    return draws.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
-
-
 def latent_name(index: int) -> str:
     """Name of a latent coordinate, by its column in what ``transform`` gives."""
     return f"$z_{{{index}}}$"
@@ -252,8 +293,23 @@ def mosaic_size(
     n_rows: int, n_columns: int, shape: Sequence[int]
 ) -> tuple[float, float]:
     """Size in inches of a figure of a mosaic, with room for its words."""
-    side = min(0.8, 9 / n_columns)
-    return 1.6 + n_columns * side, 0.9 + n_rows * side * shape[0] / shape[1]
+    side = min(0.8, 9 / n_columns, 10 / n_rows * shape[1] / shape[0])
+    width = max(n_columns * side, 3.4)
+    return 1.6 + width, 0.9 + n_rows * side * shape[0] / shape[1]
+
+
+def in_lines(rows: Array, n_columns: int) -> Array:
+    """Return rows (n, d) as lines (r, n_columns, d), the last filled up with NaN."""
+    n_lines = max(1, math.ceil(len(rows) / n_columns))
+    filled = np.full((n_lines * n_columns, rows.shape[1]), np.nan)
+    filled[: len(rows)] = rows
+    return filled.reshape(n_lines, n_columns, -1)
+
+
+def thinned(labels: Sequence[str], most: int = 13) -> list[str]:
+    """Return labels of which at most some are left, evenly spread, and others empty."""
+    step = math.ceil(len(labels) / most)
+    return [label if i % step == 0 else "" for i, label in enumerate(labels)]
 
 
 def draw_mosaic(
@@ -270,6 +326,7 @@ def draw_mosaic(
     images = rows.reshape(*rows.shape[:2], *shape)
     if len(shape) == 3:  # colours: integers up to 255, or numbers up to 1
         images = np.clip(images / (255.0 if limits[1] > 1.5 else 1.0), 0, 1)
+        images = np.nan_to_num(images, nan=1.0)  # no image is white
     low, high = limits
     options = {"cmap": "gray", "vmin": low, "vmax": high, **options}
     picture = ax.imshow(tile(images), interpolation="nearest", **options)
@@ -279,7 +336,7 @@ def draw_mosaic(
         for n, side in zip(images.shape[:2], shape)
     )
     ax.set_yticks(y if len(row_labels) else [], row_labels)
-    ax.set_xticks(x if len(column_labels) else [], column_labels)
+    ax.set_xticks(x if len(column_labels) else [], thinned(column_labels))
     bare(ax)
     return picture
 
@@ -294,22 +351,51 @@ def bare(ax: Axes) -> None:
 # Tables.
 
 
+def heat_map_height(n_features: int) -> float:
+    """Height in inches of a heat map of so many features, with room for its words."""
+    return 1.6 + 0.25 * max(8, min(n_features, MOST_LINES))
+
+
 def draw_heat_map(ax: Axes, values: Array, names: Sequence[str]) -> AxesImage:
-    """Draw standardised features (d, columns), with the mean as the middle colour."""
-    largest = max(float(np.abs(values).max()), 1e-12)
+    """Draw standardised features (d, columns), with the mean as the middle colour.
+
+    Of many features, those that vary most are drawn, in their order.
+    """
+    if len(values) > MOST_LINES:
+        spread = np.nan_to_num(values).std(axis=1)
+        kept = np.sort(np.argsort(-spread, kind="stable")[:MOST_LINES])
+        ax.set_ylabel(f"the {MOST_LINES} of {len(values)} features that vary most")
+        values, names = values[kept], [names[k] for k in kept]
+    largest = float(np.nanmax(np.abs(values), initial=0.0))
+    limit = float(np.clip(largest, LEAST_DEVIATIONS, MOST_DEVIATIONS))
     picture = ax.imshow(
         values,
         aspect="auto",
         interpolation="nearest",
         cmap="RdBu_r",
-        vmin=-largest,
-        vmax=largest,
+        vmin=-limit,
+        vmax=limit,
     )
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [plain(name) for name in names])
+    ax.tick_params(labelsize="small" if len(names) > 20 else "medium")
     ax.tick_params(length=0)
-    bar = ax.figure.colorbar(picture, ax=ax)
+    extend = "both" if largest > limit else "neither"
+    bar = ax.figure.colorbar(picture, ax=ax, extend=extend)
     bar.set_label("feature, in standard deviations\nfrom its mean")
     return picture
+
+
+def check_heat_map(
+    owner: Any, d: int, names: Sequence[str] | None, mean: Any, std: Any
+) -> list[str]:
+    """Return the names of d features; a ValueError where something does not fit."""
+    check_lengths(
+        owner,
+        feature_names=(names, d, "feature"),
+        feature_mean=(mean, d, "feature"),
+        feature_std=(std, d, "feature"),
+    )
+    return list(names) if names else feature_names_of(None, d)
 
 
 def choose_features(
@@ -330,17 +416,25 @@ def choose_features(
     return chosen
 
 
+def part_of(chosen: Sequence[int] | None, names: Sequence[str]) -> str:
+    """Return words for a title that say how many features are left out, if any."""
+    if chosen is None or len(chosen) == len(names):
+        return ""
+    return f", {len(chosen)} of {len(names)} features"
+
+
+def check_columns(owner: Any, names: Sequence[str], *tables: Any) -> None:
+    """Raise a ValueError unless tables have a column for each name."""
+    widths = [table.shape[-1] for table in tables]
+    if len(set(widths)) > 1:
+        raise ValueError(
+            f"{type(owner).__name__} compares tables of the same features. Got "
+            f"{' and '.join(map(str, widths))} features."
+        )
+    check_lengths(owner, feature_names=(names, widths[0], "feature"))
+
+
 # Labels of rows.
-
-
-def groups_of(y: ArrayLike) -> Array | None:
-    """Distinct labels, where they are a few classes; None of a continuous scale."""
-    labels = np.asarray(y)
-    groups = np.unique(labels)
-    if labels.dtype.kind in "OUSb":
-        return groups
-    is_whole = labels.dtype.kind in "iu" or bool((labels == np.round(labels)).all())
-    return groups if is_whole and len(groups) <= MOST_GROUPS else None
 
 
 def group_style(index: int) -> dict[str, Any]:

@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from skgen.display.columns import as_table, heat_map_lines
 from skgen.display.drawing import (
+    check_heat_map,
+    check_lengths,
+    check_shape,
     draw_heat_map,
     draw_mosaic,
-    feature_names_of,
-    feature_scale,
     figure_of,
     grey_range,
+    heat_map_height,
     image_shape_of,
     latent_name,
     mosaic_size,
     name_of,
     one_axes,
     pyplot,
+    thinned,
 )
 from skgen.latent import (
     code_variances,
@@ -146,19 +150,19 @@ class TraversalDisplay:
         if latents is None:
             latents = latent_order(estimator)[:MOST_LATENTS].tolist()
         steps = traverse(estimator, latents, row=row, n_steps=n_steps, span=span)
-        d = steps.rows.shape[-1]
-        shape = image_shape_of(estimator, image_shape, d)
-        mean, std = (0.0, 1.0) if shape else feature_scale(estimator)
+        rows, d = steps.rows, steps.rows.shape[-1]
+        shape, more = image_shape_of(estimator, image_shape, d), {}
+        if shape is None:
+            lines = heat_map_lines(estimator, rows.reshape(-1, d))
+            rows, more = lines.rows.reshape(*rows.shape[:2], -1), lines.parameters
         return cls(
-            steps.rows,
+            rows,
             steps.values,
             steps.latents,
             code_variances(estimator)[steps.latents],
             image_shape=shape,
-            feature_names=feature_names_of(estimator, d),
-            feature_mean=mean,
-            feature_std=std,
             title=f"What each latent coordinate of {name_of(estimator)} does",
+            **more,
         ).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -174,12 +178,19 @@ class TraversalDisplay:
         display : TraversalDisplay
             This object, with the artists as attributes.
         """
+        n_latents, n_steps, _ = self.rows.shape
+        check_lengths(
+            self,
+            values=(self.values, n_steps, "step"),
+            latents=(self.latents, n_latents, "latent coordinate"),
+            variances=(self.variances, n_latents, "latent coordinate"),
+        )
         if self.image_shape is None:
             self._plot_table(ax)
         else:
-            self._plot_images(ax, self.image_shape)
+            self._plot_images(ax, check_shape(self.image_shape, self.rows.shape[-1]))
         self.figure_ = figure_of(self.ax_)
-        self.ax_.set_title(self.title)
+        self.ax_.set_title(self.title, wrap=True)
         return self
 
     def _names(self, between: str) -> list[str]:
@@ -212,15 +223,17 @@ class TraversalDisplay:
 
     def _plot_table(self, ax: Axes | None) -> None:
         n_latents, n_steps, d = self.rows.shape
-        size = (3.0 + 0.9 * n_latents, 1.6 + 0.25 * d)
-        self.ax_ = one_axes(self, ax, size)
+        names = check_heat_map(
+            self, d, self.feature_names, self.feature_mean, self.feature_std
+        )
+        width = 3.0 + max(0.9 * min(n_latents, 12), 2.8)
+        self.ax_ = one_axes(self, ax, (width, heat_map_height(d)))
         scaled = (self.rows - self.feature_mean) / self.feature_std
-        names = self.feature_names or feature_names_of(None, d)
         self.image_ = draw_heat_map(self.ax_, scaled.reshape(-1, d).T, names)
         for edge in np.arange(1, n_latents) * n_steps - 0.5:
             self.ax_.axvline(edge, color="black", linewidth=1)
         centres = (np.arange(n_latents) + 0.5) * n_steps - 0.5
-        self.ax_.set_xticks(centres, self._names("\n"))
+        self.ax_.set_xticks(centres, thinned(self._names("\n")))
         low, high = self.values[[0, -1]]
         self.ax_.set_xlabel(f"{self._what}, each from {low:.3g} to {high:.3g}")
 
@@ -322,18 +335,18 @@ class InterpolationDisplay:
             If the code of the estimator is not continuous.
         """
         pyplot(cls, "from_estimator")
-        rows = np.asarray(interpolate(estimator, a, b, n_steps, path=path))
+        rows = as_table(interpolate(estimator, a, b, n_steps, path=path))
         d = rows.shape[1]
-        shape = image_shape_of(estimator, image_shape, d)
-        mean, std = (0.0, 1.0) if shape else feature_scale(estimator)
+        shape, more = image_shape_of(estimator, image_shape, d), {}
+        if shape is None:
+            lines = heat_map_lines(estimator, rows)
+            rows, more = lines.rows, lines.parameters
         return cls(
-            rows,
+            np.asarray(rows),
             np.stack([np.asarray(row).reshape(d) for row in (a, b)]),
             image_shape=shape,
-            feature_names=feature_names_of(estimator, d),
-            feature_mean=mean,
-            feature_std=std,
             title=f"From row to row through the latent space of {name_of(estimator)}",
+            **more,
         ).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -352,9 +365,9 @@ class InterpolationDisplay:
         if self.image_shape is None:
             self._plot_table(ax)
         else:
-            self._plot_images(ax, self.image_shape)
+            self._plot_images(ax, check_shape(self.image_shape, self.rows.shape[1]))
         self.figure_ = figure_of(self.ax_)
-        self.ax_.set_title(self.title)
+        self.ax_.set_title(self.title, wrap=True)
         return self
 
     @property
@@ -380,9 +393,12 @@ class InterpolationDisplay:
 
     def _plot_table(self, ax: Axes | None) -> None:
         n_steps, d = self.rows.shape
-        self.ax_ = one_axes(self, ax, (3.4 + 0.4 * n_steps, 1.6 + 0.25 * d))
+        names = check_heat_map(
+            self, d, self.feature_names, self.feature_mean, self.feature_std
+        )
+        width = 3.4 + 0.4 * min(max(n_steps, 5), 24)
+        self.ax_ = one_axes(self, ax, (width, heat_map_height(d)))
         scaled = (self.rows - self.feature_mean) / self.feature_std
-        names = self.feature_names or feature_names_of(None, d)
         self.image_ = draw_heat_map(self.ax_, scaled.T, names)
-        self.ax_.set_xticks(range(n_steps), self._steps)
+        self.ax_.set_xticks(range(n_steps), thinned(self._steps))
         self.ax_.set_xlabel("part of the way between the codes")

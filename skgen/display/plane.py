@@ -9,22 +9,30 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skgen.display.columns import Feature, features_of, labels_of, levels_of
 from skgen.display.drawing import (
+    COLOURS,
+    MOST_GROUPS,
     RowsPicture,
+    check_columns,
+    check_lengths,
     choose_features,
+    date_ticks,
     draw_mosaic,
     feature_names_of,
     figure_of,
     grey_range,
     group_style,
-    groups_of,
     image_shape_of,
     latent_name,
     legend_outside,
+    level_ticks,
     mosaic_size,
     name_of,
     one_axes,
     panel_axes,
+    part_of,
+    plain,
     pyplot,
 )
 from skgen.latent import (
@@ -35,6 +43,7 @@ from skgen.latent import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 Array = NDArray[Any]
 
@@ -48,8 +57,9 @@ class LatentSpaceDisplay:
     codes : ndarray of shape (n_samples, 2)
         Two coordinates of each row's code.
     y : array-like of shape (n_samples,), default=None
-        Labels. A few distinct ones (strings, booleans, up to 20 whole numbers) are
-        groups with a legend; others are a scale with a colour bar.
+        Labels. Strings, booleans and up to 20 distinct whole numbers are groups with a
+        legend, of which the 20 most common have a colour; other numbers and dates are
+        a scale with a colour bar.
     axis_labels : sequence of 2 str, default=("$z_0$", "$z_1$")
         What the coordinates are.
     label_name : str, default="label"
@@ -149,27 +159,67 @@ class LatentSpaceDisplay:
         display : LatentSpaceDisplay
             This object, with the artists as attributes.
         """
-        self.ax_ = ax = one_axes(self, ax, (5.8, 4.6))
+        n = len(self.codes)
+        check_lengths(
+            self, y=(self.y, n, "code"), axis_labels=(self.axis_labels, 2, "axis")
+        )
+        labels = None if self.y is None else labels_of(self.y)
+        n_groups = 0 if labels is None else min(len(labels.levels), MOST_GROUPS)
+        self.ax_ = ax = one_axes(self, ax, (5.8, max(4.6, 0.8 + 0.2 * n_groups)))
         self.figure_, self.colorbar_ = figure_of(ax), None
-        groups = None if self.y is None else groups_of(self.y)
-        if self.y is None:
+        if labels is None:
             self.points_ = [self._scatter(slice(None), **group_style(0))]
-        elif groups is None:
-            self.points_ = [self._scatter(slice(None), c=self.y, cmap="viridis")]
-            self.colorbar_ = self.figure_.colorbar(
-                self.points_[0], ax=ax, label=self.label_name
-            )
+        elif labels.kind == "level":
+            self._plot_groups(labels)
         else:
-            self.points_ = [
-                self._scatter(
-                    np.asarray(self.y) == group, label=group, **group_style(i)
-                )
-                for i, group in enumerate(groups)
-            ]
-            legend_outside(ax, title=self.label_name, markerscale=1.8)
+            self._plot_scale(labels)
         x_label, y_label = self.axis_labels
         ax.set(xlabel=x_label, ylabel=y_label, title=self.title)
         return self
+
+    def _plot_groups(self, labels: Feature) -> None:
+        """Draw the points of each common level, and the others in grey."""
+        groups, y = labels.common_levels(MOST_GROUPS), labels.tables[0]
+        styles = {k: group_style(i) for i, k in enumerate(groups)}
+        parts = {plain(labels.levels[k]): (y == k, styles[k]) for k in groups}
+        grey = {"color": "0.75", "marker": "o"}
+        rest = {
+            f"{len(labels.levels) - len(groups)} others": ~np.isin(y, groups)
+            & ~np.isnan(y),
+            "missing": np.isnan(y),
+        }
+        # Grey lies below.
+        self.points_ = [
+            self._scatter(rows, label=name, zorder=0.5, **grey)
+            for name, rows in rest.items()
+            if rows.any()
+        ]
+        self.points_ = [
+            self._scatter(rows, label=name, **style)
+            for name, (rows, style) in parts.items()
+        ] + self.points_
+        legend_outside(
+            self.ax_,
+            title=plain(self.label_name),
+            markerscale=1.8,
+            handles=self.points_,
+            **({"fontsize": "small"} if len(self.points_) > 12 else {}),
+        )
+
+    def _plot_scale(self, labels: Feature) -> None:
+        """Draw points in colours of a scale; those without a label are grey."""
+        y, options = labels.tables[0], {}
+        if labels.kind == "date":
+            options = date_ticks()
+        missing = np.isnan(y)
+        self.points_ = [self._scatter(slice(None), c=y, cmap="viridis")]
+        if missing.any():
+            grey = {"color": "0.75", "marker": "o", "label": "missing"}
+            self.points_.append(self._scatter(missing, zorder=0.5, **grey))
+            legend_outside(self.ax_, handles=self.points_[1:])
+        self.colorbar_ = self.figure_.colorbar(
+            self.points_[0], ax=self.ax_, label=plain(self.label_name), **options
+        )
 
     def _scatter(self, rows: Any, **style: Any) -> Any:
         """Draw the points of some rows."""
@@ -198,6 +248,8 @@ class ManifoldDisplay(RowsPicture):
         Names of features.
     features : list of int, default=None
         Features of a table that are shown; ``None`` is the first nine.
+    levels : list of lists or None, default=None
+        Levels of each feature in their order; None where its values say.
     title : str, default="Manifold"
         Title of the picture.
 
@@ -235,6 +287,7 @@ class ManifoldDisplay(RowsPicture):
     image_shape: tuple[int, ...] | None = None
     feature_names: list[str] | None = None
     features: list[int] | None = None
+    levels: list[Any] | None = None
     title: str = "Manifold"
 
     @classmethod
@@ -283,14 +336,17 @@ class ManifoldDisplay(RowsPicture):
         d = grid.rows.shape[-1]
         names = feature_names_of(estimator, d)
         shape = image_shape_of(estimator, image_shape, d)
+        chosen = None if shape else choose_features(features, names)
         return cls(
             grid.rows,
             grid.values,
             axis_labels=[latent_name(j) for j in grid.latents],
             image_shape=shape,
             feature_names=names,
-            features=None if shape else choose_features(features, names),
-            title=f"What two latent coordinates of {name_of(estimator)} decode to",
+            features=chosen,
+            levels=levels_of(estimator, names),
+            title=f"What two latent coordinates of {name_of(estimator)} decode to"
+            + part_of(chosen, names),
         ).plot(ax)
 
     def _plot_images(self, ax: Axes | None, shape: tuple[int, ...]) -> None:
@@ -307,7 +363,7 @@ class ManifoldDisplay(RowsPicture):
             column_labels=labels,
         )
         self._label(self.ax_)
-        self.ax_.set_title(self.title)
+        self.ax_.set_title(self.title, wrap=True)
 
     def _label(self, ax: Axes) -> None:
         first, second = (f"{name}, quantiles of N(0, 1)" for name in self.axis_labels)
@@ -315,23 +371,70 @@ class ManifoldDisplay(RowsPicture):
 
     def _plot_table(self, ax: Any) -> None:
         """Draw the decoded value of each feature over the plane."""
-        n = len(self.values)
-        names = self.feature_names or feature_names_of(None, self.rows.shape[-1])
-        features = self.features or choose_features(None, names)
-        self.axes_ = panel_axes(self, ax, len(features), title=self.title)
-        self.figure_, self.images_ = figure_of(self.axes_[0]), []
-        labels = _sparse(self.values, 3)
-        for panel, j in zip(self.axes_, features):
-            picture = panel.imshow(
-                self.rows[..., j], origin="lower", cmap="viridis", aspect="auto"
+        n, d = len(self.values), self.rows.shape[-1]
+        table = self.rows.reshape(-1, d)
+        names = self.feature_names or feature_names_of(None, d)
+        check_columns(self, names, table)
+        check_lengths(
+            self,
+            levels=(self.levels, d, "feature"),
+            rows=(self.rows, n, "value"),
+            axis_labels=(self.axis_labels, 2, "axis"),
+        )
+        chosen = choose_features(self.features, names)
+        self.axes_ = panel_axes(self, ax, len(chosen), title=self.title)
+        self.figure_ = figure_of(self.axes_[0])
+        self.images_ = [
+            self._plot_feature(panel, feature)
+            for panel, feature in zip(
+                self.axes_, features_of([table], names, self.levels, chosen)
             )
-            self.images_.append(picture)
-            panel.set_xticks(range(n), labels)
-            panel.set_yticks(range(n), labels)
-            panel.tick_params(length=0)
-            panel.set_title(names[j])
-            self.figure_.colorbar(picture, ax=panel)
+        ]
         self._label(self.axes_[0])
+
+    def _plot_feature(self, panel: Axes, feature: Feature) -> AxesImage:
+        """Draw the decoded values of a feature as colours, with their scale."""
+        n = len(self.values)
+        shown = feature.tables[0]
+        options: dict[str, Any] = {"cmap": "viridis"}
+        ticks: dict[str, Any] = {}
+        if feature.kind == "level":
+            shown, options = _level_colours(feature)
+        elif feature.kind == "date":
+            ticks = date_ticks()
+        picture = panel.imshow(
+            shown.reshape(n, n), origin="lower", aspect="auto", **options
+        )
+        labels = _sparse(self.values, 3)
+        panel.set_xticks(range(n), labels)
+        panel.set_yticks(range(n), labels)
+        panel.tick_params(length=0)
+        panel.set_title(plain(feature.name), fontsize="medium")
+        bar = figure_of(panel).colorbar(picture, ax=panel, **ticks)
+        if feature.kind == "level":
+            level_ticks(bar.ax.yaxis, [feature.levels[k] for k in _decoded(feature)])
+        return picture
+
+
+def _decoded(feature: Feature) -> list[int]:
+    """Return the most common levels that are decoded, at most one for each colour."""
+    return feature.common_levels(len(COLOURS))
+
+
+def _level_colours(feature: Feature) -> tuple[Array, dict[str, Any]]:
+    """Return places among the levels that are decoded, and their colours.
+
+    Levels that are too rare for a colour are left white.
+    """
+    from matplotlib.colors import ListedColormap
+
+    shown = _decoded(feature)
+    places = np.full(len(feature.levels) + 1, np.nan)  # the last is of missing cells
+    places[shown] = np.arange(len(shown))
+    x = np.nan_to_num(feature.tables[0], nan=len(feature.levels)).astype(int)
+    colours = ListedColormap(COLOURS[: max(len(shown), 1)])
+    options = {"cmap": colours, "vmin": -0.5, "vmax": max(len(shown), 1) - 0.5}
+    return places[x], options
 
 
 def _sparse(values: Array, n_labels: int = 5) -> list[str]:

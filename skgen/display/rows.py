@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -9,20 +10,34 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from skgen.display.columns import (
+    Feature,
+    as_table,
+    features_of,
+    levels_of,
+    names_of,
+)
 from skgen.display.drawing import (
     COLOURS,
     RowsPicture,
+    check_columns,
+    check_lengths,
     choose_features,
+    date_ticks,
     draw_mosaic,
     feature_names_of,
     figure_of,
     grey_range,
     image_shape_of,
+    in_lines,
     legend_outside,
+    level_ticks,
     mosaic_size,
     name_of,
     one_axes,
     panel_axes,
+    part_of,
+    plain,
     pyplot,
 )
 
@@ -36,13 +51,16 @@ N_BINS = 30
 
 @dataclass(eq=False, repr=False)
 class SamplesDisplay(RowsPicture):
-    """Samples of a model: a mosaic of images, or histograms of a table's features.
+    """Samples of a model: a mosaic of images, or the distribution of each column.
+
+    Numbers and dates of a table are histograms, and levels are bars, of the samples
+    beside the data. Missing cells are left out.
 
     Parameters
     ----------
-    rows : ndarray of shape (n_samples, n_features)
+    rows : array or DataFrame of shape (n_samples, n_features)
         Samples.
-    data : ndarray of shape (n_rows, n_features), default=None
+    data : array or DataFrame of shape (n_rows, n_features), default=None
         Rows of the data, to compare with. Images of them are drawn above the samples.
     image_shape : tuple of int, default=None
         (height, width) or (height, width, channels) of the image in a row; ``None``
@@ -51,6 +69,8 @@ class SamplesDisplay(RowsPicture):
         Names of features.
     features : list of int, default=None
         Features of a table that are shown, a panel each; ``None`` is the first nine.
+    levels : list of lists or None, default=None
+        Levels of each feature in their order; None where its values say.
     title : str, default="Samples"
         Title of the picture.
 
@@ -64,8 +84,8 @@ class SamplesDisplay(RowsPicture):
         The mosaic.
     axes_ : list of Axes
         The panels of a table.
-    bars_ : list of StepPatch
-        Histograms of the samples, one a panel.
+    bars_ : list of StepPatch or BarContainer
+        Histograms or bars of the samples, one for each panel.
 
     See Also
     --------
@@ -87,6 +107,7 @@ class SamplesDisplay(RowsPicture):
     image_shape: tuple[int, ...] | None = None
     feature_names: list[str] | None = None
     features: list[int] | None = None
+    levels: list[Any] | None = None
     title: str = "Samples"
 
     @classmethod
@@ -107,7 +128,7 @@ class SamplesDisplay(RowsPicture):
         Parameters
         ----------
         estimator : object
-            Fitted estimator or ``GenerativePipeline``.
+            Fitted estimator, ``GenerativePipeline`` or ``MixedDensity``.
         X : array-like of shape (n_rows, n_features), default=None
             Rows of the data, to compare with.
         n_samples : int, default=None
@@ -135,27 +156,30 @@ class SamplesDisplay(RowsPicture):
         noise = not is_image if noise is None else noise
         n_samples = n_samples or (50 if is_image else 1000)
         drawn = estimator.sample(n_samples, noise=noise, random_state=random_state)
-        rows = np.asarray(drawn)
+        rows = np.asarray(drawn) if is_image else as_table(drawn)
         names = feature_names_of(estimator, rows.shape[1])
-        display = cls(
+        chosen = None if is_image else choose_features(features, names)
+        return cls(
             rows,
-            data=None if X is None else np.asarray(X),
+            data=None if X is None else np.asarray(X) if is_image else as_table(X),
             image_shape=shape,
             feature_names=names,
-            features=None if is_image else choose_features(features, names),
+            features=chosen,
+            levels=levels_of(estimator, names),
             title=f"Samples from {name_of(estimator)}"
-            + ("" if noise else " (decoded means)"),
-        )
-        return display.plot(ax)
+            + ("" if noise else " (decoded means)")
+            + part_of(chosen, names),
+        ).plot(ax)
 
     def _plot_images(self, ax: Axes | None, shape: tuple[int, ...]) -> None:
-        """Draw lines of ten; those of the data come first, and are named."""
-        n_columns = min(10, len(self.rows))
-        samples = _lines(self.rows, n_columns)
+        """Draw lines of ten or more; those of the data come first, and are named."""
+        n = len(self.rows)
+        n_columns = min(max(10, math.ceil(n**0.5)), n)
+        samples = in_lines(self.rows, n_columns)
         n_lines = len(samples)
         labels: list[str] = []
         if self.data is not None:
-            data = _lines(self.data[: 2 * n_columns], n_columns)
+            data = in_lines(self.data[: 2 * n_columns], n_columns)
             labels = ["data"] * len(data) + ["samples"] * n_lines
             samples = np.concatenate([data, samples])
         self.ax_ = one_axes(self, ax, mosaic_size(len(samples), n_columns, shape))
@@ -164,27 +188,19 @@ class SamplesDisplay(RowsPicture):
         self.image_ = draw_mosaic(
             self.ax_, samples, shape, limits=limits, row_labels=labels
         )
-        self.ax_.set_title(self.title)
+        self.ax_.set_title(self.title, wrap=True)
 
     def _plot_table(self, ax: Any) -> None:
-        """Draw a histogram of each feature over that of the data."""
-        names = self.feature_names or feature_names_of(None, self.rows.shape[1])
-        features = self.features or choose_features(None, names)
+        """Draw the distribution of each feature over that of the data."""
+        tables = {"data": self.data, "samples": self.rows}
+        tables = {name: table for name, table in tables.items() if table is not None}
+        features = _chosen_features(self, list(tables.values()))
         self.axes_ = panel_axes(self, ax, len(features), title=self.title)
-        self.figure_, self.bars_ = figure_of(self.axes_[0]), []
-        for panel, j in zip(self.axes_, features):
-            shown = [x[:, j] for x in (self.data, self.rows) if x is not None]
-            edges = np.histogram_bin_edges(np.concatenate(shown), N_BINS)
-            if self.data is not None:
-                heights, _ = np.histogram(self.data[:, j], edges, density=True)
-                panel.stairs(heights, edges, fill=True, color="0.8", label="data")
-            heights, _ = np.histogram(self.rows[:, j], edges, density=True)
-            bars = panel.stairs(
-                heights, edges, color=COLOURS[0], linewidth=1.5, label="samples"
-            )
-            self.bars_.append(bars)
-            panel.set(xlabel=names[j], yticks=[])
-        self.axes_[0].set_ylabel("density")
+        self.figure_ = figure_of(self.axes_[0])
+        self.bars_ = [
+            _draw_distributions(panel, feature, list(tables))
+            for panel, feature in zip(self.axes_, features)
+        ]
         _legend_of_panels(self.axes_)
 
 
@@ -192,11 +208,15 @@ class SamplesDisplay(RowsPicture):
 class ReconstructionDisplay(RowsPicture):
     """Reconstructions beside originals: pairs of images, or a panel for each feature.
 
+    Numbers and dates of a table are drawn against the originals; of levels, bars say
+    how many rows have each before and after. Cells that are missing in the originals
+    are left out.
+
     Parameters
     ----------
-    originals : ndarray of shape (n_rows, n_features)
+    originals : array or DataFrame of shape (n_rows, n_features)
         Rows.
-    reconstructions : ndarray of shape (n_rows, n_features)
+    reconstructions : array or DataFrame of shape (n_rows, n_features)
         What is decoded from their codes.
     image_shape : tuple of int, default=None
         (height, width) or (height, width, channels) of the image in a row; ``None``
@@ -205,6 +225,8 @@ class ReconstructionDisplay(RowsPicture):
         Names of features.
     features : list of int, default=None
         Features of a table that are shown, a panel each; ``None`` is the first nine.
+    levels : list of lists or None, default=None
+        Levels of each feature in their order; None where its values say.
     title : str, default="Reconstructions"
         Title of the picture.
 
@@ -218,8 +240,8 @@ class ReconstructionDisplay(RowsPicture):
         The mosaic: originals above, reconstructions below.
     axes_ : list of Axes
         The panels of a table.
-    points_ : list of PathCollection
-        A point a row, one collection a panel.
+    points_ : list of PathCollection or BarContainer
+        A point for each row, or bars of what was decoded, one for each panel.
 
     Examples
     --------
@@ -238,6 +260,7 @@ class ReconstructionDisplay(RowsPicture):
     image_shape: tuple[int, ...] | None = None
     feature_names: list[str] | None = None
     features: list[int] | None = None
+    levels: list[Any] | None = None
     title: str = "Reconstructions"
 
     @classmethod
@@ -256,7 +279,7 @@ class ReconstructionDisplay(RowsPicture):
         Parameters
         ----------
         estimator : object
-            Fitted estimator or ``GenerativePipeline``.
+            Fitted estimator, ``GenerativePipeline`` or ``MixedDensity``.
         X : array-like of shape (n_rows, n_features)
             Rows.
         n_rows : int, default=None
@@ -278,16 +301,18 @@ class ReconstructionDisplay(RowsPicture):
         shape = image_shape_of(estimator, image_shape, estimator.n_features_in_)
         is_image = shape is not None
         X = X[: n_rows or (10 if is_image else len(X))]
+        decoded = estimator.reconstruct(X)
         names = feature_names_of(estimator, estimator.n_features_in_)
-        display = cls(
-            np.asarray(X),
-            np.asarray(estimator.reconstruct(X)),
+        chosen = None if is_image else choose_features(features, names)
+        return cls(
+            np.asarray(X) if is_image else as_table(X),
+            np.asarray(decoded) if is_image else as_table(decoded),
             image_shape=shape,
             feature_names=names,
-            features=None if is_image else choose_features(features, names),
-            title=f"Reconstructions by {name_of(estimator)}",
-        )
-        return display.plot(ax)
+            features=chosen,
+            levels=levels_of(estimator, names),
+            title=f"Reconstructions by {name_of(estimator)}" + part_of(chosen, names),
+        ).plot(ax)
 
     def _plot_images(self, ax: Axes | None, shape: tuple[int, ...]) -> None:
         pairs = np.stack([self.originals, self.reconstructions])
@@ -300,41 +325,181 @@ class ReconstructionDisplay(RowsPicture):
             limits=grey_range(self.originals),
             row_labels=["original", "decoded"],
         )
-        self.ax_.set_title(self.title)
+        self.ax_.set_title(self.title, wrap=True)
 
     def _plot_table(self, ax: Any) -> None:
         """Draw decoded against original values, and the line where they are equal."""
-        names = self.feature_names or feature_names_of(None, self.originals.shape[1])
-        features = self.features or choose_features(None, names)
+        check_lengths(
+            self,
+            reconstructions=(self.reconstructions, len(self.originals), "original row"),
+        )
+        features = _chosen_features(self, [self.originals, self.reconstructions])
         self.axes_ = panel_axes(
             self, ax, len(features), title=self.title, size=(2.8, 2.6)
         )
-        self.figure_, self.points_ = figure_of(self.axes_[0]), []
-        for panel, j in zip(self.axes_, features):
-            x, decoded = self.originals[:, j], self.reconstructions[:, j]
-            points = panel.scatter(
-                x, decoded, s=8, color=COLOURS[0], alpha=0.6, linewidth=0, label="row"
-            )
-            self.points_.append(points)
-            panel.axline(
-                (x.mean(), x.mean()), slope=1, color="0.3", lw=1, label="exact"
-            )
-            panel.set(title=names[j], xlabel="original", ylabel="decoded")
+        self.figure_ = figure_of(self.axes_[0])
+        self.points_ = [
+            _draw_pairs(panel, feature) for panel, feature in zip(self.axes_, features)
+        ]
         _legend_of_panels(self.axes_)
 
 
-def _lines(rows: Array, n_columns: int) -> Array:
-    """Rows (n, d) as lines (n // n_columns, n_columns, d); what is over is left out."""
-    n_lines = max(1, len(rows) // n_columns)
-    return rows[: n_lines * n_columns].reshape(n_lines, -1, rows.shape[1])
+def _chosen_features(display: Any, tables: list[Any]) -> list[Feature]:
+    """Read the features of tables that a display shows; the lengths must agree."""
+    names, d = display.feature_names or names_of(tables[-1]), tables[-1].shape[1]
+    check_columns(display, names, *tables)
+    check_lengths(display, levels=(display.levels, d, "feature"))
+    chosen = choose_features(display.features, names)
+    return features_of(tables, names, display.levels, chosen)
+
+
+def _draw_distributions(panel: Axes, feature: Feature, names: list[str]) -> Any:
+    """Draw a feature of the data, if any, and of the samples; return the latter's."""
+    draw = _draw_levels if feature.kind == "level" else _draw_histograms
+    artists = draw(panel, feature, names)
+    panel.set_xlabel(plain(feature.name))
+    holes = [np.isnan(x).mean() for x in feature.tables]
+    missing = [f"{n}: {100 * h:.2g} % missing" for n, h in zip(names, holes) if h]
+    _note(panel, "\n".join(missing))
+    return artists[-1]
+
+
+def _draw_histograms(panel: Axes, feature: Feature, names: list[str]) -> list[Any]:
+    """Draw the density of numbers or dates: the data filled, samples as an outline."""
+    edges, is_log = bin_edges(feature.everything)
+    places = np.log10(edges) if is_log else edges
+    artists = []
+    for i, name in enumerate(names):
+        x = feature.seen(i)
+        inside = x[(x >= edges[0]) & (x <= edges[-1])]
+        heights, _ = np.histogram(inside, edges)
+        heights = heights / (max(len(inside), 1) * np.diff(places))
+        look: dict[str, Any] = {"color": COLOURS[0], "linewidth": 1.5}
+        if name == "data":
+            look = {"fill": True, "color": "0.8"}
+        artists.append(panel.stairs(heights, edges, label=name, **look))
+    _number_axis(panel.xaxis, feature.kind, is_log)
+    panel.set(yticks=[], ylabel="density")
+    return artists
+
+
+def _draw_levels(panel: Axes, feature: Feature, names: list[str]) -> list[Any]:
+    """Draw the share of each level as bars, side by side; rare levels are one."""
+    shown = feature.common_levels()
+    labels = [feature.levels[k] for k in shown]
+    n_others = len(feature.levels) - len(shown)
+    width, artists = 0.8 / len(names), []
+    for i, name in enumerate(names):
+        x = feature.seen(i).astype(int)
+        counts = np.bincount(x, minlength=len(feature.levels))
+        heights = [*counts[shown], counts.sum() - counts[shown].sum()]
+        places = np.arange(len(shown) + bool(n_others)) + (i + 0.5) * width - 0.4
+        bars = panel.bar(
+            places,
+            100 * np.array(heights[: len(places)]) / max(len(x), 1),
+            width,
+            color=COLOURS[0] if i == len(names) - 1 else "0.8",
+            label=name,
+        )
+        artists.append(bars)
+    others = [f"{n_others} others"] if n_others else []
+    level_ticks(panel.xaxis, [*labels, *others])
+    panel.set_ylabel("share, %")
+    panel.locator_params(axis="y", nbins=4)
+    return artists
+
+
+def _draw_pairs(panel: Axes, feature: Feature) -> Any:
+    """Draw decoded against original values, where there are originals."""
+    there = np.isfinite(feature.tables[0]) & np.isfinite(feature.tables[1])
+    feature = feature._replace(tables=[x[there] for x in feature.tables])
+    notes = [f"{100 * (1 - there.mean()):.2g} % missing"] * (not there.all())
+    original, decoded = feature.tables
+    if feature.kind == "level":
+        points = _draw_levels(panel, feature, ["original", "decoded"])[-1]
+        panel.set_title(plain(feature.name), fontsize="medium")
+        same = 100 * (original == decoded).mean() if len(original) else 0.0
+        panel.set_xlabel(f"{same:.3g} % decoded as they were", fontsize="small")
+    else:
+        points = panel.scatter(
+            original, decoded, s=8, color=COLOURS[0], alpha=0.6, lw=0, label="row"
+        )
+        at = original.mean() if len(original) else 0.0
+        panel.axline((at, at), slope=1, color="0.3", lw=1, label="exact")
+        for axis in (panel.xaxis, panel.yaxis):
+            _number_axis(axis, feature.kind, is_log=False)
+        panel.set_title(plain(feature.name), fontsize="medium")
+        panel.set(xlabel="original", ylabel="decoded")
+    if notes:
+        panel.set_xlabel("\n".join([panel.get_xlabel(), *notes]))
+    return points
+
+
+def bin_edges(x: Array, n_bins: int = N_BINS) -> tuple[Array, bool]:
+    """Return edges of bins for values (n,), and whether they are spaced by ratios.
+
+    A few values far out do not stretch them. Bins of whole numbers are centred on
+    them; positive numbers most of which are a small part of the range have bins of
+    equal ratios.
+    """
+    if not len(x):
+        return np.linspace(0, 1, n_bins + 1), False
+    low, high = _central_range(x)
+    whole = bool((x == np.round(x)).all()) and high - low < 2**31
+    is_log = low > 0 and high > 100 * low and np.median(x) < low + (high - low) / 10
+    if is_log:
+        edges = np.geomspace(low, high, n_bins + 1)
+        edges = np.floor(edges) + 0.5 if whole else edges
+        edges[[0, -1]] = low - 0.5 * whole, high + 0.5 * whole
+    elif whole:
+        step = np.ceil((high - low + 1) / n_bins)
+        edges = np.arange(low - 0.5, high + step, step)
+    else:
+        edges = np.linspace(low, high, n_bins + 1)
+    edges = np.unique(edges)
+    if len(edges) < 2 or edges[-1] - edges[0] <= 4e-15 * abs(edges[0]):
+        room = max(0.5, abs(low) / 1000)
+        edges = np.linspace(low - room, low + room, n_bins + 1)
+    return edges, bool(is_log)
+
+
+def _central_range(x: Array) -> tuple[float, float]:
+    """Return the range of values (n,), without those that are far out."""
+    first, last = np.quantile(x, [0.005, 0.995])
+    low, high = x.min(), x.max()
+    if last > first:
+        room = 2 * (last - first)
+        low, high = max(low, first - room), min(high, last + room)
+    return float(low), float(high)
+
+
+def _number_axis(axis: Any, kind: str, is_log: bool) -> None:
+    """Give an axis of numbers or dates a few ticks."""
+    if kind == "date":
+        ticks = date_ticks()
+        axis.set_major_locator(ticks["ticks"])
+        axis.set_major_formatter(ticks["format"])
+    elif is_log:
+        axis.axes.set_xscale("log")
+    else:
+        axis.axes.locator_params(axis=axis.axis_name, nbins=4)
+
+
+def _note(panel: Axes, text: str) -> None:
+    """Write small above the right end of a panel."""
+    panel.set_title(text, loc="right", fontsize="small", color="0.35")
 
 
 def _legend_of_panels(axes: list[Axes]) -> None:
-    """Draw one legend, to the right of the first line of panels."""
-    first = axes[0].get_subplotspec()
-    line = [
-        ax
-        for ax in axes
-        if first is None or ax.get_subplotspec().is_first_row()  # type: ignore[union-attr]
-    ]
-    legend_outside(line[-1])
+    """Draw one legend of all panels, to the right of their first line."""
+    found: dict[str, Any] = {}
+    for panel in axes:
+        for handle, label in zip(*panel.get_legend_handles_labels()):
+            found.setdefault(label, handle)
+    line = [ax for ax in axes if _is_first_row(ax)]
+    legend_outside(line[-1], handles=list(found.values()), labels=list(found))
+
+
+def _is_first_row(ax: Axes) -> bool:
+    place = ax.get_subplotspec()
+    return place is None or place.is_first_row()
