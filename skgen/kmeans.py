@@ -207,8 +207,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
 
     _batches: MiniBatchKMeans | None  # what partial_fit goes on with
     _counts: NDArray[Any]  # weight of the rows of each centre so far
-    # Mean and variance (d,) of the columns of all rows so far.
-    _column_moments: tuple[NDArray[Any], NDArray[Any]] | None = None
+    # Mean and variance of the columns of all rows so far.
+    _column_moments: NDArray[Any]  # (2, d)
 
     def __init__(
         self,
@@ -336,16 +336,17 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         Pictures give deviations in them. Files of 0.1 have none to go on from.
         """
         before = float(self._counts.sum())
+        known = getattr(self, "_column_moments", None)
         new_mean, new_variance = to_array(mean), to_array(variance)
-        if before and self._column_moments is not None:
-            mean_before, variance_before = self._column_moments
+        if before and known is not None:
+            mean_before, variance_before = known
             share = float(weight.sum()) / (before + float(weight.sum()))
             shift = new_mean - mean_before
             new_mean = mean_before + share * shift
             within = share * new_variance + (1 - share) * variance_before
             new_variance = within + share * (1 - share) * shift**2
-        if not before or self._column_moments is not None:
-            self._column_moments = new_mean, new_variance
+        if not before or known is not None:
+            self._column_moments = np.stack([new_mean, new_variance])
 
     def _assign(self, rows: CentredRows, centres: NDArray[Any]) -> Assignment:
         seen = to_tensor(centres, rows.x.device).to(rows.centre) - rows.centre
@@ -460,6 +461,10 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
         super()._set_file_state({**state, "_batches": None})
+        moments = state.get("_column_moments")
+        shape = (2, self.n_features_in_)
+        if moments is not None and _kind(moments)[:2] != (np.ndarray, shape):
+            raise ValueError("the moments of the columns have no proper shape")
         seen = state["_batches"]
         if seen is not None:
             self._batches = self._start_batches(first=False)

@@ -143,12 +143,13 @@ def heat_map_lines(estimator: Any, rows: Any, X: Any = None) -> Lines:
     names = feature_names_of(estimator, rows.shape[1])
     known = getattr(estimator, "_column_moments", None) if X is None else None
     if X is None:
-        X = rows if known else estimator.sample(SCALE_DRAWS, random_state=0)
+        draws = known is None
+        X = estimator.sample(SCALE_DRAWS, random_state=0) if draws else rows
     tables = [rows, as_table(X)]
     check_columns(estimator, names, *tables)
     features = features_of(tables, names, levels_of(estimator, names))
     lines = [line for feature in features for line in _indicators(feature)]
-    moments = known or _moments([line.seen(1) for line in lines])
+    moments = _moments([line.seen(1) for line in lines]) if known is None else known
     return Lines(
         np.column_stack([line.tables[0] for line in lines]),
         {
