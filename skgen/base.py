@@ -37,6 +37,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import (
     assert_all_finite,
     check_array,
+    check_random_state,
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -47,7 +48,6 @@ from skgen.parameters import Rules, check_parameters, integer, is_same, string
 from skgen.rows import chunk_rows, slices
 from skgen.tables import Columns, dressed
 from skgen.tensors import (
-    check_random_state,
     draw_seed,
     fresh_random_state,
     is_available,
@@ -57,8 +57,8 @@ from skgen.tensors import (
     to_array,
     to_tensor,
     wide_dtype,
-    without_mask,
 )
+from skgen.threads import threads_for
 
 FLOATS = (np.float64, np.float32)
 # Rows above this have squares, and sums of them, that overflow.
@@ -244,6 +244,11 @@ class GenerativeModel(
         return self._row_elements
 
     @property
+    @abstractmethod
+    def _row_work(self) -> int:
+        """Multiplications that encoding, decoding or scoring a row takes, about."""
+
+    @property
     def _scores_mass(self) -> bool:
         """Whether scores are log-masses, which do not depend on the units of X."""
         return False
@@ -302,7 +307,7 @@ class GenerativeModel(
             which ends an iterative fit with what it has learned so far. Before the
             first iteration has ended, or in a search, ``KeyboardInterrupt`` is raised.
         """
-        with whole_or_as_before(self):
+        with whole_or_as_before(self), threads_for():
             self._fit_rows(X, y, sample_weight)
         return self
 
@@ -427,10 +432,7 @@ class GenerativeModel(
         """
         check_is_fitted(self)
         code = check_array(
-            _host(X, "the latent code"),
-            dtype=FLOATS,
-            accept_sparse="csr",
-            input_name="the latent code",
+            _host(X), dtype=FLOATS, accept_sparse="csr", input_name="the latent code"
         )
         if code.shape[1] != self._n_features_out:
             raise ValueError(
@@ -476,7 +478,7 @@ class GenerativeModel(
         noise : bool, default=True
             Whether to add the noise of p(x|z). Without it, a row is the decoded
             mean of its latent draw: the picture that people look at.
-        random_state : int, RandomState, Generator or None, default=None
+        random_state : int, RandomState instance or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -494,7 +496,7 @@ class GenerativeModel(
         generator = make_generator(
             draw_seed(fresh_random_state(random_state)), torch.device(self.device_)
         )
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_for(self._chunk_work(n_samples)):
             model = self._model(self._tensor_dtype(self._dtype))
             drawn = _gathered(
                 n_samples,
@@ -565,7 +567,7 @@ class GenerativeModel(
         """Return rows as a float array; ``reset`` learns the features anew."""
         X = validate_data(
             self,
-            _host(X, allows_missing=self._allows_missing),
+            _host(X),
             reset=reset,
             dtype=FLOATS,
             ensure_min_samples=n_min,
@@ -589,8 +591,9 @@ class GenerativeModel(
     ) -> NDArray[Any]:
         """Validate rows, and map a function of the fitted model over them."""
         check_is_fitted(self)
-        X = self._validate_rows(X, reset=False)
-        return self._map(function, X, scores=scores)
+        with threads_for():
+            X = self._validate_rows(X, reset=False)
+            return self._map(function, X, scores=scores)
 
     def _map(
         self,
@@ -606,7 +609,7 @@ class GenerativeModel(
         device, dtype = torch.device(self.device_), self._tensor_dtype(X.dtype)
         elements = self._score_elements if scores else self._row_elements
         x = shared(X)
-        with torch.inference_mode():
+        with torch.inference_mode(), threads_for(self._chunk_work(len(X))):
             model = self._model(dtype)
 
             def mapped(rows: slice) -> NDArray[Any]:
@@ -625,6 +628,11 @@ class GenerativeModel(
         """Cut n rows into chunks that suit the device."""
         rows = chunk_rows(torch.device(self.device_), row_elements)
         return slices(n, rows)
+
+    def _chunk_work(self, n: int) -> int:
+        """Multiplications that n rows take, or as many as one pass is made of."""
+        rows = chunk_rows(torch.device(self.device_), self._row_elements)
+        return min(n, rows) * self._row_work
 
     def _tensor_dtype(self, dtype: np.dtype[Any]) -> torch.dtype:
         """Dtype in which rows of a dtype are evaluated: their own, where it is here."""
@@ -682,6 +690,11 @@ class InformationCriteria:
     @abstractmethod
     def _n_parameters(self) -> int:
         """Return the number of free parameters of the fitted model."""
+
+    @property
+    def _row_work(self) -> int:
+        """Multiplications that a row takes: it meets each parameter once."""
+        return self._n_parameters()
 
     def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return Akaike's information criterion.
@@ -745,7 +758,7 @@ def check_sample_weight(sample_weight: Any, n: int) -> NDArray[Any] | None:
     if sample_weight is None:
         return None
     weight: NDArray[Any] = check_array(
-        np.atleast_1d(np.asarray(_host(sample_weight, "sample_weight"))),
+        np.atleast_1d(np.asarray(_host(sample_weight))),
         dtype=np.float64,
         ensure_2d=False,
         input_name="sample_weight",
@@ -813,9 +826,9 @@ def _check_magnitude(X: NDArray[Any], owner: str) -> None:
         )
 
 
-def _host(X: Any, name: str = "X", *, allows_missing: bool = False) -> Any:
-    """Bring a torch tensor to the host, and look below a mask; all else is as it is."""
+def _host(X: Any) -> Any:
+    """Bring a torch tensor to the host; leave anything else to scikit-learn."""
     if not isinstance(X, Tensor):
-        return without_mask(X, name, allows_missing=allows_missing)
+        return X
     # NumPy has no bfloat16.
     return to_array(X.float() if X.dtype == torch.bfloat16 else X)

@@ -23,6 +23,7 @@ from skgen.engine import Iterate
 from skgen.matrices import half_less
 from skgen.rows import CentredRows, chunk_rows
 from skgen.tensors import LOG_2PI, wide_dtype
+from skgen.threads import threads_for
 
 # Nats that a log-density may lose where its distance is expanded about the centre.
 LOSS = 1e-8
@@ -154,13 +155,15 @@ def one_pass(
 ) -> Iterate[Mixture]:
     """Both steps in one pass over the rows; of a stack, the bounds are a list."""
     posterior, d = expectation(kind, theta), len(rows.centre)
+    n_parameters = theta.means.numel() + theta.covariances.numel()
 
     def expected(x: Tensor, weight: Tensor) -> Moments:
-        log_prob, resp, y = posterior(x)
-        resp *= weight
-        return Moments(
-            (log_prob * weight).sum(-1), resp.sum(-1), *kind.moments(y, resp, d)
-        )
+        with threads_for(len(x) * n_parameters):
+            log_prob, resp, y = posterior(x)
+            resp *= weight
+            return Moments(
+                (log_prob * weight).sum(-1), resp.sum(-1), *kind.moments(y, resp, d)
+            )
 
     chunks = rows.chunks(_chunk(kind, theta))
     sums = reduce(Moments.add, (expected(x, weight) for x, weight in chunks))

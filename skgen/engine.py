@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -18,6 +18,7 @@ from skgen.adam import SCHEDULES, Adam, StepRule, paces
 from skgen.rows import slices
 from skgen.steps import EXECUTIONS, Problem
 from skgen.tensors import make_generator, wide_dtype
+from skgen.threads import threads_for
 from skgen.training_rows import Rows, WeightedRows, made_ahead
 
 # Numbers of the rows that are gathered at a time, for as many batches as they make.
@@ -247,6 +248,8 @@ class Descent:
     alike : Hashable or None, default=None
         What modules share that compute alike where their structure is the same; None
         where that is not known.
+    row_work : int, default=None
+        Multiplications that a row takes; None: as many as parameters are learned.
     """
 
     def __init__(
@@ -264,6 +267,7 @@ class Descent:
         update: Update | None = None,
         part: str = "",
         alike: Hashable | None = None,
+        row_work: int | None = None,
     ) -> None:
         self.alike = alike
         self.update = update
@@ -277,6 +281,7 @@ class Descent:
         named = dict(module.named_parameters())
         self.learned = [named[name] for name in self.paces]
         self.optimizer = Adam(self.learned, self.paces.values())
+        self.row_work = row_work or sum(p.numel() for p in self.learned)
         self.average = [p.detach().clone() for p in self.learned if rule.averaging]
         self.n_steps = 0
         self.history = History()  # of the last run, so far
@@ -304,7 +309,8 @@ class Descent:
         wide = wide_dtype(rows.device)
         self.module.train()
         for part, x, noise, weight in self.batches(rows):
-            terms = self.step(x, noise, weight, self.warmth(part))
+            with self._threads_for(x, noise):
+                terms = self.step(x, noise, weight, self.warmth(part))
             self._follow()
             if self.update is not None:
                 drawn = self.update.draw(self.generator)
@@ -349,6 +355,15 @@ class Descent:
                 yield Batch(i / n_batches, *part)
             done += sum(cuts)
 
+    def _threads_for(
+        self, x: Tensor, noise: Tensor | None
+    ) -> AbstractContextManager[None]:
+        """Run on the threads that a step on rows (b, ...) is worth."""
+        n_draws = 1 if noise is None else len(noise)
+        # A compiled step has their number inside.
+        steady = self.rule.execution != "eager"
+        return threads_for(n_draws * len(x) * self.row_work, steady=steady)
+
     def warmth(self, part: float) -> float:
         """Part of the warm-up that is over after a part of this epoch."""
         return min(1.0, (self.n_epochs + part) / self.warm_up) if self.warm_up else 1.0
@@ -378,7 +393,8 @@ class Descent:
                 size = self.held_out_chunk // (1 if noise is None else len(noise)) + 1
                 for part in slices(len(x), size):
                     eps = None if noise is None else noise[:, part]
-                    terms = self.objective(self.module, x[part], eps, 1.0)
+                    with self._threads_for(x[part], eps):
+                        terms = self.objective(self.module, x[part], eps, 1.0)
                     values.append(terms.watched)
         return float(held_out.rows.mean(torch.cat(values)))
 

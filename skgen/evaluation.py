@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skgen.likelihoods import Likelihood
-from skgen.networks import Standardizer, widest_output
+from skgen.networks import PassSize, Standardizer
 from skgen.objectives import importance_weighted_bound, log_weights, weights_at
 from skgen.rows import chunk_rows
 from skgen.tensors import make_generator
@@ -118,6 +118,7 @@ class BoundedModel(nn.Module):
     posterior: Callable[[Tensor], Any]
     outputs_of: Callable[[Tensor], Tensor]
     draw_codes: Callable[..., Tensor]
+    work: int = 0  # multiplications that a row takes, where they were counted
     noise: Tensor  # (256, S, ...): a block of S draws for each hash of a row
     thresholds: Tensor  # (256, d): uniforms, where the likelihood draws what it sees
 
@@ -154,9 +155,9 @@ class BoundedModel(nn.Module):
             start_from(outputs)
         z = self.draw_codes(1, make_generator(0, x.device))
         inputs = self.likelihood.inputs(x[:1])
-        self.widest = max(
-            widest_output(self.encoder, inputs), widest_output(self.decoder, z)
-        )
+        passes = PassSize.of(self.encoder, inputs), PassSize.of(self.decoder, z)
+        self.widest = max(size.widest for size in passes)
+        self.work = sum(size.work for size in passes)
 
     def observe(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Draw afresh what is observed of training rows (n, d), where it is drawn."""
@@ -264,6 +265,12 @@ class BoundedModel(nn.Module):
         """Numbers that one pass of a row through the networks holds at a time."""
         widest = max((p.shape[0] for p in self.parameters() if p.ndim), default=1)
         return max(widest, self.widest, len(self.standardizer.shift))
+
+    @property
+    def row_work(self) -> int:
+        """Multiplications that one pass of a row through the networks takes."""
+        # A file of skgen 0.1 has no count. Layers are at least a product each.
+        return max(self.work, sum(p.numel() for p in self.parameters()))
 
     @property
     def pass_rows(self) -> int:

@@ -35,6 +35,7 @@ from skgen.parameters import Rules, integer, none, options, real
 from skgen.rows import CentredRows, chunk_rows
 from skgen.scales import warn_large_reg_covar, warn_tiny
 from skgen.tensors import LOG_2PI, to_array, wide_dtype
+from skgen.threads import blas_threads_for, threads_for
 
 ILL_DEFINED = (
     "Fitting the model failed because the data have an ill-defined empirical "
@@ -68,10 +69,12 @@ class Moments(NamedTuple):
         rows = rows._replace(centre=mean)
         if full and len(x) <= x.shape[1]:
             return cls(total, mean, _scatter_factor(rows))
-        scatter = sum(
-            (_scatter(c, w, full) for c, w in rows.chunks(size)),
-            start=torch.zeros_like(total),
-        )
+        n_sums = len(mean) ** 2 if full else len(mean)
+        with threads_for(min(size, len(x)) * n_sums):
+            scatter = sum(
+                (_scatter(c, w, full) for c, w in rows.chunks(size)),
+                start=torch.zeros_like(total),
+            )
         return cls(total, mean, scatter)
 
     @classmethod
@@ -106,6 +109,12 @@ class Moments(NamedTuple):
         if self.is_factor:
             return (self.scatter**2).sum(0) / self.weight
         return self.scatter.diagonal() / self.weight
+
+
+def _decomposition_work(scatter: Tensor) -> int:
+    """Multiplications between two points at which its threads wait for each other."""
+    # A decomposition is a chain of small products: 64 was measured.
+    return scatter.numel() * len(scatter) // 64
 
 
 def _is_factor(scatter: Tensor) -> bool:
@@ -608,7 +617,7 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         self : object
             The fitted estimator.
         """
-        with whole_or_as_before(self):
+        with whole_or_as_before(self), threads_for():
             self._merge_rows(X, sample_weight)
         return self
 
@@ -643,7 +652,8 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         self._n_rows = n_rows
         self.n_samples_seen_ = float(moments.weight)
         self.mean_ = _wide(moments.mean)
-        spectrum = self._spectrum(moments)
+        with blas_threads_for(_decomposition_work(moments.scatter)):
+            spectrum = self._spectrum(moments)
         d = len(self.mean_)
         self.n_components_ = self._choose_n_components(spectrum.variances, d)
         if self._has_axes:

@@ -48,7 +48,8 @@ from skgen.parameters import (
 )
 from skgen.rows import CentredRows
 from skgen.scales import warn_scales
-from skgen.tensors import check_random_state, check_tokens, one_hot, to_array, to_tensor
+from skgen.tensors import check_tokens, one_hot, to_array, to_tensor
+from skgen.threads import blas_threads_for, threads_for
 
 NO_SPREAD = (
     "The rows lie on the centres, so that the variance around them is 0 and the "
@@ -122,7 +123,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         to the variance of the rows.
     verbose : int, default=0
         Whether to print the iterations.
-    random_state : int, RandomState, Generator or None, default=None
+    random_state : int, RandomState instance or None, default=None
         Source of the starts.
     copy_x : bool, default=True
         Whether scikit-learn centres a copy; else the rows themselves, and back.
@@ -296,7 +297,10 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         )
         # All has been checked, but for what a callable gives.
         checked = not callable(init) or None
-        with config_context(assume_finite=checked, skip_parameter_validation=checked):
+        checks = config_context(
+            assume_finite=checked, skip_parameter_validation=checked
+        )
+        with checks, blas_threads_for(X.size * self.n_clusters):
             kmeans.fit(X, sample_weight=weight)
         labels = torch.from_numpy(kmeans.labels_).long()
         # Of float32 rows, a sum in float32 about centres that are not rounded yet.
@@ -399,7 +403,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         self : object
             The fitted estimator.
         """
-        with whole_or_as_before(self):
+        with whole_or_as_before(self), threads_for():
             self._fit_batch(X, sample_weight)
         return self
 
@@ -421,7 +425,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             to_array(rows.x[kept].cpu().double()),
             to_array(rows.weight[kept]),
         )
-        self._batches.partial_fit(batch, sample_weight=weights)
+        with blas_threads_for(batch.size * self.n_clusters):
+            self._batches.partial_fit(batch, sample_weight=weights)
         self.n_iter_ += 1
         centres = self._batches.cluster_centers_
         found = self._assign(rows, centres)
@@ -437,7 +442,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
                 init=self.init,
                 n_init=self.n_init,
                 verbose=self.verbose,
-                random_state=check_random_state(self.random_state),
+                random_state=self.random_state,
             )
         centres = self.cluster_centers_.astype(np.float64)
         batches = MiniBatchKMeans(
@@ -445,7 +450,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             init=centres,
             n_init=1,
             verbose=self.verbose,
-            random_state=check_random_state(self.random_state),
+            random_state=self.random_state,
             reassignment_ratio=0,
         )
         # The centres themselves, weighted, stand for the rows that fit has seen.

@@ -27,7 +27,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils import _safe_indexing, check_random_state, indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
@@ -40,7 +40,7 @@ from skgen.neural import NeuralModel
 from skgen.restarts import Restarts
 from skgen.stacking import is_small
 from skgen.starts import drawn_once
-from skgen.tensors import check_random_state
+from skgen.threads import threads_for
 
 # Models whose fits leave their iterations to who drives them.
 Stacked = NeuralModel | GaussianMixtureEM
@@ -84,7 +84,8 @@ class Fit:
             self.error = done
             return
         try:
-            self.work = self._steps.send(done)  # type: ignore[assignment]
+            with threads_for():
+                self.work = self._steps.send(done)  # type: ignore[assignment]
         except StopIteration:
             pass
         except Exception as error:
@@ -133,7 +134,8 @@ def fit_together(fits: Sequence[Fit]) -> None:
 def _go_on(fits: Sequence[Fit], run: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
     """Do what fits wait for, and send them what became of it."""
     start = time.perf_counter()
-    done = run([fit.work for fit in fits])
+    with threads_for():
+        done = run([fit.work for fit in fits])
     each = (time.perf_counter() - start) / len(fits)
     for fit, found in zip(fits, done):
         fit.seconds += each

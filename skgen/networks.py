@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -154,19 +154,37 @@ def _try_network(
         )
 
 
-def widest_output(network: nn.Module, rows: Tensor) -> int:
-    """Return the most numbers that any part of a network makes of one row (1, p)."""
-    sizes: list[int] = [rows.numel()]
+class PassSize(NamedTuple):
+    """How large one pass of a row through a network is."""
 
-    def see(part: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            sizes.append(output.numel())
+    widest: int  # the most numbers that any part makes of it
+    work: int  # multiplications in linear and convolutional layers
 
-    hooks = [part.register_forward_hook(see) for part in network.modules()]
-    network(rows)
-    for hook in hooks:
-        hook.remove()
-    return max(sizes)
+    @classmethod
+    def of(cls, network: nn.Module, rows: Tensor) -> Self:
+        """Measure a pass of one row (1, p)."""
+        sizes, work = [rows.numel()], [0]
+
+        def see(part: nn.Module, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                sizes.append(output.numel())
+                work.append(_multiplications(part, inputs, output))
+
+        hooks = [part.register_forward_hook(see) for part in network.modules()]
+        network(rows)
+        for hook in hooks:
+            hook.remove()
+        return cls(max(sizes), sum(work))
+
+
+def _multiplications(part: nn.Module, inputs: Any, output: Tensor) -> int:
+    """Count those of a layer: its weights, for each place where they are used."""
+    weight = getattr(part, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim < 2:
+        return 0
+    # A transposed convolution uses its weights (channels in, out, ...) at each input.
+    places = inputs[0] if getattr(part, "transposed", False) else output
+    return weight.numel() * places.numel() // len(weight)
 
 
 class Standardizer(nn.Module):

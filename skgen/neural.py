@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -44,7 +45,6 @@ from skgen.parameters import Rules, integer
 from skgen.rebuilding import check_depth, module_state, rebuilt
 from skgen.settings import NETWORK_RULES, NetworkSettings
 from skgen.tensors import (
-    check_random_state,
     draw_seed,
     forked_rng,
     fresh_random_state,
@@ -53,6 +53,7 @@ from skgen.tensors import (
     make_generator,
     to_tensor,
 )
+from skgen.threads import threads_for
 from skgen.training_rows import StoredRows, WeightedRows, are_few
 
 # Largest size of a number that the start of a fit is computed from.
@@ -231,7 +232,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self : object
             The estimator.
         """
-        with whole_or_as_before(self):
+        with whole_or_as_before(self), threads_for():
             self._fit_epoch(X, sample_weight)
         return self
 
@@ -397,6 +398,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             held_out_chunk=module.pass_rows,
             update=self._update,
             alike=self._alike,
+            row_work=module.row_work,
         )
         descent.n_epochs = self.n_iter_  # so that a warm-up goes on where it was
         return descent
@@ -521,7 +523,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             Rows.
         n_samples : int, default=5000
             Draws from the encoder, for each row.
-        random_state : int, RandomState, Generator or None, default=0
+        random_state : int, RandomState instance or None, default=0
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -564,7 +566,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             Whether to draw a missing cell from its density given the rest of the row,
             for multiple imputation. Without it, a number is the mean of that density,
             and a level the most probable one.
-        random_state : int, RandomState, Generator or None, default=None
+        random_state : int, RandomState instance or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -625,6 +627,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _score_elements(self) -> int:
         elements: int = self.module_.score_elements
         return elements
+
+    @property
+    def _row_work(self) -> int:
+        work: int = self.module_.row_work
+        return work
 
     # State.
 

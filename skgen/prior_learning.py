@@ -19,6 +19,7 @@ from torch import Tensor
 from skgen.adam import StepRule
 from skgen.engine import Descent, History, Report, Training
 from skgen.objectives import importance_weighted_bound, log_weights
+from skgen.threads import threads_for
 from skgen.training_rows import WeightedRows
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def encoded(model: VectorQuantizedAutoencoder, rows: WeightedRows) -> WeightedRo
 
     def latents(x: Tensor) -> Tensor:
         model.encoder.eval()  # while the prior is trained, too
-        return model.latents(x)
+        with threads_for(len(x) * model.row_work):
+            return model.latents(x)
 
     return rows.map(latents, model.pass_rows)
 
@@ -176,7 +178,8 @@ def choose_temperature(
 
     def gap(power: float) -> float:
         model.temperature.copy_(scale * 2.0**power)
-        bound = importance_weighted_bound(log_weights(model, x, noise))
+        with threads_for(noise[..., 0].numel() * model.row_work):
+            bound = importance_weighted_bound(log_weights(model, x, noise))
         return -float(bound.nanmean().nan_to_num(-math.inf))
 
     best = minimize_scalar(
@@ -205,6 +208,7 @@ def prior_descent(
         held_out_chunk=model.pass_rows,
         part="prior.",
         alike=alike,
+        row_work=model.prior.row_work,
     )
 
 
@@ -215,7 +219,8 @@ def choose_mixing(
     z_e = z_e.first(MIXING_ROWS)
     noise = model.standard_noise((MIXING_DRAWS, len(z_e.x)), generator)
     tokens = model.assignments(z_e.x).draw(noise)
-    log_network, log_unigrams = model.prior.token_log_probs(tokens)
+    with threads_for(MIXING_DRAWS * len(z_e.x) * model.prior.row_work):
+        log_network, log_unigrams = model.prior.token_log_probs(tokens)
     candidates, values = torch.from_numpy(MIXING_WEIGHTS).to(log_network), []
     for weight in candidates:
         model.prior.mixing.copy_(weight)

@@ -27,11 +27,12 @@ Build = Callable[[int, Likelihood, Standardizer], BoundedModel]
 
 
 def module_state(module: BoundedModel) -> dict[str, Any]:
-    """Take a module apart: its likelihood, two settings, and all tensors by name."""
+    """Take a module apart: its likelihood, three numbers, and all tensors by name."""
     return {
         "likelihood": module.likelihood,
         "is_mass": module.standardizer.is_mass,
         "widest": module.widest,
+        "work": module.work,
         "weights": dict(module.state_dict()),
     }
 
@@ -73,6 +74,7 @@ def rebuilt(
     _check(module, weights)
     module.load_state_dict(weights, assign=True)
     module.widest = int(state["widest"])
+    module.work = int(state.get("work", 0))  # not in a file of skgen 0.1
     return module.eval()
 
 

@@ -36,6 +36,7 @@ from skgen.priors import Normal
 from skgen.rows import slices
 from skgen.steps.structure import Called, kind_of, structure, training_state
 from skgen.tensors import wide_dtype
+from skgen.threads import threads_for
 from skgen.training_rows import WeightedRows
 
 # Multiplications of one model's step up to which models are stacked: beyond, they are
@@ -419,12 +420,16 @@ class StackedDescent:
         for batches in zip(*streams):
             x, noise, weight = self._spread([batch[1:] for batch in batches])
             warmth = self._warmth(batches[0].part)
-            terms = self.objective(self.model, x, noise, warmth)
-            loss = terms.loss if weight is None else terms.loss * weight
-            loss = loss.mean(-1).sum()
-            if not self.n_steps:
-                self._check_gradients(loss, batches[0])
-            self._step(loss)
+            n_draws = 1 if noise is None else len(noise)
+            # Parameters of all members, each of which meets its rows (b, ...).
+            n_parameters = sum(p.numel() for p in self.learned)
+            with threads_for(n_draws * x.shape[1] * n_parameters):
+                terms = self.objective(self.model, x, noise, warmth)
+                loss = terms.loss if weight is None else terms.loss * weight
+                loss = loss.mean(-1).sum()
+                if not self.n_steps:
+                    self._check_gradients(loss, batches[0])
+                self._step(loss)
             if self.update is not None:
                 drawn = [
                     self.update.draw(source.training.descent.generator)

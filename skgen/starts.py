@@ -23,6 +23,7 @@ from skgen.covariance import Covariance
 from skgen.lloyd import assign, restarted_lloyd
 from skgen.rows import CentredRows
 from skgen.tensors import to_array, to_tensor
+from skgen.threads import blas_threads_for
 
 # Rows above which a start is sought on so many, drawn at random. K-means would copy
 # all rows, and responsibilities (n, K) may be larger than they.
@@ -108,9 +109,10 @@ def draw_responsibilities(
         labels = _kmeans_labels(rows, K, weight, rng)
         return rows, x.new_zeros(n, K).scatter_(1, labels[:, None], 1)
     if method == "k-means++":
-        _, picks = kmeans_plusplus(
-            to_array(x), K, sample_weight=weight, random_state=rng
-        )
+        with blas_threads_for(0):
+            _, picks = kmeans_plusplus(
+                to_array(x), K, sample_weight=weight, random_state=rng
+            )
     else:
         p = None if weight is None else weight / weight.sum()
         picks = rng.choice(n, size=K, replace=False, p=p)
@@ -170,7 +172,8 @@ def _cluster(
 ) -> Tensor:
     if rows.x.device.type == "cpu":
         kmeans = KMeans(n_clusters=K, n_init=1, random_state=rng)
-        labels = kmeans.fit(to_array(rows.x), sample_weight=weight).labels_
+        with blas_threads_for(rows.x.numel() * K):
+            labels = kmeans.fit(to_array(rows.x), sample_weight=weight).labels_
         return torch.from_numpy(labels).long()
     centres = restarted_lloyd(
         rows, K, init="k-means++", n_init=1, max_iter=300, tol=1e-4, rng=rng

@@ -62,6 +62,11 @@ class TokenPrior(nn.Module, ABC):
         return len(self.counts)
 
     @property
+    def row_work(self) -> int:
+        """Multiplications that a row takes."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
     def row_elements(self) -> int:
         """Numbers that one pass of a row holds at a time."""
         return self.counts.numel()
@@ -252,6 +257,11 @@ class TransformerPrior(TokenPrior):
     def row_elements(self) -> int:
         """Numbers that one pass of a row holds at a time."""
         return max(super().row_elements, 4 * self.places.numel())
+
+    @property
+    def row_work(self) -> int:
+        """Multiplications that a row takes: the layers are used at each place."""
+        return self.n_tokens * super().row_work
 
     def changes(self, tokens: Tensor) -> Tensor:
         """Return the outputs (m, T, K) for tokens (m, T)."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from skgen.rows import slices
+from skgen.threads import threads_for
 
 # Rows over which the mean of a loss with one draw a row is steady enough.
 ENOUGH_ROWS = 1024
@@ -330,10 +331,15 @@ Made = TypeVar("Made")
 
 def made_ahead(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
     """Yield what is made of each item; the next is made while one is in use."""
+
+    def alone(item: Item) -> Made:
+        with threads_for():
+            return make(item)
+
     made = make(items[0])
     with ThreadPoolExecutor(1) as pool:  # of which a thread is born at the first task
         for item in items[1:]:
-            coming = pool.submit(make, item)
+            coming = pool.submit(alone, item)
             yield made
             made = coming.result()
     yield made

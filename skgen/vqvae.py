@@ -219,6 +219,11 @@ class VectorQuantizedAutoencoder(BoundedModel):
         return self.codebook(self.prior.draw(n, generator)).flatten(1)
 
     @property
+    def row_work(self) -> int:
+        """Multiplications that one pass of a row takes, with those of the prior."""
+        return super().row_work + self.prior.row_work
+
+    @property
     def row_elements(self) -> int:
         """Numbers that one pass of a row holds: a distance to every code, or more."""
         return max(super().row_elements, self.prior.row_elements)

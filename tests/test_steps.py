@@ -4,6 +4,7 @@ import shutil
 from contextlib import contextmanager, nullcontext
 from unittest.mock import MagicMock
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from toys import normal
 
-from skgen import IWAE, VAE, VQVAE, BetaVAE
+from skgen import IWAE, VAE, VQVAE, BetaVAE, threads
 from skgen.likelihoods import Bernoulli, Likelihood
 from skgen.model_selection import BatchedGridSearchCV
 from skgen.steps import captured, compiled, eager
@@ -101,8 +102,10 @@ def test_no_more_programs_are_kept_than_are_meant_to(monkeypatch):
         assert len(compiled._PROGRAMS) == 1
 
 
-def test_a_program_is_for_a_number_of_threads():
+def test_a_program_is_for_a_number_of_threads(monkeypatch):
     n_threads = torch.get_num_threads()
+    monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: n_threads + 1)
     model = BetaVAE(2, execution="compiled", **FEW_DRAWS).fit(X)
     n_programs = len(compiled._PROGRAMS)
     torch.set_num_threads(n_threads + 1)
