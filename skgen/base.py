@@ -37,7 +37,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import (
     assert_all_finite,
     check_array,
-    check_random_state,
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
@@ -48,6 +47,7 @@ from skgen.parameters import Rules, check_parameters, integer, is_same, string
 from skgen.rows import chunk_rows, slices
 from skgen.tables import Columns, dressed
 from skgen.tensors import (
+    check_random_state,
     draw_seed,
     fresh_random_state,
     is_available,
@@ -57,6 +57,7 @@ from skgen.tensors import (
     to_array,
     to_tensor,
     wide_dtype,
+    without_mask,
 )
 from skgen.threads import threads_for
 
@@ -432,7 +433,10 @@ class GenerativeModel(
         """
         check_is_fitted(self)
         code = check_array(
-            _host(X), dtype=FLOATS, accept_sparse="csr", input_name="the latent code"
+            _host(X, "the latent code"),
+            dtype=FLOATS,
+            accept_sparse="csr",
+            input_name="the latent code",
         )
         if code.shape[1] != self._n_features_out:
             raise ValueError(
@@ -478,7 +482,7 @@ class GenerativeModel(
         noise : bool, default=True
             Whether to add the noise of p(x|z). Without it, a row is the decoded
             mean of its latent draw: the picture that people look at.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -567,7 +571,7 @@ class GenerativeModel(
         """Return rows as a float array; ``reset`` learns the features anew."""
         X = validate_data(
             self,
-            _host(X),
+            _host(X, allows_missing=self._allows_missing),
             reset=reset,
             dtype=FLOATS,
             ensure_min_samples=n_min,
@@ -758,7 +762,7 @@ def check_sample_weight(sample_weight: Any, n: int) -> NDArray[Any] | None:
     if sample_weight is None:
         return None
     weight: NDArray[Any] = check_array(
-        np.atleast_1d(np.asarray(_host(sample_weight))),
+        np.atleast_1d(np.asarray(_host(sample_weight, "sample_weight"))),
         dtype=np.float64,
         ensure_2d=False,
         input_name="sample_weight",
@@ -826,9 +830,9 @@ def _check_magnitude(X: NDArray[Any], owner: str) -> None:
         )
 
 
-def _host(X: Any) -> Any:
-    """Bring a torch tensor to the host; leave anything else to scikit-learn."""
+def _host(X: Any, name: str = "X", *, allows_missing: bool = False) -> Any:
+    """Bring a torch tensor to the host, and look below a mask; all else is as it is."""
     if not isinstance(X, Tensor):
-        return X
+        return without_mask(X, name, allows_missing=allows_missing)
     # NumPy has no bfloat16.
     return to_array(X.float() if X.dtype == torch.bfloat16 else X)

@@ -33,6 +33,7 @@ from skgen.likelihoods import Mixed
 from skgen.neural import NeuralModel
 from skgen.parameters import Rules, check_parameters, instance, none, options
 from skgen.tables import Columns, indexed, output_library
+from skgen.tensors import without_mask
 from skgen.vae import VAE, Elbo, Posterior
 
 
@@ -255,6 +256,7 @@ class MixedDensity(
                     f"fitted on, in their order: {fitted.names}. Got {columns.names}."
                 )
             return X
+        X = without_mask(X, allows_missing=True)
         if not hasattr(X, "dtype"):  # a list may hold numbers beside words
             X = np.asarray(X, dtype=object)
         return validate_data(
@@ -327,7 +329,7 @@ class MixedDensity(
         noise : bool, default=False
             Whether to draw the cells, for multiple imputation. Without it, a number
             is the mean, and a level the most probable one.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -353,7 +355,7 @@ class MixedDensity(
         noise : bool, default=True
             Whether to draw p(x|z). Without it, a row is what ``inverse_transform``
             makes of its latent draw.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -416,7 +418,7 @@ class MixedDensity(
             Rows; cells may be missing.
         n_samples : int, default=5000
             Draws from the encoder, for each row.
-        random_state : int, RandomState instance or None, default=0
+        random_state : int, RandomState, Generator or None, default=0
             Source of the draws.
 
         Returns

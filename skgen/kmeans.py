@@ -48,7 +48,7 @@ from skgen.parameters import (
 )
 from skgen.rows import CentredRows
 from skgen.scales import warn_scales
-from skgen.tensors import check_tokens, one_hot, to_array, to_tensor
+from skgen.tensors import check_random_state, check_tokens, one_hot, to_array, to_tensor
 from skgen.threads import blas_threads_for, threads_for
 
 NO_SPREAD = (
@@ -123,7 +123,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         to the variance of the rows.
     verbose : int, default=0
         Whether to print the iterations.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Source of the starts.
     copy_x : bool, default=True
         Whether scikit-learn centres a copy; else the rows themselves, and back.
@@ -442,7 +442,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
                 init=self.init,
                 n_init=self.n_init,
                 verbose=self.verbose,
-                random_state=self.random_state,
+                random_state=check_random_state(self.random_state),
             )
         centres = self.cluster_centers_.astype(np.float64)
         batches = MiniBatchKMeans(
@@ -450,7 +450,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             init=centres,
             n_init=1,
             verbose=self.verbose,
-            random_state=self.random_state,
+            random_state=check_random_state(self.random_state),
             reassignment_ratio=0,
         )
         # The centres themselves, weighted, stand for the rows that fit has seen.

@@ -118,7 +118,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
         Means to start from.
     precisions_init : array-like, default=None
         Precisions to start from, shaped as ``precisions_``.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Source of the starts.
     warm_start : bool, default=False
         Whether to go on from the last fit, where there is one.

@@ -27,7 +27,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_random_state, indexable
+from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
@@ -40,6 +40,7 @@ from skgen.neural import NeuralModel
 from skgen.restarts import Restarts
 from skgen.stacking import is_small
 from skgen.starts import drawn_once
+from skgen.tensors import check_random_state
 from skgen.threads import threads_for
 
 # Models whose fits leave their iterations to who drives them.

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -45,6 +44,7 @@ from skgen.parameters import Rules, integer
 from skgen.rebuilding import check_depth, module_state, rebuilt
 from skgen.settings import NETWORK_RULES, NetworkSettings
 from skgen.tensors import (
+    check_random_state,
     draw_seed,
     forked_rng,
     fresh_random_state,
@@ -523,7 +523,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             Rows.
         n_samples : int, default=5000
             Draws from the encoder, for each row.
-        random_state : int, RandomState instance or None, default=0
+        random_state : int, RandomState, Generator or None, default=0
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -566,7 +566,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             Whether to draw a missing cell from its density given the rest of the row,
             for multiple imputation. Without it, a number is the mean of that density,
             and a level the most probable one.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns

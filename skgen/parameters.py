@@ -107,11 +107,12 @@ factory = Rule(callable, "a callable")
 random_state = Rule(
     lambda value: (
         value is None
-        or isinstance(value, np.random.RandomState)
+        or isinstance(value, (np.random.RandomState, np.random.Generator))
         or integer(0, 2**32 - 1).accepts(value)
     ),
     "an int in the range [0, 4294967295], an instance of "
-    "'numpy.random.mtrand.RandomState' or None",
+    "'numpy.random.mtrand.RandomState', an instance of "
+    "'numpy.random._generator.Generator' or None",
 )
 
 Rules = Mapping[str, Rule | tuple[Rule, ...]]

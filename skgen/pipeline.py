@@ -36,7 +36,7 @@ from skgen.changes import (
 from skgen.documentation import DocumentationLinks
 from skgen.evaluation import LogLikelihood
 from skgen.tables import Columns, dressed
-from skgen.tensors import fresh_random_state
+from skgen.tensors import fresh_random_state, without_mask
 from skgen.vae import Elbo, Posterior
 
 __all__ = [
@@ -165,6 +165,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         self : object
             The fitted pipeline.
         """
+        X = self._unmasked(X)
         with whole_or_as_before(self):
             super().fit(X, y, **params)
             self._columns = Columns.of(X)
@@ -187,6 +188,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         code : array or DataFrame of shape (n_samples, n_latent)
             Latent code.
         """
+        X = self._unmasked(X)
         with whole_or_as_before(self):
             code = super().fit_transform(X, y, **params)
             self._columns = Columns.of(X)
@@ -275,7 +277,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
             Rows.
         n_samples : int, default=5000
             Number of importance samples for each row.
-        random_state : int, RandomState instance or None, default=0
+        random_state : int, RandomState, Generator or None, default=0
             Source of the samples.
 
         Returns
@@ -339,7 +341,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         noise : bool, default=True
             Whether to add the noise of p(z|code). Without it, a row is what the
             decoded mean of its latent draw comes back as.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -444,8 +446,13 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
     def _scores_mass(self) -> bool:
         return getattr(self._last, "_scores_mass", False)
 
+    def _unmasked(self, X: Any) -> Any:
+        """Refuse masked cells where earlier steps would read below the mask."""
+        return without_mask(X) if self._earlier else X
+
     def _transformed(self, X: Any) -> Any:
         """Map rows to the last step."""
+        X = self._unmasked(X)
         for step in self._earlier:
             X = step.transform(X)
         return X
@@ -453,6 +460,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
     def _push_forward(self, X: Any) -> tuple[Any, NDArray[Any]]:
         """Map rows to the last step, and give what to add to its scores, (n,)."""
         check_is_fitted(self)
+        X = self._unmasked(X)
         if not hasattr(X, "columns"):  # those of a DataFrame may be asked for by name
             X = check_array(X, dtype=FLOATS, input_name="X")
         rows, terms, lost_at = push_forward(self._earlier, X)

@@ -92,7 +92,7 @@ NETWORK_PARAMETERS = """\
         Whether ``fit`` continues from the present weights, with the standardisation
         and the architecture that they were built with. Curves and ``n_iter_`` then
         extend those of the earlier fits, and a KL warm-up continues where it was.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Source of initial weights, held-out rows, shuffles and noise.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
+from sklearn import utils
 from torch import Tensor
 
 LOG_2PI = math.log(2 * math.pi)
@@ -127,6 +127,35 @@ def has_room(device: torch.device, n_bytes: int) -> bool:
     return n_bytes <= free // 2
 
 
+def without_mask(X: Any, name: str = "X", *, allows_missing: bool = False) -> Any:
+    """Return the numbers of a masked array, and anything else as it is.
+
+    NumPy functions read the numbers below a mask. So masked cells become NaN, or None
+    among objects, where ``allows_missing``.
+
+    Raises
+    ------
+    ValueError
+        If cells are masked that may not be missing.
+    """
+    if not isinstance(X, np.ma.MaskedArray):
+        return X
+    n_masked = int(np.ma.getmaskarray(X).sum())
+    if not n_masked:
+        return np.ma.getdata(X)
+    if not allows_missing:
+        raise ValueError(
+            f"{name} is a masked array with {n_masked} masked cells, whose numbers "
+            "would be read. Fill them first, as X.filled(value) does; or use "
+            "skgen.MixedDensity, which takes cells as missing."
+        )
+    if X.dtype.kind == "f":
+        return X.filled(np.nan)
+    objects = np.ma.getdata(X).astype(object)
+    objects[np.ma.getmaskarray(X)] = None
+    return objects
+
+
 def to_array(x: Tensor) -> NDArray[Any]:
     """Bring a tensor back to the host as an array."""
     array: NDArray[Any] = x.detach().cpu().numpy()
@@ -136,6 +165,28 @@ def to_array(x: Tensor) -> NDArray[Any]:
 def draw_seed(random_state: np.random.RandomState) -> int:
     """Draw a seed for torch from NumPy's generator."""
     return int(random_state.randint(_SEED_BOUND))
+
+
+def check_random_state(random_state: Any) -> np.random.RandomState:
+    """Return the RandomState of a seed, or seeded by a Generator.
+
+    Parameters
+    ----------
+    random_state : int, RandomState, Generator or None
+        A Generator moves on by one draw, and keeps no tie to what is returned. All
+        else is as in scikit-learn.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these.
+    """
+    if isinstance(random_state, np.random.Generator):
+        random_state = int(random_state.integers(2**32))
+    try:
+        return utils.check_random_state(random_state)
+    except TypeError as error:  # NumPy's, of a timedelta64
+        raise ValueError(f"random_state={random_state!r} is no seed.") from error
 
 
 def fresh_random_state(random_state: Any) -> np.random.RandomState:

@@ -103,7 +103,7 @@ def make_shapes(
         Round values to 0 and 1.
     return_factors : bool, default=False
         Return ``(data, factors)`` instead of a Bunch.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Source of the draw of combinations; ``None`` is fresh entropy at each call.
 
     Returns

@@ -140,7 +140,7 @@ class SamplesDisplay(RowsPicture):
             Shape of the image in a row; ``None`` is the estimator's own, if any.
         features : sequence of int or str, default=None
             Features of a table that are shown; ``None`` is the first nine.
-        random_state : int, RandomState instance or None, default=0
+        random_state : int, RandomState, Generator or None, default=0
             Source of the samples.
         ax : Axes or array of Axes, default=None
             Where to draw; ``None`` makes a figure.

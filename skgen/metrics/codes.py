@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import entropy
 from sklearn.utils import check_array, check_scalar
 
-from skgen.tensors import check_tokens
+from skgen.tensors import check_tokens, without_mask
 
 
 def active_units(codes: ArrayLike, threshold: float = 0.01) -> int:
@@ -38,7 +38,7 @@ def active_units(codes: ArrayLike, threshold: float = 0.01) -> int:
     1
     """
     check_scalar(threshold, "threshold", Real, min_val=0)
-    variances = check_array(codes, dtype=np.float64).var(0)
+    variances = check_array(without_mask(codes, "codes"), dtype=np.float64).var(0)
     return int((variances > threshold).sum())
 
 
@@ -80,7 +80,9 @@ def codebook_perplexity(tokens: ArrayLike, codebook_size: int | None = None) -> 
     """
     K = np.iinfo(np.int64).max if codebook_size is None else codebook_size
     check_scalar(K, "codebook_size", Integral, min_val=1)
-    indices = check_array(tokens, ensure_2d=False, allow_nd=True)
+    indices = check_array(
+        without_mask(tokens, "tokens"), ensure_2d=False, allow_nd=True
+    )
     check_tokens(indices, K)
     _, counts = np.unique(indices, return_counts=True)
     return float(np.exp(entropy(counts)))

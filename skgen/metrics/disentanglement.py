@@ -16,7 +16,7 @@ from sklearn.metrics import mutual_info_score
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils import check_array, check_consistent_length, check_scalar
 
-from skgen.tensors import fresh_random_state
+from skgen.tensors import fresh_random_state, without_mask
 
 Array = NDArray[Any]
 
@@ -164,7 +164,7 @@ def factor_vae_score(
         factor: that of a row drawn at random.
     threshold : float, default=0.05
         Coordinates whose variance over all rows is not above it are left out.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Source of the draws; ``None`` is fresh entropy at each call.
 
     Returns
@@ -213,7 +213,7 @@ def _check_tables(
     codes: ArrayLike, factors: ArrayLike, min_factors: int = 1
 ) -> tuple[Array, Array]:
     """Return codes (n, k), and factors as classes (n, F) that count from 0."""
-    table = check_array(codes, dtype=np.float64)
+    table = check_array(without_mask(codes, "codes"), dtype=np.float64)
     classes = OrdinalEncoder(dtype=np.int64).fit_transform(factors)
     check_consistent_length(table, classes)
     n_factors = classes.shape[1]

@@ -19,7 +19,7 @@ from sklearn.metrics.pairwise import check_pairwise_arrays
 from sklearn.utils import check_scalar, resample
 
 from skgen.parameters import options
-from skgen.tensors import fresh_random_state
+from skgen.tensors import fresh_random_state, without_mask
 
 Array = NDArray[Any]
 
@@ -153,7 +153,7 @@ def two_sample_test(
     n_permutations : int, default=199
         Number of times that all rows are divided anew. The least p-value is one over
         this number plus one.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Source of the permutations; ``None`` is fresh entropy at each call.
 
     Returns
@@ -199,6 +199,7 @@ def two_sample_test(
 
 def _pool(X: ArrayLike, Y: ArrayLike) -> tuple[Array, Array]:
     """Put rows together, centred, (N, d), and mark those of X by 1.0, (N, 1)."""
+    X, Y = without_mask(X), without_mask(Y, "Y")
     checked = check_pairwise_arrays(X, Y, accept_sparse=False, dtype=np.float64)
     rows = np.vstack(checked)
     # Distances are expanded: far from the origin they would lose their digits.

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen.parameters import Rules, integer, random_state, real, verbosity
+from skgen.tensors import check_random_state
 from skgen.textures.images import TextureModel
 
 # Slope of leaky rectifiers, channels of skips, and the range of the fixed noise.
@@ -123,7 +123,7 @@ class DeepImagePrior(TextureModel):
         kept.
     n_iter_no_change : int, default=300
         Stop when the held-out error has not fallen for so many steps.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Source of the noise, the weights, and the pixels held out.
     verbose : int, default=0
         Above 0, print the errors every hundred steps.

@@ -13,11 +13,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skgen.parameters import Rules, boolean, options, real
-from skgen.tensors import LOG_2PI
+from skgen.tensors import LOG_2PI, check_random_state
 from skgen.textures.images import TextureModel, check_shape
 
 # Share of a side over which a spot fades out where the torus is larger than it.
@@ -183,7 +182,7 @@ class GaussianTexture(TextureModel):
         shape : (int, int), default=None
             Height and width; ``None`` is the exemplar's. Up to the exemplar's size the
             field is one of the exemplar's torus, cut; above it, one of its own torus.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns

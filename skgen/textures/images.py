@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgen.parameters import Rules, check_parameters, integer, string
-from skgen.tensors import resolve_device
+from skgen.tensors import resolve_device, without_mask
 
 
 class Layout(NamedTuple):
@@ -39,6 +39,8 @@ def read_image(X: ArrayLike, name: str, mask: ArrayLike | None = None) -> Any:
 
     Pixels are float64, and NaN where they or the mask say that they are unknown.
     """
+    is_float = getattr(X, "dtype", None) in (np.float32, np.float64)
+    X = without_mask(X, "The image", allows_missing=is_float)
     image = np.asarray(X.cpu() if isinstance(X, Tensor) else X)
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise ValueError(

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgen.parameters import Rules, integer, real, verbosity
+from skgen.tensors import check_random_state
 from skgen.textures.images import TextureModel, check_shape
 
 
@@ -232,7 +232,7 @@ class NonparametricTexture(TextureModel):
         ----------
         shape : (int, int), default=None
             Height and width; ``None`` is the exemplar's.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
@@ -265,7 +265,7 @@ class NonparametricTexture(TextureModel):
             NaN is an unknown pixel.
         mask : array-like of bool of shape (height, width), default=None
             True where a pixel is unknown, for images of integers.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns

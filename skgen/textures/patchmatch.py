@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
 from skgen.parameters import Rules, integer, random_state, verbosity
+from skgen.tensors import check_random_state
 from skgen.textures.images import TextureModel
 
 # Numbers that the patches of one comparison may hold at a time.
@@ -200,7 +200,7 @@ class PatchMatch(TextureModel):
         Rounds of propagation and random search.
     n_votes : int, default=4
         Rounds of matching and voting per scale in ``fill``.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Source of the first field and of the search.
     verbose : int, default=0
         Above 0, ``fill`` prints a line per scale.

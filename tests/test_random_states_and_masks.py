@@ -1,0 +1,142 @@
+"""Sources of randomness, and masked arrays, are taken the same way everywhere."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
+
+from skgen import GaussianDensity, MixedDensity, make_generative_pipeline
+from skgen.datasets import make_shapes
+from skgen.metrics import factor_vae_score, two_sample_test
+from skgen.tensors import check_random_state
+from tests.estimators import ONE_OF_EACH, class_name, features, fitted
+
+pytestmark = [
+    pytest.mark.usefixtures("guarded_generators"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+one_of_each = pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
+X = features(40)
+
+
+# Generators.
+
+
+def test_a_generator_gives_a_seed_and_moves_on():
+    rng, seed = np.random.default_rng(3), np.random.default_rng(3).integers(2**32)
+    expected = np.random.RandomState(seed)
+    assert check_random_state(rng).randint(10**6) == expected.randint(10**6)
+    assert check_random_state(rng).randint(10**6) != expected.randint(10**6)
+    for wrong in (1.5, -1, 2**32, 10**400, np.array(3), np.timedelta64(3), "a"):
+        with pytest.raises(ValueError):
+            check_random_state(wrong)
+
+
+@one_of_each
+def test_a_fit_takes_a_generator(estimator):
+    if "random_state" not in estimator.get_params():
+        pytest.skip("draws nothing")
+    models = [
+        clone(estimator).set_params(random_state=np.random.default_rng(seed))
+        for seed in (0, 0, 1)
+    ]
+    first, same, other = (model.fit(X).sample(5, random_state=0) for model in models)
+    assert_array_equal(first, same)
+    assert not np.array_equal(first, other)
+    if hasattr(estimator, "partial_fit"):
+        models[0].partial_fit(X).partial_fit(X)
+
+
+@one_of_each
+def test_draws_take_a_generator(estimator):
+    model = fitted(estimator)
+
+    def drawn(rng):
+        found = [model.sample(5, random_state=rng)]
+        if hasattr(model, "log_likelihood"):
+            found.append(model.log_likelihood(X[:3], 9, random_state=rng).log_prob)
+        return np.concatenate([part.ravel() for part in found])
+
+    first, same = (drawn(np.random.default_rng(0)) for _ in "12")
+    assert_array_equal(first, same)
+    rng = np.random.default_rng(0)
+    assert not np.array_equal(drawn(rng), drawn(rng))
+
+
+def test_other_functions_take_a_generator():
+    piped = make_generative_pipeline(StandardScaler(), GaussianDensity()).fit(X)
+    factors = np.c_[np.arange(40) % 4, np.arange(40) // 20]
+    calls = [
+        lambda rng: piped.sample(3, random_state=rng),
+        lambda rng: make_shapes(9, random_state=rng).data,
+        lambda rng: two_sample_test(X[:20], X[20:] + 1, random_state=rng).p_value,
+        lambda rng: factor_vae_score(
+            X, factors, n_train=50, n_test=9, random_state=rng
+        ),
+    ]
+    for call in calls:
+        first, same = (call(np.random.default_rng(0)) for _ in "12")
+        assert_array_equal(np.asarray(first), np.asarray(same))
+
+
+# Masked arrays.
+
+
+def masked(rows, *cells):
+    table = np.ma.array(rows)
+    for cell in cells:
+        table[cell] = np.ma.masked
+    return table
+
+
+@one_of_each
+def test_masked_cells_are_refused_and_an_empty_mask_is_none(estimator):
+    model = fitted(estimator)
+    assert_array_equal(model.score_samples(masked(X)), model.score_samples(X))
+    holes = masked(X, (1, 2), (3, 0))
+    new, message = clone(estimator), "X is a masked array with 2 masked cells.*filled"
+    for call in (new.fit, model.transform, model.score_samples, model.reconstruct):
+        with pytest.raises(ValueError, match=message):
+            call(holes)
+    with pytest.raises(ValueError, match="latent code is a masked array with 1"):
+        model.inverse_transform(masked(np.zeros((2, 2)), (0, 0)))
+    weight = masked(np.ones(40), 3)
+    with pytest.raises(ValueError, match="sample_weight is a masked array with 1"):
+        new.fit(X, sample_weight=weight)
+    assert vars(new) == vars(clone(estimator))
+
+
+def test_a_pipeline_refuses_masked_cells():
+    model = make_generative_pipeline(StandardScaler(), GaussianDensity())
+    with pytest.raises(ValueError, match="X is a masked array"):
+        model.fit(masked(X, (0, 0)))
+    model.fit(masked(X))
+    for call in (model.score_samples, model.reconstruct):
+        with pytest.raises(ValueError, match="X is a masked array"):
+            call(masked(X, (0, 0)))
+
+
+@pytest.mark.parametrize("kind", ["float", "int", "object"])
+def test_a_mask_says_what_is_missing_where_cells_may_be(kind):
+    rows = (10 * X).round()
+    cells = [(i, i % 5) for i in range(0, 40, 3)]
+    if kind == "float":
+        holes, frame = masked(rows, *cells), rows.copy()
+    else:
+        holes = masked(rows.astype(int if kind == "int" else object), *cells)
+        frame = rows.astype(int).astype(object)
+    for cell in cells:
+        frame[cell] = np.nan if kind == "float" else None
+    model = MixedDensity(clone(ONE_OF_EACH[3])).fit(frame)
+    assert class_name(model.estimator_) == "VAE"
+    found = pickle.loads(pickle.dumps(model)).fit(holes)
+    assert_array_equal(found.score_samples(holes), model.score_samples(frame))
+    filled = model.impute(holes)
+    assert not pd.isna(np.asarray(filled)).any()
+    keep = ~np.ma.getmaskarray(holes)
+    assert_array_equal(np.asarray(filled, float)[keep], rows[keep])
