@@ -153,8 +153,12 @@ class BoundedModel(nn.Module):
         start_from = getattr(self.decoder, "start_from", None)
         if outputs is not None and start_from is not None:
             start_from(outputs)
+        self.count_outputs(x[:1])
+
+    def count_outputs(self, x: Tensor) -> None:
+        """Count the numbers that layers make of a row (1, d), and their work."""
         z = self.draw_codes(1, make_generator(0, x.device))
-        inputs = self.likelihood.inputs(x[:1])
+        inputs = self.likelihood.inputs(x)
         passes = PassSize.of(self.encoder, inputs), PassSize.of(self.decoder, z)
         self.widest = max(size.widest for size in passes)
         self.work = sum(size.work for size in passes)

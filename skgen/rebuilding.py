@@ -27,12 +27,11 @@ Build = Callable[[int, Likelihood, Standardizer], BoundedModel]
 
 
 def module_state(module: BoundedModel) -> dict[str, Any]:
-    """Take a module apart: its likelihood, three numbers, and all tensors by name."""
+    """Take a module apart: its likelihood, two settings, and all tensors by name."""
     return {
         "likelihood": module.likelihood,
         "is_mass": module.standardizer.is_mass,
-        "widest": module.widest,
-        "work": module.work,
+        "widest": module.widest,  # which skgen 0.1 reads; now it is counted again
         "weights": dict(module.state_dict()),
     }
 
@@ -73,9 +72,9 @@ def rebuilt(
             setattr(module, name, build_network(network, Blank, *widths, name))
     _check(module, weights)
     module.load_state_dict(weights, assign=True)
-    module.widest = int(state["widest"])
-    module.work = int(state.get("work", 0))  # not in a file of skgen 0.1
-    return module.eval()
+    with torch.no_grad():  # counted, not read: sizes of chunks depend on it
+        module.eval().count_outputs(torch.zeros(1, len(standardizer.shift)))
+    return module
 
 
 def _tensors(weights: Any) -> dict[str, Tensor]:

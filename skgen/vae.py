@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY
+from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -86,7 +87,8 @@ class VariationalAutoencoder(BoundedModel):
         self, shape: Sequence[int], generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw standard normal noise (..., k) for the codes of all layers."""
-        like = next(self.parameters())
+        # A likelihood that is rebuilt from a file has memory before the networks do.
+        like = next(chain(self.encoder.parameters(), self.parameters()))
         noise = like.new_empty(*shape, sum(self.prior.layer_sizes))
         return noise.normal_(generator=generator)
 

@@ -1,15 +1,12 @@
 """Files: what comes back, what is refused, and that nothing in a file is run."""
 
-import copy
 import io
 import json
 import os
 import pickle
-import random
 import subprocess
 import sys
 import textwrap
-from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
@@ -28,6 +25,7 @@ from estimators import (
     name_of,
     rows_for,
 )
+from file_forgery import edit, parts, resealed
 from numpy.testing import assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
@@ -46,7 +44,7 @@ from skgen import (
     MixedDensity,
 )
 from skgen.io import ModelFileError
-from skgen.io.container import header_sum, sealed
+from skgen.io.container import header_sum
 from skgen.io.models import ESTIMATORS as KNOWN
 from skgen.likelihoods import (
     Bernoulli,
@@ -55,7 +53,6 @@ from skgen.likelihoods import (
     DiscretizedLogistic,
     Gaussian,
 )
-from skgen.tables import Columns
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -306,7 +303,7 @@ def test_a_device_that_is_gone_is_the_cpu(estimator, path):
     model, rows = fitted(estimator), rows_for(estimator)
     elsewhere = joblib.load(_dumped(model)).set_params(device="cuda:99")
     skgen.save(elsewhere, path)
-    _edit(path, lambda m: m["fitted"].update(device_="cuda:99"))
+    edit(path, lambda m: m["fitted"].update(device_="cuda:99"))
     found = skgen.load(path)
     assert (found.device, found.device_) == ("cuda:99", "cpu")
     assert_same(found, model, rows)
@@ -550,292 +547,7 @@ def test_a_file_is_one_of_safetensors(path):
     assert torch.equal(weights, model.module_.encoder[1].weight)
 
 
-# What is refused. A file is (header, payload); a mutation makes bytes of both.
-
-
-def _parts(data):
-    n = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + n]), data[8 + n :]
-
-
-def _joined(header, payload):
-    """The bytes of a file, without new checksums."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + payload
-
-
-def _resealed(header, payload):
-    """The bytes of a file, with the checksums that it should have."""
-    import hashlib
-
-    header["__metadata__"]["payload_sha256"] = hashlib.sha256(payload).hexdigest()
-    return b"".join([*sealed(header), payload])
-
-
-def _edit(path, change):
-    """Change the JSON of a file, and its checksums."""
-    header, payload = _parts(path.read_bytes())
-    model = json.loads(header["__metadata__"]["model"])
-    change(model)
-    header["__metadata__"]["model"] = json.dumps(model)
-    path.write_bytes(_resealed(header, payload))
-
-
-def flipped(data, rng):
-    changed = bytearray(data)
-    for _ in range(rng.choice([1, 1, 2, 8])):
-        changed[rng.randrange(len(data))] ^= rng.randrange(1, 256)
-    return bytes(changed)
-
-
-def truncated(data, rng):
-    if rng.random() < 0.2:
-        return data + rng.randbytes(rng.randrange(1, 50))
-    return data[: rng.randrange(len(data))]
-
-
-def swapped(data, rng):
-    """Two tensors take each other's place, or their bytes do."""
-    header, payload = _parts(data)
-    first, second = rng.sample([name for name in header if name != "__metadata__"], 2)
-    if rng.random() < 0.5:
-        header[first], header[second] = header[second], header[first]
-        return _joined(header, payload)
-    (a, b), (c, d) = (header[name]["data_offsets"] for name in (first, second))
-    if a == b or c == d:
-        return _joined(header, payload[::-1])
-    changed = bytearray(payload)
-    size = min(b - a, d - c)
-    changed[a : a + size], changed[c : c + size] = (
-        payload[c : c + size],
-        payload[a : a + size],
-    )
-    return _joined(header, bytes(changed)) if changed != payload else data[:-1]
-
-
-def bad_header(data, rng):
-    header, payload = _parts(data)
-    text = json.dumps(header).encode()
-    sizes = [0, 1, len(text) + 1, len(data), 10**8, 2**31, 2**40, 2**63, 2**64 - 1]
-    return rng.choice(
-        [
-            rng.choice(sizes).to_bytes(8, "little") + text + payload,
-            _joined(b"[" * 10**5 + b"]" * 10**5, payload),
-            _joined(b'{"a":' * 10**4 + b"1" + b"}" * 10**4, payload),
-            _joined(text[:-1] + b', "__metadata__": {}}', payload),
-            _joined(text[:-1] + b', "x": NaN}', payload),
-            _joined(text[:-1] + b', "x": 1e999}', payload),
-            _joined(b"\xff\xfe" + text, payload),
-            _joined(rng.choice([b"{}", b"[]", b"null", b'"a"', b""]), payload),
-            _joined(
-                {**header, "__metadata__": rng.choice([{}, [], None, "skgen", 3])},
-                payload,
-            ),
-            _joined({**header, "more": next(iter(header.values()))}, payload),
-        ]
-    )
-
-
-class Trap:
-    """What must never be unpickled."""
-
-    sprung = False
-
-    def __reduce__(self):
-        return setattr, (Trap, "sprung", True)
-
-
-def foreign(data, rng):
-    file = io.BytesIO()
-    torch.save({"weight": torch.zeros(3), "trap": Trap()}, file)
-    return rng.choice(
-        [
-            pickle.dumps(Trap(), protocol=rng.randrange(6)),
-            pickle.dumps(GaussianDensity().fit(X)),
-            file.getvalue(),
-            _dumped(Trap()).getvalue(),
-            safetensors.numpy.save({"a": np.zeros(3)}),
-            safetensors.numpy.save({"a": np.zeros(3)}, {"format": "pt"}),
-            rng.randbytes(rng.randrange(300)),
-            b"",
-            b"hello",
-        ]
-    )
-
-
-EVIL = [
-    *(None, True, False, 0, 1, -1, 2, 7, 10**6, 10**9, 10**18, 10**400, 0.5, -1.5),
-    *(1e300, "", "relu", "VAE", "VQVAE", "conv", "__class__", "os.system", "cuda:3"),
-    *([], [1], [0], [10**12], [1] * 5000, [[2], [3]], {}, {"a": 1}),
-    *({"tuple": [3, 3]}, {"tuple": 3}, {"tuple": [10**7, 10**7]}, {"float": "nan"}),
-    *({"float": "inf"}, {"float": "1"}, {"dtype": "float32"}, {"dtype": "object"}),
-    *({"number": ["float64", 1e9]}, {"number": ["int8", 1000]}, {"dict": {}}),
-    *(
-        {"number": ["object", 1]},
-        {"array": "no"},
-        {"tensor": "no"},
-        {"pickle": "gASVCA=="},
-    ),
-    *({"strings": ["a"]}, {"strings": [1]}, {"given": ["encoder", "Net"]}),
-    *({"likelihood": ["categorical", {"dict": {"n_levels": 65536}}]},),
-    *(
-        {"likelihood": ["bernoulli", {"dict": {}}]},
-        {"likelihood": ["os", {"dict": {}}]},
-    ),
-    *({"random state": [{"array": "no"}, 10**9, 1, 0.0]}, {"class": "VAE"}),
-]
-
-
-def _places(node):
-    """Every (container, key) of some JSON."""
-    items = []
-    if isinstance(node, dict):
-        items = list(node.items())
-    elif isinstance(node, list):
-        items = list(enumerate(node))
-    for key, value in items:
-        yield node, key
-        yield from _places(value)
-
-
-def edited(data, rng):
-    """The JSON is changed, and has its checksum."""
-    header, payload = _parts(data)
-    model = json.loads(header["__metadata__"]["model"])
-    for _ in range(rng.choice([1, 1, 1, 3])):
-        holder, key = rng.choice(list(_places(model)))
-        match rng.randrange(5):
-            case 0 if isinstance(holder, dict):
-                holder[
-                    rng.choice(["sample", "_model", "n_features_in_", "x y", "mean_"])
-                ] = holder.pop(key)
-            case 1:
-                del holder[key]
-            case 2:
-                other, there = rng.choice(list(_places(model)))
-                holder[key] = copy.deepcopy(other[there])
-            case _:
-                holder[key] = copy.deepcopy(rng.choice(EVIL))
-    header["__metadata__"]["model"] = json.dumps(model)
-    return _resealed(header, payload)
-
-
-def recast(data, rng):
-    """A tensor has another shape, dtype or other values, and all has its checksum."""
-    header, _ = _parts(data)
-    arrays = safetensors.numpy.load(data)
-    name = rng.choice(sorted(arrays))
-    array = arrays.pop(name)
-    wider = np.concatenate([array.ravel(), array.ravel(), [1]])
-    choice = [
-        lambda: None,
-        lambda: wider.astype(array.dtype),
-        lambda: array.ravel()[:-1],
-        lambda: array.astype(
-            rng.choice(["int64", "float16", "float64", "uint8", "bool"])
-        ),
-        lambda: np.full_like(array, rng.choice([0, 1])),
-        lambda: np.full(array.shape, rng.choice([np.nan, np.inf, -np.inf, -1.0, 1e30])),
-        lambda: array[None],
-        lambda: array.T,
-        lambda: np.zeros((0, 2**40)),
-        lambda: np.zeros(0),
-    ]
-    changed = rng.choice(choice)()
-    if changed is not None:
-        arrays[rng.choice([name, name, name, "fitted/other"])] = np.ascontiguousarray(
-            changed
-        )
-    blob = safetensors.numpy.save(arrays)
-    index, payload = _parts(blob)
-    return _resealed({"__metadata__": header["__metadata__"], **index}, payload)
-
-
-# What Python tells its audit hooks when a pickle, or something else, runs code.
-RUNS = ("pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "exec")
-# Packages whose modules may be imported when they are first needed.
-IMPORTS = ("skgen", "numpy", "pandas", "polars", "scipy", "sklearn", "torch")
-seen_by_audit = None
-
-
-def _hook(event, arguments):
-    if seen_by_audit is None:
-        return
-    is_import = event == "import" and not str(arguments[0]).startswith(IMPORTS)
-    if is_import or event in RUNS:
-        seen_by_audit.append((event, str(arguments)[:200]))
-
-
-sys.addaudithook(_hook)
-
-
-@contextmanager
-def nothing_runs():
-    """Fail where a pickle looks a name up, or another program is run."""
-    global seen_by_audit
-    seen_by_audit = []
-    try:
-        yield
-    finally:
-        seen, seen_by_audit = seen_by_audit, None
-        assert not seen
-
-
-# Mutation -> how many, of which models; the first four always leave wrong checksums.
-MUTATIONS = {
-    flipped: 250,
-    truncated: 150,
-    swapped: 100,
-    bad_header: 100,
-    foreign: 50,
-    edited: 250,
-    recast: 150,
-}
-
-
-@pytest.fixture(scope="module")
-def victims(tmp_path_factory):
-    """Bytes of small files, of several kinds, and what `load` needs beside them."""
-    folder = tmp_path_factory.mktemp("victims")
-    state = np.random.RandomState(5)
-    models = [
-        GaussianDensity().fit(X),
-        GaussianMixtureEM(2, random_state=state, means_init=X[:2]).fit(X),
-        KMeansAutoencoder(3, random_state=0).partial_fit(X),
-        VAE((2, 1), **TINY).partial_fit(X),
-        VAE(1, encoder=Residual, **TINY).fit(X),
-        VQVAE(3, code_size=2, n_tokens=2, **TINY).fit(X),
-        MixedDensity(VAE(1, **TINY)).fit(np.round(X)),
-    ]
-    files = []
-    for i, model in enumerate(models):
-        skgen.save(model, folder / str(i))
-        given = {"encoder": Residual} if getattr(model, "encoder", None) else {}
-        files.append(((folder / str(i)).read_bytes(), given))
-    return files
-
-
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
-def test_a_corrupted_file_is_an_error_or_a_whole_model(mutation, victims, path):
-    rng, n_models = random.Random(mutation.__name__), 0
-    for _ in range(MUTATIONS[mutation]):
-        data, given = rng.choice(victims)
-        path.write_bytes(mutation(data, rng))
-        try:
-            with nothing_runs():
-                model = skgen.load(path, **given)
-        except ModelFileError:
-            continue
-        n_models += 1
-        # It does all that a model does.
-        assert model.score_samples(model.sample(2, random_state=0)).shape == (2,)
-        assert model.sample(3).shape == (3, model.n_features_in_)
-    assert not Trap.sprung
-    assert (n_models > 0) == (mutation in (edited, recast))
-
-
-def test_there_are_a_thousand_corrupted_files():
-    assert sum(MUTATIONS.values()) >= 1000
+# What is refused.
 
 
 @pytest.mark.parametrize(
@@ -853,132 +565,28 @@ def test_there_are_a_thousand_corrupted_files():
 )
 def test_parameters_of_a_file_go_by_the_estimators_rules(name, value, message, path):
     skgen.save(GaussianDensity().fit(X), path)
-    _edit(path, lambda model: model["parameters"].update({name: value}))
+    edit(path, lambda model: model["parameters"].update({name: value}))
     with pytest.raises(ModelFileError, match=message):
         skgen.load(path)
-
-
-def _with(kind, *path_of_keys, value):
-    """A change to the JSON of a model, for `_edit`."""
-
-    def change(model):
-        node = model["fitted"]
-        for key in path_of_keys[:-1]:
-            node = node[key]
-        node[path_of_keys[-1]] = value
-
-    return pytest.param(kind, change, id=f"{path_of_keys[-1]}={str(value)[:30]}")
-
-
-_COLUMNS, _OUTPUT = ("_columns", "tuple"), ("_sklearn_output_config", "dict")
-FORGED = [
-    *(
-        _with(kind, *_COLUMNS, 0, value=library)
-        for kind in ("density", "table")
-        for library in ("this", "antigravity", "os", "pandas.io", "", None, ["pandas"])
-    ),
-    *(
-        _with(kind, *_COLUMNS, 2, 0, value=dtype)
-        for kind in ("density", "table", "polars")
-        for dtype in ("read_csv", "__class__", "int7", "O", "i4,f8", "", None, 3)
-    ),
-    _with("table", *_COLUMNS, 2, 0, value="datetime64[ns, ../../etc/passwd]"),
-    _with("polars", *_COLUMNS, 2, 0, value="datetime64[ns]"),
-    _with("polars", *_COLUMNS, 2, 0, value="Datetime(x); __import__"),
-    *(_with("table", *_COLUMNS, 1, value=names) for names in ([], ["a"], "ab", [[1]])),
-    *(
-        _with(kind, "_sklearn_output_config", value={"dict": {"transform": value}})
-        for kind in ("density", "table")
-        for value in ("this", "antigravity", "torch", None, 1)
-    ),
-    _with("density", *_OUTPUT, "predict", value="pandas"),
-    *(
-        _with("density", "device_", value=device)
-        for device in ("meta", "xla", "cuda:-1", "cuda:99999", "cpu:x", "os", None)
-    ),
-    _with("density", "_dtype", value="float64"),
-    _with("density", "_dtype", value={"dtype": "object"}),
-    _with("density", "feature_names_in_", value="this"),
-    _with("density", "n_features_in_", value=True),
-    *(
-        _with("density", name, value={"dict": {}})
-        for name in ("_callback_fit_ctx", "_skl_callbacks", "__sklearn_clone__")
-    ),
-    *(_with("density", name, value=1) for name in ("__class__", "_more_tags", "fit")),
-    *(_with("network", "n_iter_", value=value) for value in (-1, 2**63, 10**400)),
-    *(
-        _with("network", "_built_with", "dict", "activation", value=value)
-        for value in ("Tanh", "os.system", "torch.nn.ReLU", None, 1)
-    ),
-    *(
-        _with("network", "module_", "dict", "likelihood", value=value)
-        for value in ("gaussian", {"likelihood": ["os.system", {"dict": {}}]}, None)
-    ),
-    *(
-        _with("table", "_codes", 0, "tuple", 1, value=kind)
-        for kind in ("this", "binary", None)
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def forgeable(tmp_path_factory):
-    """Bytes of files whose state is to be forged."""
-    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
-    folder = tmp_path_factory.mktemp("forgeable")
-    frame = pandas.DataFrame(X[:, :2], columns=["a", "b"])
-    models = {
-        "density": GaussianDensity().fit(frame).set_output(transform="pandas"),
-        "table": MixedDensity(VAE(1, **TINY)).fit(frame),
-        "polars": MixedDensity(VAE(1, **TINY)).fit(polars.from_pandas(frame)),
-        "network": VAE(1, **TINY).fit(X),
-    }
-    for name, model in models.items():
-        skgen.save(model, folder / name)
-        skgen.load(folder / name)
-    return {name: (folder / name).read_bytes() for name in models}
-
-
-@pytest.mark.parametrize(("kind", "change"), FORGED)
-def test_a_value_that_selects_behaviour_is_of_a_fixed_list(
-    kind, change, forgeable, path
-):
-    path.write_bytes(forgeable[kind])
-    _edit(path, change)
-    with nothing_runs(), pytest.raises(ModelFileError):
-        skgen.load(path)
-    assert not {"this", "antigravity"} & set(sys.modules)
-
-
-def test_a_library_is_of_the_fixed_list_when_it_is_used():
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(X[:, :2], columns=["a", "b"])
-    model = GaussianDensity().fit(frame)
-    model._sklearn_output_config = {"transform": "this"}
-    with pytest.raises(ValueError, match=r"must be of pandas or polars\. Got 'this'"):
-        model.sample(1)
-    with pytest.raises(ValueError, match=r"must be of pandas or polars\. Got 'this'"):
-        Columns("this", ["a"], ["float64"]).table(X[:, :1].T, "this")
-    assert "this" not in sys.modules
 
 
 def test_a_parameter_that_a_file_lacks_has_its_default(path):
     model = GaussianDensity().fit(X)
     skgen.save(model, path)
-    _edit(path, lambda contents: contents["parameters"].pop("reg_covar"))
+    edit(path, lambda contents: contents["parameters"].pop("reg_covar"))
     assert_same(skgen.load(path), model, X)
 
 
 def test_an_estimator_of_another_version_is_named(path):
     skgen.save(GaussianDensity().fit(X), path)
-    _edit(path, lambda contents: contents.update({"class": "Flow"}))
+    edit(path, lambda contents: contents.update({"class": "Flow"}))
     with pytest.raises(ModelFileError, match="a 'Flow', and this version of skgen has"):
         skgen.load(path)
 
 
 def test_parameters_of_a_file_are_checked_whatever_is_configured(path):
     skgen.save(VAE(1, **TINY).fit(X), path)
-    _edit(path, lambda contents: contents["parameters"].update(max_iter=-1))
+    edit(path, lambda contents: contents["parameters"].update(max_iter=-1))
     with (
         config_context(skip_parameter_validation=True),
         pytest.raises(ModelFileError, match="'max_iter' parameter of VAE"),
@@ -993,16 +601,16 @@ def test_sizes_that_a_file_states_allocate_nothing(path):
     def widen(model):
         model["fitted"]["_built_with"]["dict"]["hidden_layer_sizes"] = huge
 
-    _edit(path, widen)
+    edit(path, widen)
     with pytest.raises(ModelFileError, match="1000000000"):
         skgen.load(path)
 
 
 def test_a_later_format_asks_for_an_update(path):
     skgen.save(GaussianDensity().fit(X), path)
-    header, payload = _parts(path.read_bytes())
+    header, payload = parts(path.read_bytes())
     header["__metadata__"] |= {"format_version": "2", "skgen_version": "9.1"}
-    path.write_bytes(_resealed(header, payload))
+    path.write_bytes(resealed(header, payload))
     with pytest.raises(
         ModelFileError, match=r"format 2, written by skgen 9\.1; .* Update"
     ):
@@ -1027,7 +635,7 @@ def test_what_is_no_file_is_an_error(where, path):
 
 def test_the_checksum_of_a_header_is_that_of_the_docs(path):
     skgen.save(GaussianDensity().fit(X), path)
-    header, _ = _parts(path.read_bytes())
+    header, _ = parts(path.read_bytes())
     assert header_sum(header) == header["__metadata__"]["header_sha256"]
 
 

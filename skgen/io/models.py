@@ -368,6 +368,9 @@ def _checked_state(state: dict[str, Any], cls: type[Any]) -> dict[str, Any]:
         rule = STATE_RULES.get(name)
         if rule is not None and not rule.accepts(value):
             raise ValueError(f"{name!r} must be {rule.words}. Got {shortened(value)}")
+    names = state.get("feature_names_in_")
+    if names is not None and len(names) != state["n_features_in_"]:
+        raise ValueError("there are other names of features than features")
     return state
 
 

@@ -143,7 +143,9 @@ class Reader:
     def read(self, node: Any) -> Any:
         """Return the value of some JSON."""
         match node:
-            case None | bool() | int() | str():
+            case str():
+                return _checked_text(node)
+            case None | bool() | int():
                 return node
             case float() if math.isfinite(node):
                 return node
@@ -168,7 +170,7 @@ class Reader:
             case {"number": [str(name), value]} if name in DTYPES:
                 return self._number(name, self.read(value))
             case {"strings": list(items)} if all(isinstance(s, str) for s in items):
-                return np.array(items, dtype=object)
+                return np.array([*map(_checked_text, items)], dtype=object)
             case {"array": str(name)}:
                 return self._take(name).copy()
             case {"fortran array": str(name)}:
@@ -235,6 +237,12 @@ class Reader:
                 "given to the estimator."
             )
         return self.given[part]
+
+
+def _checked_text(text: str) -> str:
+    """Return text; a ValueError for half a character, which nothing can print."""
+    text.encode()
+    return text
 
 
 def shortened(value: Any) -> str:
