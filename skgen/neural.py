@@ -44,6 +44,7 @@ from skgen.parameters import Rules, integer
 from skgen.rebuilding import check_depth, module_state, rebuilt
 from skgen.settings import NETWORK_RULES, NetworkSettings
 from skgen.tensors import (
+    DrawingFrom,
     check_random_state,
     draw_seed,
     forked_rng,
@@ -311,14 +312,19 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self, seed: int, device: torch.device
     ) -> AbstractContextManager[None]:
         """Seed what networks of the user's may draw in training, as dropout does."""
-        ours = self.encoder is None and self.decoder is None
-        return nullcontext() if ours else forked_rng(seed, device)
+        return nullcontext() if self._is_plain else forked_rng(seed, device)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether neither network is the user's own."""
+        return self.encoder is None and self.decoder is None
 
     def _new_module(self, train: StoredRows, seed: int) -> BoundedModel:
         """Build the module, and adapt it to the training rows."""
         likelihood = copy.deepcopy(as_likelihood(self.likelihood))
         standardizer = likelihood.standardizer(train.kept(), self.standardize)
-        with forked_rng(seed), torch.no_grad():
+        draws = DrawingFrom(seed) if self._is_plain else forked_rng(seed)
+        with draws, torch.no_grad():
             module = self._build(train.shape[1], likelihood, standardizer.cpu())
             module = _move(module, train.device)
             x = module.standardizer.rows(train).sample().x

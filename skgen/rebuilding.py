@@ -60,7 +60,7 @@ def rebuilt(
     """
     weights = _tensors(state["weights"])
     likelihood = _likelihood(state["likelihood"], weights)
-    with forked_rng(0), torch.device("meta"):  # layers draw weights, even of no memory
+    with torch.device("meta"):
         standardizer = _standardizer(weights, is_mass=bool(state["is_mass"]))
         module = build(len(standardizer.shift), likelihood, standardizer)
     own = {name: network for name, network in given.items() if network is not None}

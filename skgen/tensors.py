@@ -14,7 +14,8 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from sklearn import utils
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 LOG_2PI = math.log(2 * math.pi)
 _SEED_BOUND = 2**31 - 1
@@ -205,6 +206,54 @@ def make_generator(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
+# Functions of torch that draw, of those that initialise modules.
+_DRAWS: frozenset[Any] = frozenset(
+    {
+        torch.rand,
+        torch.randn,
+        torch.randint,
+        torch.randperm,
+        Tensor.uniform_,
+        Tensor.normal_,
+        nn.init.uniform_,
+        nn.init.normal_,
+        nn.init.trunc_normal_,
+        nn.init.kaiming_uniform_,
+        nn.init.kaiming_normal_,
+    }
+)
+
+
+class DrawingFrom(TorchFunctionMode):
+    """Let modules draw their initial values from a generator, inside a ``with`` block.
+
+    They name no generator and would draw from torch's global one, which all threads
+    share. The block holds for its own thread only, and draws the same values as the
+    global generator would with this seed.
+
+    Parameters
+    ----------
+    seed : int
+        Of the generator, which is on the CPU: so is a module while it is built.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.generator = make_generator(seed, torch.device("cpu"))
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function, with the generator where it draws on the CPU."""
+        kwargs = kwargs or {}
+        if func in _DRAWS and kwargs.get("generator") is None:
+            tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+            device = tensors[0].device if tensors else kwargs.get("device")
+            if torch.device(device or torch.get_default_device()).type == "cpu":
+                kwargs = {**kwargs, "generator": self.generator}
+        return func(*args, **kwargs)
+
+
 # The global generators are one for all threads: one block at a time may borrow them.
 _GLOBAL_RNG = threading.RLock()
 
@@ -213,10 +262,10 @@ _GLOBAL_RNG = threading.RLock()
 def forked_rng(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seed torch's global generators inside the block, and restore them after.
 
-    Module initialisation, and dropout in a network of the user's, draw from the
-    global generators and take no others. Modules are built on the CPU and moved, so
-    that one seed gives one model on every device; ``device`` names another whose
-    generator may be drawn from.
+    For networks of the user's, which may draw in ways that `DrawingFrom` does not
+    know, as dropout does. Other threads that draw meanwhile get the same numbers
+    again. Modules are built on the CPU and moved, so that one seed gives one model on
+    every device; ``device`` names another whose generator may be drawn from.
     """
     cuda = [device] if device is not None and device.type == "cuda" else []
     with _GLOBAL_RNG, torch.random.fork_rng(devices=cuda):

@@ -235,8 +235,7 @@ class VAE(NeuralModel):
 
     @property
     def _alike(self) -> Hashable | None:
-        own = self.encoder is not None or self.decoder is not None
-        return None if own else ("VAE", self._n_training_draws)
+        return ("VAE", self._n_training_draws) if self._is_plain else None
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((self._n_training_draws, n), generator)

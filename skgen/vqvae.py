@@ -439,8 +439,7 @@ class VQVAE(NeuralModel):
 
     @property
     def _alike(self) -> Hashable | None:
-        own = self.encoder is not None or self.decoder is not None
-        return None if own else "VQVAE"
+        return "VQVAE" if self._is_plain else None
 
     def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
         if self.architecture == "conv":

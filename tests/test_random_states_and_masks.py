@@ -1,19 +1,30 @@
 """Sources of randomness, and masked arrays, are taken the same way everywhere."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
-from skgen import GaussianDensity, MixedDensity, make_generative_pipeline
+from skgen import VAE, GaussianDensity, MixedDensity, make_generative_pipeline
 from skgen.datasets import make_shapes
 from skgen.metrics import factor_vae_score, two_sample_test
-from skgen.tensors import check_random_state
-from tests.estimators import ONE_OF_EACH, class_name, features, fitted
+from skgen.tensors import DrawingFrom, check_random_state, forked_rng
+from tests.estimators import (
+    ESTIMATORS,
+    ONE_OF_EACH,
+    class_name,
+    features,
+    fitted,
+    name_of,
+    rows_for,
+)
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -140,3 +151,58 @@ def test_a_mask_says_what_is_missing_where_cells_may_be(kind):
     assert not pd.isna(np.asarray(filled)).any()
     keep = ~np.ma.getmaskarray(holes)
     assert_array_equal(np.asarray(filled, float)[keep], rows[keep])
+
+
+# Other threads.
+
+
+@pytest.mark.parametrize(
+    "estimator", [e for e in ESTIMATORS if hasattr(e, "max_iter")], ids=name_of
+)
+def test_a_fit_leaves_the_global_generators_to_other_threads(estimator, monkeypatch):
+    def touched(*args, **kwargs):
+        raise AssertionError("a global generator was touched")
+
+    rows = rows_for(estimator)
+    with monkeypatch.context() as patched:
+        for name in ("manual_seed", "set_rng_state", "get_rng_state"):
+            patched.setattr(torch, name, touched)
+        patched.setattr(torch.random, "fork_rng", touched)
+        model = clone(estimator).set_params(max_iter=1).fit(rows)
+        model.score(rows[:2])
+        model.sample(2)
+        if hasattr(model, "partial_fit"):
+            model.partial_fit(rows)
+
+
+def test_a_thread_draws_its_own_numbers_while_a_model_is_built():
+    def drawn():
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(torch.rand, 3).result()
+
+    class Watched(VAE):
+        def _build(self, *args):
+            first = drawn()
+            module = super()._build(*args)
+            self.drawn = torch.cat([first, drawn()])
+            return module
+
+    with forked_rng(1):
+        expected = torch.rand(6)
+    with forked_rng(1):
+        model = Watched(2, max_iter=1, random_state=0).fit(X)
+        assert_array_equal(model.drawn, expected)
+
+
+def test_initial_values_are_those_of_the_seed():
+    def build():
+        layers = [nn.Linear(2, 3), nn.Conv2d(1, 2, 3), nn.Embedding(2, 3)]
+        layers += [nn.MultiheadAttention(4, 2), nn.TransformerEncoderLayer(4, 2, 8)]
+        own = [torch.randn(3), torch.randperm(5), torch.empty(2).uniform_()]
+        return [*(p for layer in layers for p in layer.parameters()), *own]
+
+    with forked_rng(7):
+        expected = build()
+    with DrawingFrom(7):
+        found = build()
+    assert all(map(torch.equal, found, expected))
