@@ -50,7 +50,7 @@ def compare(name: str, X: np.ndarray, seed: int) -> list[str]:
     lines = [f"{name:8s} seed {seed}  GaussianDensity {gaussian:.2f}"]
     for cls in (VAE, IWAE, VQVAE):
         model = cls(random_state=seed).fit(train)
-        careful = model.log_likelihood(test[:500], 500).mean
+        careful = model.log_likelihood(test[:500], 500).mean_log_prob
         used = (
             f"perplexity {model.perplexity_:.0f}"
             if cls is VQVAE

@@ -86,7 +86,7 @@ def line(name: str, model: Any, seconds: float, estimate: Any, test: np.ndarray)
     bits = bits_per_dimension(estimate.log_prob, test.shape[1])
     return (
         f"{name:6s} {bits.mean():.4f} bits per dimension "
-        f"({-estimate.mean:.1f} nats, score {model.score(test):.1f}; "
+        f"({-estimate.mean_log_prob:.1f} nats, score {model.score(test):.1f}; "
         f"Monte Carlo error {estimate.mean_standard_error:.2f}), "
         f"{model.n_iter_} epochs, {seconds:.0f} s"
     )

@@ -180,7 +180,7 @@ def train_pythae(run: Run, x: np.ndarray) -> tuple[Any, float]:
 def score(run: Run, model: Any, rows: Rows) -> dict[str, Any]:
     """Score by both estimators."""
     estimate = model.log_likelihood(rows.test, n_samples=run.n_test_draws)
-    scores = {"nll": -estimate.mean, "nll_error": estimate.mean_standard_error}
+    scores = {"nll": -estimate.mean_log_prob, "nll_error": estimate.mean_standard_error}
     if run.n_some:
         import likelihood_pythae
 

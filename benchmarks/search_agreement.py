@@ -44,7 +44,7 @@ def by_score(model, X, y=None) -> float:
 
 
 def by_care(model, X, y=None) -> float:
-    return model.log_likelihood(X, n_samples=5000).mean
+    return model.log_likelihood(X, n_samples=5000).mean_log_prob
 
 
 def search(which: str, X: np.ndarray, seed: int) -> str:

@@ -87,5 +87,5 @@ finalists = {
 print(f"{'held-out rows':28} {'score':>7} {'log_likelihood':>17} {'gap':>6}")
 for name, model in finalists.items():
     score, careful = model.score(X_test), model.log_likelihood(X_test, n_samples=1000)
-    estimate = f"{careful.mean:.2f} +- {careful.mean_standard_error:.2f}"
-    print(f"{name:28} {score:7.2f} {estimate:>17} {careful.mean - score:6.2f}")
+    estimate = f"{careful.mean_log_prob:.2f} +- {careful.mean_standard_error:.2f}"
+    print(f"{name:28} {score:7.2f} {estimate:>17} {careful.mean_log_prob - score:6.2f}")

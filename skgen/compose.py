@@ -424,7 +424,14 @@ class MixedDensity(
         Returns
         -------
         estimate : LogLikelihood
-            Named tuple of ``log_prob`` and its Monte Carlo ``standard_error``, in nats.
+            ``log_prob``, its Monte Carlo ``standard_error`` in nats, and the
+            ``effective_sample_size`` of the draws.
+
+        Warns
+        -----
+        DegenerateWeightsWarning
+            If so few draws are effective for a row that its estimate may be far too
+            low.
         """
         estimate: LogLikelihood = self.estimator_.log_likelihood(
             self._encoded(X), n_samples, random_state=random_state

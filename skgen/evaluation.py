@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +20,11 @@ from skgen.rows import chunk_rows
 from skgen.tensors import make_generator
 
 N_BLOCKS = 256
+# Draws that a missing cell is imputed from, at least.
+IMPUTE_DRAWS = 512
+# Effective sample size below which an estimate of log p(x) is not to be trusted, and
+# number of draws from which on a warning says so: fewer are a rough estimate anyway.
+FEWEST_EFFECTIVE, MANY_DRAWS = 2, 500
 # Numbers that one pass of a fit over rows, without gradients, may hold at a time.
 PASS_ELEMENTS = 2**22
 
@@ -46,14 +53,43 @@ def row_blocks(x: Tensor) -> Tensor:
     return (total >> 40) & (N_BLOCKS - 1)
 
 
-class LogLikelihood(NamedTuple):
-    """Estimate of log p(x) for each row, in nats, with its Monte Carlo error."""
+class DegenerateWeightsWarning(UserWarning):
+    """Few importance samples carry nearly all the weight of an estimate."""
 
-    log_prob: NDArray[Any]  # (n,)
-    standard_error: NDArray[Any]  # (n,)
+
+@dataclass(frozen=True, eq=False)
+class LogLikelihood:
+    """Estimate of log p(x) for each row, in nats, with its Monte Carlo error.
+
+    To NumPy it is the array ``log_prob``; it unpacks into ``log_prob`` and
+    ``standard_error``.
+
+    Parameters
+    ----------
+    log_prob : ndarray of shape (n,)
+        The estimates.
+    standard_error : ndarray of shape (n,)
+        Their Monte Carlo standard errors. They never exceed 1: one near it says that a
+        single draw has all the weight, and the estimate may be wrong by any amount.
+    n_samples : float, default=inf
+        Importance samples of each row.
+    """
+
+    log_prob: NDArray[Any]
+    standard_error: NDArray[Any]
+    n_samples: float = math.inf
 
     @property
-    def mean(self) -> float:
+    def effective_sample_size(self) -> NDArray[Any]:
+        """Number of draws of equal weight that are worth as much: (sum w)^2 / sum w^2.
+
+        Near 1, neither the estimate nor its error is to be trusted.
+        """
+        variance = self.standard_error**2
+        return 1 / (variance + (1 - variance) / self.n_samples)
+
+    @property
+    def mean_log_prob(self) -> float:
         """Mean over the rows."""
         return float(self.log_prob.mean())
 
@@ -62,6 +98,30 @@ class LogLikelihood(NamedTuple):
         """Monte Carlo standard error of the mean over the rows."""
         n = len(self.standard_error)
         return float(np.sqrt((self.standard_error**2).sum()) / n)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Yield ``log_prob`` and ``standard_error``."""
+        return iter((self.log_prob, self.standard_error))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return ``log_prob``."""
+        return np.array(self.log_prob, dtype=dtype, copy=copy)
+
+    def warn_of_few(self, owner: str) -> None:
+        """Warn of rows whose estimate rests on few of many importance samples."""
+        effective = self.effective_sample_size
+        few = effective < FEWEST_EFFECTIVE
+        if self.n_samples >= MANY_DRAWS and few.any():
+            warnings.warn(
+                f"{owner}.log_likelihood: of the n_samples={self.n_samples} importance "
+                f"samples, few count in {few.sum()} of {len(few)} rows (effective "
+                f"sample size {np.nanmin(effective):.1f} at the least). Their log_prob "
+                "may be far too low, and their standard_error says nothing. Raise "
+                "n_samples; where that does not help, the rows are unlike those that "
+                "the model was fitted on.",
+                DegenerateWeightsWarning,
+                stacklevel=3,
+            )
 
 
 def estimate_log_likelihood(
@@ -110,6 +170,10 @@ class BoundedModel(nn.Module):
     at draws from a posterior), ``standard_noise`` and ``draw_codes``. These see
     standardised rows; ``decode``, ``draw``, ``log_prob``, ``impute`` and ``noise_of``
     see the rows of the user.
+
+    The encoder answers for the rows and patterns of missing cells that it is trained
+    on. Where the likelihood allows missing cells, codes of rows that have some come
+    from a ``proposal`` that is learned for all patterns, through ``proposed(x)``.
     """
 
     encoder: nn.Module
@@ -119,6 +183,8 @@ class BoundedModel(nn.Module):
     outputs_of: Callable[[Tensor], Tensor]
     draw_codes: Callable[..., Tensor]
     work: int = 0  # multiplications that a row takes, where they were counted
+    proposed: Callable[[Tensor], Any]  # posterior of standardised, incomplete rows
+    simulated_codes: Callable[[int, torch.Generator], Tensor]  # to learn it from
     noise: Tensor  # (256, S, ...): a block of S draws for each hash of a row
     thresholds: Tensor  # (256, d): uniforms, where the likelihood draws what it sees
 
@@ -128,6 +194,8 @@ class BoundedModel(nn.Module):
     def __init__(self, likelihood: Likelihood, standardizer: Standardizer) -> None:
         super().__init__()
         self.likelihood, self.standardizer = likelihood, standardizer
+        self.proposal: nn.Module | None = None
+        self.learns_incomplete = False
         self.widest = 0  # numbers that a layer makes of a row, where they were counted
         self.precision = "float32"  # of PRECISIONS
 
@@ -138,6 +206,21 @@ class BoundedModel(nn.Module):
         class claims this for itself, and its subclasses claim it again.
         """
         return False
+
+    def set_proposal(self, proposal: nn.Module) -> None:
+        """Take a network that proposes codes of rows with missing cells."""
+        self.proposal = proposal
+        self.set_learns_incomplete(False)
+
+    def set_learns_incomplete(self, holds: bool) -> None:
+        """Say whether the proposal is the posterior of training rows, too."""
+        self.learns_incomplete = holds and self.proposal is not None
+        if self.proposal is not None:
+            self.proposal.requires_grad_(self.learns_incomplete)
+
+    def complete_posterior(self, x: Tensor) -> Any:
+        """Posterior of complete rows (n, d)."""
+        return self.posterior(x)
 
     def register_noise(self, n_importance_samples: int) -> None:
         """Draw the pool of noise that scores are computed with."""
@@ -232,37 +315,94 @@ class BoundedModel(nn.Module):
         x = self.likelihood.draw(self.decoder(z), generator)
         return self.standardizer.inverse(x)
 
-    def noise_of(self, x: Tensor) -> Tensor:
-        """Noise (S, n, ...) that is a function of the rows (n, d)."""
-        return self.noise[row_blocks(x)].transpose(0, 1)
+    def noise_of(self, x: Tensor, n_blocks: int = 1) -> Tensor:
+        """Noise (n_blocks * S, n, ...) that is a function of the rows (n, d)."""
+        first = row_blocks(x)
+        blocks = [(first + i) % N_BLOCKS for i in range(n_blocks)]
+        return torch.cat([self.noise[each].transpose(0, 1) for each in blocks])
+
+    def by_completeness(
+        self, scaled: Tensor, function: Callable[[Tensor, Any, Any], Tensor]
+    ) -> Tensor:
+        """Apply a function to complete rows, and to rows with missing cells.
+
+        ``function(rows, q, index)`` gets some of the standardised rows (n, d), their
+        posterior, and where they are; it returns a tensor (n', ...).
+        """
+        if self.proposal is None:
+            return function(scaled, self.posterior(scaled), slice(None))
+        incomplete = scaled.isnan().any(1)
+        kinds = [(self.complete_posterior, ~incomplete), (self.proposed, incomplete)]
+        present = [(posterior, which) for posterior, which in kinds if which.any()]
+        if len(present) == 1:
+            return function(scaled, present[0][0](scaled), slice(None))
+        result: Any = None
+        for posterior, which in present:
+            index = which.nonzero().squeeze(1)
+            found = function(scaled[index], posterior(scaled[index]), index)
+            if result is None:
+                result = found.new_empty(len(scaled), *found.shape[1:])
+            result[index] = found
+        return result
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Importance-weighted bound on log p(x), (n,)."""
-        log_w = log_weights(self, self.view(x), self.noise_of(x))
-        return importance_weighted_bound(log_w) - self.standardizer.log_scale
+        noise = self.noise_of(x)
+
+        def bound(rows: Tensor, q: Any, index: Any) -> Tensor:
+            log_w = weights_at(self, rows, q.draw(noise[:, index]), q)
+            return importance_weighted_bound(log_w)
+
+        found = self.by_completeness(self.view(x), bound)
+        return found - self.standardizer.log_scale
 
     def impute(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Rows (n, d) with the mean of missing cells given the rest, or a draw of them.
 
-        By draws from the encoder, weighted as those of ``log_prob`` are: the mean is
-        theirs, a draw comes from one of them that is picked by its weight.
+        By self-normalised importance sampling: the mean is that over many codes, each
+        by its weight; a draw comes from one of as many fresh codes, picked by weight.
         """
+        incomplete = x.isnan().any(1)
+        rows = x[incomplete]
+        size = chunk_rows(x.device, self.n_impute_draws * self.row_elements)
+        parts = [
+            self._mean_of(part)
+            if generator is None
+            else self._drawn_for(part, generator)
+            for part in rows.split(size)
+        ]
+        found = self.standardizer.inverse(torch.cat(parts))
+        filled = x.clone()
+        filled[incomplete] = torch.where(rows.isnan(), found, rows)
+        return filled
+
+    @property
+    def n_impute_draws(self) -> int:
+        """Codes that the cells of one row are imputed from."""
+        return max(IMPUTE_DRAWS, self.noise.shape[1])
+
+    def _weighted_codes(self, scaled: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (S, n, ...) of incomplete rows, and their weights (S, n)."""
+        posterior = self.posterior if self.proposal is None else self.proposed
+        q = posterior(scaled)
+        z = q.draw(noise)
+        return z, weights_at(self, scaled, z, q).softmax(0)
+
+    def _mean_of(self, x: Tensor) -> Tensor:
+        """Conditional means (n, d), standardised, under noise that rows decide."""
         likelihood: Any = self.likelihood
-        scaled = self.view(x)
-        q = self.posterior(scaled)
-        z = q.draw(self.noise_of(x))
-        weight = weights_at(self, scaled, z, q).softmax(0)  # (S, n)
-        if generator is None:
-            size = chunk_rows(x.device, len(z) * self.row_elements)
-            parts = zip(z.split(size, dim=1), weight.split(size, dim=1))
-            found = torch.cat(
-                [likelihood.mixture_mean(self.outputs_of(c), w) for c, w in parts]
-            )
-        else:
-            picked = weight.T.multinomial(1, generator=generator).squeeze(1)
-            z = z[picked, torch.arange(len(x), device=x.device)]
-            found = likelihood.draw(self.outputs_of(z), generator)
-        return torch.where(x.isnan(), self.standardizer.inverse(found), x)
+        blocks = math.ceil(self.n_impute_draws / self.noise.shape[1])
+        z, weight = self._weighted_codes(self.view(x), self.noise_of(x, blocks))
+        mean: Tensor = likelihood.mixture_mean(self.outputs_of(z), weight)
+        return mean
+
+    def _drawn_for(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws (n, d), standardised, of rows given what was observed of them."""
+        noise = self.standard_noise((self.n_impute_draws, len(x)), generator)
+        z, weight = self._weighted_codes(self.view(x), noise)
+        picked = weight.T.multinomial(1, generator=generator).squeeze(1)
+        z = z[picked, torch.arange(len(x), device=x.device)]
+        return self.likelihood.draw(self.outputs_of(z), generator)
 
     @property
     def row_elements(self) -> int:
@@ -293,15 +433,16 @@ class BoundedModel(nn.Module):
 
         Rows are encoded once; draws come in passes as large as those of ``log_prob``.
         """
-        scaled = self.view(x)
-        q = self.posterior(scaled)
-
-        def draw_log_weights(n_draws: int) -> Tensor:
-            noise = self.standard_noise((n_draws, len(x)), generator)
-            return log_weights(self, scaled, noise, q)
-
         n_per_pass = self.noise.shape[1]
-        log_prob, error = estimate_log_likelihood(
-            draw_log_weights, n_samples, n_per_pass
-        )
-        return torch.stack([log_prob - self.standardizer.log_scale, error], dim=1)
+
+        def estimate(rows: Tensor, q: Any, index: Any) -> Tensor:
+            def draw_log_weights(n_draws: int) -> Tensor:
+                noise = self.standard_noise((n_draws, len(rows)), generator)
+                return log_weights(self, rows, noise, q)
+
+            found = estimate_log_likelihood(draw_log_weights, n_samples, n_per_pass)
+            return torch.stack(found, dim=1)
+
+        found = self.by_completeness(self.view(x), estimate)
+        found[:, 0] -= self.standardizer.log_scale
+        return found

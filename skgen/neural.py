@@ -10,7 +10,7 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Generator, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -41,6 +41,7 @@ from skgen.images import ImageNetworks, check_image_shape
 from skgen.likelihoods import Likelihood, as_likelihood
 from skgen.networks import Blank, Factory, Standardizer, build_network, mlp_pair
 from skgen.parameters import Rules, integer
+from skgen.proposal_learning import MAX_STEPS, learn_proposal
 from skgen.rebuilding import check_depth, module_state, rebuilt
 from skgen.settings import NETWORK_RULES, NetworkSettings
 from skgen.tensors import (
@@ -61,6 +62,8 @@ from skgen.training_rows import StoredRows, WeightedRows, are_few
 START_LIMIT = 1e15
 # Patience where none is given: an epoch over few rows has too few steps to tell.
 PATIENCE_EPOCHS, PATIENCE_STEPS = 10, 300
+# How messages name the descent that learns the posterior of incomplete rows.
+PROPOSAL = ", posterior of rows with missing cells"
 
 
 class NeuralModel(NetworkSettings, GenerativeModel):
@@ -197,6 +200,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
         self._take_module(parts[0], seed, goes_on=self._is_warm)
         train, held_out = self._seen(*parts)
+        self.module_.set_learns_incomplete(self._has_missing(train))
         descent = self._new_descent(len(train), generator)
         training = Training(
             descent,
@@ -248,6 +252,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         generator = make_generator(step_seed, x.device)
         parts = self._split(rows, rng) if self._always_holds_out else (rows, None)
         train, held_out = self._seen(*parts)
+        if self._optimizer_state is None:  # else it has moments of what is learned
+            self.module_.set_learns_incomplete(self._has_missing(train))
         descent = self._new_descent(len(train), generator)
         if (state := self._optimizer_state) is not None:
             descent.optimizer.load_state(state)
@@ -307,6 +313,12 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         given = {"encoder": self.encoder, "decoder": self.decoder}
         likelihood = copy.deepcopy(as_likelihood(self.likelihood))
         return {**super()._fixed_parameters(), **given, "likelihood": likelihood}
+
+    def _has_missing(self, rows: WeightedRows) -> bool:
+        """Whether any cell of the rows is missing, where the likelihood allows it."""
+        if not self.module_.likelihood.allows_missing:
+            return False
+        return any(bool(chunk.x.isnan().any()) for chunk in rows.chunks())
 
     def _own_draws(
         self, seed: int, device: torch.device
@@ -403,7 +415,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             warm_up=self._warm_up(n_rows),
             held_out_chunk=module.pass_rows,
             update=self._update,
-            alike=self._alike,
+            # What trains models as one knows no other posterior than the encoder's.
+            alike=None if module.learns_incomplete else self._alike,
             row_work=module.row_work,
         )
         descent.n_epochs = self.n_iter_  # so that a warm-up goes on where it was
@@ -443,6 +456,23 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         if not self.module_.likelihood.draws_rows:
             return rows
         return rows.map(partial(self.module_.observe, generator=generator))
+
+    def _learn_proposal(
+        self, n_rows: int, generator: torch.Generator, *, incremental: bool
+    ) -> Generator[Any, Any, None]:
+        """Learn the posterior of rows with missing cells, where they are allowed.
+
+        In as many steps as the networks may take, up to a number that is enough.
+        """
+        if self.module_.proposal is None:
+            return
+        n_batches = math.ceil(n_rows / self._batch_rows(n_rows))
+        n_steps = n_batches * (1 if incremental else self.max_iter)
+        history = yield from learn_proposal(
+            self.module_, min(n_steps, MAX_STEPS), generator
+        )
+        if history.status == "diverged":
+            self._warn(history, PROPOSAL)
 
     def _record(self, history: History) -> None:
         """Extend the curves by those of a history."""
@@ -535,9 +565,16 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         Returns
         -------
         estimate : LogLikelihood
-            Named tuple of ``log_prob`` and its Monte Carlo ``standard_error``, each
-            of shape (n_samples,), in nats; ``estimate.mean`` and
-            ``estimate.mean_standard_error`` are those of the mean over the rows.
+            ``log_prob`` and its Monte Carlo ``standard_error``, in nats, and the
+            ``effective_sample_size`` of the draws, each of shape (n_samples,);
+            ``mean_log_prob`` and ``mean_standard_error`` are those of the mean over the
+            rows. To NumPy's functions it is ``log_prob``.
+
+        Warns
+        -----
+        DegenerateWeightsWarning
+            If the effective sample size of a row is below 2, of 500 draws or more: its
+            estimate may be far too low.
 
         References
         ----------
@@ -556,7 +593,9 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             X,
             scores=True,
         )
-        return LogLikelihood(*columns.T)
+        estimate = LogLikelihood(columns[:, 0], columns[:, 1], n_samples)
+        estimate.warn_of_few(type(self).__name__)
+        return estimate
 
     @available_if(lambda model: model._allows_missing)
     def impute(
@@ -582,8 +621,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
         Notes
         -----
-        By importance sampling from the encoder, with the ``n_importance_samples``
-        draws of ``score_samples``.
+        By importance sampling, from ``n_importance_samples`` codes or at least 512.
+        Draws of cells have fresh codes for each row and call.
 
         References
         ----------

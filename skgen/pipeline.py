@@ -283,7 +283,8 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         Returns
         -------
         estimate : LogLikelihood
-            Named tuple of ``log_prob`` and its Monte Carlo ``standard_error``, in nats.
+            ``log_prob``, its Monte Carlo ``standard_error`` in nats, and the
+            ``effective_sample_size`` of the draws.
 
         Raises
         ------
@@ -293,11 +294,11 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         rows, terms = self._push_forward(X)
         errors = np.zeros(len(terms))
         if not len(rows):
-            return LogLikelihood(terms, errors)
+            return LogLikelihood(terms, errors, n_samples)
         log_prob, errors[np.isfinite(terms)] = self._last.log_likelihood(
             rows, n_samples, random_state=random_state
         )
-        return LogLikelihood(_add(terms, log_prob), errors)
+        return LogLikelihood(_add(terms, log_prob), errors, n_samples)
 
     @available_if(_last_has("elbo"))
     def elbo(self, X: ArrayLike) -> Elbo:

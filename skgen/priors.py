@@ -35,6 +35,11 @@ class Normal(NamedTuple):
         log_sigma = F.hardtanh(log_sigma, LOG_SIGMA_MIN, LOG_SIGMA_MAX)
         return cls(mean, log_sigma.exp())
 
+    @property
+    def log_scale(self) -> Tensor:
+        """Log-sigma (..., n, k)."""
+        return self.sigma.log()
+
     def draw(self, eps: Tensor) -> Tensor:
         """Reparameterised draws z = mean + sigma * eps, (..., n, k)."""
         return self.mean + self.sigma * eps
@@ -68,10 +73,19 @@ class StandardNormal(nn.Module):
         """Log-density (..., n) of codes (..., n, k)."""
         return -0.5 * (z**2 + LOG_2PI).sum(-1)
 
-    def kl(self, q: Normal, z: Tensor) -> Tensor:
-        """KL(q || p) of each coordinate, (n, k), in closed form: draws z are unused."""
+    def kl(self, q: Any, z: Tensor) -> Tensor:
+        """KL(q || p) of each coordinate, (n, k), in closed form: draws z are unused.
+
+        Of correlated coordinates, each given those before it.
+        """
         m2, s2 = q.mean**2, q.sigma**2
-        return 0.5 * (m2 + s2 - 1 - s2.log())
+        if isinstance(q, Normal):
+            return 0.5 * (m2 + s2 - 1 - s2.log())
+        return 0.5 * (m2 + s2 - 1) - q.log_scale
+
+    def draw_layers(self, eps: Tensor) -> Tensor:
+        """Draw codes of all layers (..., k) from standard noise (..., k)."""
+        return eps
 
     def draw(self, eps: Tensor) -> Tensor:
         """Draw codes of the first layer (n, k) from standard noise (n, k)."""
@@ -181,10 +195,16 @@ class DeepPrior(nn.Module):
         each = torch.cat([lower, self.prior.kl(q.above(z), u)], -1)
         return each if each.ndim == q.first.mean.ndim else each.mean(0)
 
+    def draw_layers(self, eps: Tensor) -> Tensor:
+        """Draw codes of all layers (..., k + k') from standard noise."""
+        eps_z, eps_u = self._split(eps)
+        u = self.prior.draw_layers(eps_u)
+        p = Normal.of(self.decoder(u[..., : self.layer_sizes[1]]))
+        return torch.cat([p.draw(eps_z), u], -1)
+
     def draw(self, eps: Tensor) -> Tensor:
         """Draw codes of the first layer (n, k) from standard noise of all."""
-        eps_z, eps_u = self._split(eps)
-        return Normal.of(self.decoder(self.prior.draw(eps_u))).draw(eps_z)
+        return self.draw_layers(eps)[..., : self.layer_sizes[0]]
 
 
 class Categorical(NamedTuple):

@@ -27,11 +27,12 @@ Build = Callable[[int, Likelihood, Standardizer], BoundedModel]
 
 
 def module_state(module: BoundedModel) -> dict[str, Any]:
-    """Take a module apart: its likelihood, two settings, and all tensors by name."""
+    """Take a module apart: its likelihood, three settings, and all tensors by name."""
     return {
         "likelihood": module.likelihood,
         "is_mass": module.standardizer.is_mass,
         "widest": module.widest,  # which skgen 0.1 reads; now it is counted again
+        "learns_incomplete": module.learns_incomplete,
         "weights": dict(module.state_dict()),
     }
 
@@ -63,6 +64,8 @@ def rebuilt(
     with torch.device("meta"):
         standardizer = _standardizer(weights, is_mass=bool(state["is_mass"]))
         module = build(len(standardizer.shift), likelihood, standardizer)
+    if not any(name.startswith("proposal.") for name in weights):
+        module.proposal = None  # as files of 0.1 have none
     own = {name: network for name, network in given.items() if network is not None}
     blanks = {name: getattr(module, name) for name in own}
     _check(module, weights, except_for=[f"{name}." for name in own])
@@ -72,6 +75,7 @@ def rebuilt(
             setattr(module, name, build_network(network, Blank, *widths, name))
     _check(module, weights)
     module.load_state_dict(weights, assign=True)
+    module.set_learns_incomplete(bool(state.get("learns_incomplete", False)))
     with torch.no_grad():  # counted, not read: sizes of chunks depend on it
         module.eval().count_outputs(torch.zeros(1, len(standardizer.shift)))
     return module

@@ -11,10 +11,12 @@ from dataclasses import KW_ONLY
 from itertools import chain
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from skgen.engine import Steps
 from skgen.evaluation import BoundedModel
 from skgen.gaussian import Moments
 from skgen.likelihoods import Likelihood
@@ -28,6 +30,7 @@ from skgen.objectives import (
 )
 from skgen.parameters import Rules, integer, options, real, sequence
 from skgen.priors import DeepPrior, Normal, StandardNormal
+from skgen.proposals import CoupledNormal, NormalProposal, WithPrior
 from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import to_array
@@ -38,6 +41,8 @@ from skgen.training_rows import WeightedRows
 WARM_UP_STEPS = 200
 # A latent coordinate is active when its posterior mean varies more than this.
 ACTIVE_VARIANCE = 0.01
+# Part of the coordinates that are twice as wide in the codes of simulated rows.
+WIDENED = 0.1
 
 
 class Elbo(NamedTuple):
@@ -48,10 +53,27 @@ class Elbo(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """q(z|x) = N(mean, diag std^2), (n, n_components) each."""
+    """q(z|x) = N(mean, diag std^2), (n, n_components) each.
+
+    To NumPy's functions it is the array of means.
+    """
 
     mean: NDArray[Any]
     std: NDArray[Any]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the means."""
+        return np.array(self.mean, dtype=dtype, copy=copy)
+
+    def __array_function__(
+        self, function: Any, types: Any, args: Any, kwargs: Any
+    ) -> Any:
+        """Call a NumPy function on the means.
+
+        Else ``np.mean`` would call the attribute ``mean``.
+        """
+        plain = [np.asarray(x) if isinstance(x, Posterior) else x for x in args]
+        return function(*plain, **kwargs)
 
 
 class VariationalAutoencoder(BoundedModel):
@@ -96,25 +118,77 @@ class VariationalAutoencoder(BoundedModel):
         """q(z|x) of rows (n, d), of the first layer."""
         return Normal.of(self.encoder_outputs(x))
 
-    def posterior(self, x: Tensor) -> Any:
-        """q(z|x) of rows (n, d), of all layers."""
+    def complete_posterior(self, x: Tensor) -> Any:
+        """q(z|x) of complete rows (n, d), of all layers."""
         return self.prior.posterior(self.first_posterior(x))
+
+    def posterior(self, x: Tensor) -> Any:
+        """q(z|x) of rows (n, d), of all layers, as the networks are trained with.
+
+        The code of a row with missing cells has correlated coordinates. Under a
+        posterior without, the bound would teach the decoder to have none.
+        """
+        if not self.learns_incomplete:
+            return self.complete_posterior(x)
+        assert self.proposal is not None
+        q: CoupledNormal = self.proposal(self.likelihood.inputs(x))
+        return q.at(x.isnan().any(-1), self.first_posterior(x))
+
+    def set_learns_incomplete(self, holds: bool) -> None:
+        """Say whether training rows have missing cells."""
+        one_layer = isinstance(self.prior, StandardNormal)
+        super().set_learns_incomplete(holds and one_layer)
+
+    def proposed(self, x: Tensor) -> WithPrior:
+        """Density that codes of incomplete rows (n, d) are drawn from."""
+        assert self.proposal is not None
+        return WithPrior(self.proposal(self.likelihood.inputs(x)), self.prior)
+
+    def simulated_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw codes (n, k) of all layers from a prior that is wider at places.
+
+        A proposal that is learned from them covers what the posterior covers.
+        """
+        noise = self.standard_noise((n,), generator)
+        uniform = torch.empty_like(noise).uniform_(generator=generator)
+        return self.prior.draw_layers(torch.where(uniform < WIDENED, 2 * noise, noise))
 
     def outputs_of(self, z: Tensor) -> Tensor:
         """Decode codes (..., n, k) of all layers, to outputs (..., n, p)."""
         return self.decoder_outputs(z[..., : self.n_components])
 
+    def codes_of(self, scaled: Tensor) -> Tensor:
+        """Posterior means and standard deviations (n, 2 k), of all layers."""
+
+        def moments(rows: Tensor, q: Any, index: Any) -> Tensor:
+            q = q.proposal if isinstance(q, WithPrior) else q
+            return torch.cat([q.mean, q.sigma], dim=1)
+
+        return self.by_completeness(scaled, moments)
+
     def encode(self, x: Tensor) -> Tensor:
         """Posterior mean (n, k)."""
-        outputs = self.encoder_outputs(self.view(x))
-        return outputs[:, : self.n_components]
+        scaled = self.view(x)
+        if self.proposal is None:
+            return self.encoder_outputs(scaled)[:, : self.n_components]
+        return self.codes_of(scaled)[:, : self.n_components]
 
     def elbo(self, x: Tensor) -> Tensor:
         """Reconstruction and KL of each row, (n, 2)."""
-        reconstruction, kl = elbo(self, self.view(x), self.noise_of(x))
-        return torch.stack(
-            [reconstruction - self.standardizer.log_scale, kl.sum(-1)], dim=1
-        )
+        noise = self.noise_of(x)
+
+        def both(rows: Tensor, q: Any, index: Any) -> Tensor:
+            if not isinstance(q, WithPrior):
+                reconstruction, kl = elbo(self, rows, noise[:, index])
+                return torch.stack([reconstruction, kl.sum(-1)], dim=1)
+            z = q.proposal.draw(noise[:, index])
+            log_ratio = q.proposal.log_prob(z) - self.prior.log_prob(z)
+            terms = self.log_likelihood(rows, z).mean(0), log_ratio.mean(0)
+            return torch.stack(terms, dim=1)
+
+        found = self.by_completeness(self.view(x), both)
+        found[:, 0] -= self.standardizer.log_scale
+        return found
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw codes (n, k) from p(z)."""
@@ -200,13 +274,10 @@ class VAE(NeuralModel):
         posterior : Posterior
             Named tuple of ``mean`` and ``std``, (n_samples, n_components) each.
         """
-
-        def both(model: VariationalAutoencoder, x: Tensor) -> Tensor:
-            return torch.cat(model.first_posterior(model.view(x)), dim=1)
-
-        columns = self._apply(both, X)
+        columns = self._apply(lambda model, x: model.codes_of(model.view(x)), X)
+        mean, std = np.split(columns, 2, axis=1)
         k = self._n_features_out
-        return Posterior(columns[:, :k], columns[:, k:])
+        return Posterior(mean[:, :k], std[:, :k])
 
     def elbo(self, X: ArrayLike) -> Elbo:
         """Evaluate the parts of the evidence lower bound, at beta = 1.
@@ -251,7 +322,7 @@ class VAE(NeuralModel):
     ) -> VariationalAutoencoder:
         k = self._component_sizes[0]
         encoder, decoder = self._networks(n_features, 2 * k, k, likelihood)
-        return VariationalAutoencoder(
+        module = VariationalAutoencoder(
             encoder,
             decoder,
             likelihood,
@@ -259,6 +330,10 @@ class VAE(NeuralModel):
             self._prior(self._component_sizes, self._layer_sizes[1:]),
             self.n_importance_samples,
         )
+        if likelihood.allows_missing:
+            n_inputs = likelihood.encoder_width(n_features)
+            module.set_proposal(NormalProposal(n_inputs, sum(self._component_sizes)))
+        return module
 
     def _prior(
         self, components: Sequence[int], hidden: Sequence[Sequence[int]]
@@ -304,14 +379,15 @@ class VAE(NeuralModel):
         generator: torch.Generator,
         *,
         incremental: bool,
-    ) -> None:
+    ) -> Steps:
+        yield from self._learn_proposal(len(train), generator, incremental=incremental)
         self.__dict__.update(self._described(train))
 
     def _described(self, train: WeightedRows) -> dict[str, Any]:
         chunks = train.chunks(self.module_.pass_rows)
         with torch.no_grad():
             moments = Moments.of_parts(
-                (self.module_.posterior(chunk.x).mean, chunk.weight) for chunk in chunks
+                (self._means_of(chunk.x), chunk.weight) for chunk in chunks
             )
         variances = moments.variance.float()
         sizes = self.module_.prior.layer_sizes
@@ -321,6 +397,11 @@ class VAE(NeuralModel):
             "latent_variances_": to_array(variances),
             "active_units_": counts[0] if len(counts) == 1 else counts,
         }
+
+    def _means_of(self, scaled: Tensor) -> Tensor:
+        """Posterior means (n, k) of standardised rows, of all layers."""
+        means: Tensor = self.module_.codes_of(scaled).chunk(2, dim=1)[0]
+        return means
 
     @property
     def _code_variances(self) -> NDArray[Any]:

@@ -41,6 +41,7 @@ from skgen.objectives import EncodedTerms, TokenLoss
 from skgen.parameters import Rules, integer, options, real
 from skgen.prior_learning import encoded, learn_prior, token_usage
 from skgen.priors import Categorical
+from skgen.proposals import TokenProposal, TokenSequence
 from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import check_tokens, make_generator, one_hot, to_array, wide_dtype
@@ -186,6 +187,19 @@ class VectorQuantizedAutoencoder(BoundedModel):
             )
         )
 
+    def proposed(self, x: Tensor) -> TokenSequence:
+        """Density that tokens of incomplete rows (n, d) are drawn from."""
+        assert self.proposal is not None
+        explore = EXPLORATION / self.prior.n_tokens
+        found: TokenSequence = self.proposal(
+            self.likelihood.inputs(x), self.prior, explore
+        )
+        return found
+
+    def simulated_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw tokens (n, T) from p(k)."""
+        return self.prior.draw(n, generator)
+
     def nearest_one_hot(self, z_e: Tensor) -> Tensor:
         """One-hot rows (n, T, K) of the nearest codes."""
         return F.one_hot(self.codebook.nearest(z_e), len(self.codebook)).to(z_e)
@@ -207,8 +221,17 @@ class VectorQuantizedAutoencoder(BoundedModel):
         return self.decoder_outputs(self.codebook(tokens).flatten(-2))
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Tokens (n, T) of rows (n, d)."""
-        return self.codebook.nearest(self.latents(self.view(x)))
+        """Tokens (n, T) of rows (n, d): of incomplete ones, those that are likely."""
+        scaled = self.view(x)
+        if self.proposal is None:
+            return self.codebook.nearest(self.latents(scaled))
+
+        def found(rows: Tensor, q: Any, index: Any) -> Tensor:
+            if isinstance(q, TokenSequence):
+                return q.mode
+            return self.codebook.nearest(self.latents(rows))
+
+        return self.by_completeness(scaled, found)
 
     def encode(self, x: Tensor) -> Tensor:
         """Quantised vectors (n, T * c)."""
@@ -463,7 +486,7 @@ class VQVAE(NeuralModel):
         prior = self.prior
         if prior == "auto":
             prior = "transformer" if self.architecture == "conv" else "nade"
-        return VectorQuantizedAutoencoder(
+        module = VectorQuantizedAutoencoder(
             encoder,
             decoder,
             likelihood,
@@ -472,6 +495,10 @@ class VQVAE(NeuralModel):
             Codebook(K, c, self.distance),
             self.n_importance_samples,
         )
+        if likelihood.allows_missing:
+            n_inputs = likelihood.encoder_width(n_features)
+            module.set_proposal(TokenProposal(n_inputs, T, K))
+        return module
 
     def _reset_curves(self) -> None:
         super()._reset_curves()
@@ -510,6 +537,9 @@ class VQVAE(NeuralModel):
         if history.best_epoch >= 0:
             self.best_prior_epoch_ = len(self.prior_curve_) + history.best_epoch + 1
         self.prior_curve_ = [*self.prior_curve_, *history.curves.get("loss", [])]
+        if model.proposal is not None and not incremental:
+            model.proposal.start_from(model.prior)
+        yield from self._learn_proposal(len(train), generator, incremental=incremental)
         if not incremental or history.status == "diverged":
             self._warn(history, PRIOR)
         self.__dict__.update(self._of_tokens(usage, train.shape[1]))

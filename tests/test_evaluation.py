@@ -155,7 +155,7 @@ def test_one_draw_says_nothing_about_its_error():
 
 def test_the_error_of_a_mean_adds_up_squares():
     result = LogLikelihood(np.array([1.0, 3.0]), np.array([3.0, 4.0]))
-    assert result.mean == 2
+    assert result.mean_log_prob == 2
     assert result.mean_standard_error == 2.5
 
 
@@ -215,7 +215,7 @@ def test_the_careful_estimate_is_above_the_score(fitted):
     assert careful.log_prob.shape == careful.standard_error.shape == (len(X),)
     # The score has 16 draws to its 1000, and errs by as much more.
     error = careful.mean_standard_error * math.sqrt(1_000 / 16)
-    assert -4 * error < careful.mean - model.score(X) < 1.0
+    assert -4 * error < careful.mean_log_prob - model.score(X) < 1.0
     assert 0 < careful.mean_standard_error < 0.01
 
 
@@ -223,7 +223,12 @@ def test_the_careful_estimate_rises_with_its_draws(fitted):
     model, X = fitted
     # Repeated, so that noise does not decide: from 10 draws on there is little to gain.
     means = [
-        np.mean([model.log_likelihood(X, n, random_state=r).mean for r in range(20)])
+        np.mean(
+            [
+                model.log_likelihood(X, n, random_state=r).mean_log_prob
+                for r in range(20)
+            ]
+        )
         for n in (1, 3, 300)
     ]
     assert means == sorted(means)

@@ -40,7 +40,7 @@ SAID = {
     "docs/tour.md": lambda names: [
         names["classifier"].score(names["X_test"], names["y_test"]) > 0.9,
         names["new"].shape == (100, 13),
-        names["careful"].mean > names["vae"].score(names["X_test"]),
+        names["careful"].mean_log_prob > names["vae"].score(names["X_test"]),
     ],
     "docs/howto/gpu.md": lambda names: [names["codes"].shape == (2_000, 2)],
     "docs/howto/metrics.md": lambda names: [names["codes"].shape == (2000, 6)],

@@ -129,8 +129,8 @@ for name, model in models.items():
     model.fit(X_train)
     prior[name] = [prior_sampling(model, X_test, K) for K in DRAWS]
     # With few draws log_likelihood is the bound L_K: the same estimate.
-    encoder[name] = [model.log_likelihood(X_test, K).mean for K in DRAWS]
-    limit[name] = model.log_likelihood(X_test, 5000).mean
+    encoder[name] = [model.log_likelihood(X_test, K).mean_log_prob for K in DRAWS]
+    limit[name] = model.log_likelihood(X_test, 5000).mean_log_prob
     print(f"{name + ', prior':22}" + "".join(f"{v:9.2f}" for v in prior[name]))
     values = [*encoder[name], limit[name]]
     print(f"{name + ', encoder':22}" + "".join(f"{v:9.2f}" for v in values))
