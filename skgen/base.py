@@ -197,6 +197,7 @@ class GenerativeModel(
     #: Whether scores are float64 whatever the dtype of the rows.
     _scores_are_wide: ClassVar[bool] = False
     _columns: Columns | None  # of the DataFrame that was fitted
+    _weight_exponent: int  # of the power of two that weights were divided by
     _dtype: np.dtype[Any]  # of the training rows
     #: Parameters whose values at ``fit`` decide how the fitted model is evaluated.
     _fixed: ClassVar[tuple[str, ...]] = ()
@@ -357,10 +358,41 @@ class GenerativeModel(
                 f"warm_start=True was fitted on {n_features}. Use warm_start=False."
             )
         weight = check_sample_weight(sample_weight, len(X))
+        weight = self._on_one_scale(weight, len(X), reset=reset)
         self.device_ = str(device)
         self._dtype, self._columns = X.dtype, columns
         x = self._place(X, device)
-        return X, x, None if weight is None else to_tensor(weight, device, x.dtype)
+        wide = wide_dtype(device)
+        return X, x, None if weight is None else to_tensor(weight, device, wide)
+
+    def _on_one_scale(
+        self, weight: NDArray[Any] | None, n: int, *, reset: bool
+    ) -> NDArray[Any] | None:
+        """Divide weights by a power of two, the same for all calls of ``partial_fit``.
+
+        It is that of the largest weight so far, so that no sum of weights overflows and
+        no ratio is lost. Where it grows, what was summed up before is scaled down.
+        """
+        exponent = 0 if weight is None else weight_exponent(weight)
+        seen = exponent if reset else getattr(self, "_weight_exponent", 0)
+        self._weight_exponent = max(exponent, seen)
+        if exponent > seen:
+            self._scale_seen(math.ldexp(1.0, seen - exponent))
+        if weight is None and self._weight_exponent == 0:
+            return None
+        weight = np.ones(n) if weight is None else weight
+        scaled = np.ldexp(weight, -self._weight_exponent)
+        # A weight that underflows still counts as positive.
+        return np.where(weight > 0, np.maximum(scaled, np.finfo(float).tiny), 0.0)
+
+    def _scale_seen(self, factor: float) -> None:
+        """Multiply the weights of the rows that were seen before by a factor."""
+
+    def _unscaled(self, total: float) -> float:
+        """Return a sum of weights as they were given; at most the largest float."""
+        with np.errstate(over="ignore"):
+            found = float(np.ldexp(total, self._weight_exponent))
+        return min(found, float(np.finfo(float).max))
 
     @property
     def _is_warm(self) -> bool:
@@ -746,7 +778,8 @@ class InformationCriteria:
         weight = check_sample_weight(sample_weight, len(scores))
         if weight is None:
             return float(scores.sum()), math.log(len(scores))
-        scaled, exponent = scaled_by_largest(weight)
+        exponent = weight_exponent(weight)
+        scaled = np.ldexp(weight, -exponent)
         log_total = math.log(scaled.sum()) + exponent * math.log(2)
         with np.errstate(over="ignore"):
             total = float(np.ldexp(scaled.sum(), exponent))
@@ -776,13 +809,12 @@ def check_sample_weight(sample_weight: Any, n: int) -> NDArray[Any] | None:
     return weight
 
 
-def scaled_by_largest(weight: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Divide weights by a power of two: return weights up to 2, and the exponent.
+def weight_exponent(weight: NDArray[Any]) -> int:
+    """Return the exponent of the largest weight, which is 2 ** exponent times [1, 2).
 
-    That is exact, and sums of such weights do not overflow.
+    Dividing weights by such a power is exact, and sums of them do not overflow.
     """
-    exponent = int(np.frexp(weight.max())[1]) - 1
-    return np.ldexp(weight, -exponent), exponent
+    return int(np.frexp(weight.max())[1]) - 1
 
 
 def weighted_mean(values: NDArray[Any], weight: NDArray[Any] | None) -> float:
@@ -790,7 +822,7 @@ def weighted_mean(values: NDArray[Any], weight: NDArray[Any] | None) -> float:
     if weight is None:
         return float(np.mean(values, dtype=np.float64))
     counted = weight > 0
-    scaled, _ = scaled_by_largest(weight[counted])
+    scaled = np.ldexp(weight[counted], -weight_exponent(weight))
     return float(np.average(values[counted].astype(np.float64), weights=scaled))
 
 

@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     part: float  # of the epoch that ends with it
     x: Tensor  # (b, ...)
     noise: Tensor | None  # (S, b, ...)
-    weight: Tensor | None  # (b,)
+    weight: Tensor | None  # (b,), in float64
 
 
 def auto_batch_size(n_rows: int) -> int:
@@ -309,12 +309,13 @@ class Descent:
         wide = wide_dtype(rows.device)
         self.module.train()
         for part, x, noise, weight in self.batches(rows):
+            own = in_dtype_of(x, weight)
             with self._threads_for(x, noise):
-                terms = self.step(x, noise, weight, self.warmth(part))
+                terms = self.step(x, noise, own, self.warmth(part))
             self._follow()
             if self.update is not None:
                 drawn = self.update.draw(self.generator)
-                self.update(self.module, terms, weight, drawn)
+                self.update(self.module, terms, own, drawn)
             seen.append((weight, *(term.detach() for term in terms)))
         self.module.eval()
         self.n_epochs += 1
@@ -465,6 +466,11 @@ def epoch_means(terms: Any, seen: list[Any], dtype: torch.dtype) -> Tensor:
     values = torch.stack((*each, each.watched)).to(dtype)
     weight = None if weights[0] is None else torch.cat(weights, dim=-1).to(dtype)
     return row_mean(values, weight)
+
+
+def in_dtype_of(x: Tensor, weight: Tensor | None) -> Tensor | None:
+    """Cast weights, which are kept in float64, to the dtype of rows."""
+    return None if weight is None else weight.to(x.dtype)
 
 
 def row_mean(values: Tensor, weight: Tensor | None) -> Tensor:

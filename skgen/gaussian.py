@@ -642,6 +642,9 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
     ) -> None:
         self._set_moments(self._moments_of(x, weight), len(x), x)
 
+    def _scale_seen(self, factor: float) -> None:
+        self._moments = tuple(Moments(*self._moments).scaled(factor))
+
     def _moments_of(self, x: Tensor, weight: Tensor | None) -> Moments:
         return Moments.of(x, weight, full=self.covariance_type == "full")
 
@@ -650,7 +653,7 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         self._warn_scales(moments, x)
         self._moments = tuple(part.cpu() for part in moments)
         self._n_rows = n_rows
-        self.n_samples_seen_ = float(moments.weight)
+        self.n_samples_seen_ = self._unscaled(float(moments.weight))
         self.mean_ = _wide(moments.mean)
         with blas_threads_for(_decomposition_work(moments.scatter)):
             spectrum = self._spectrum(moments)

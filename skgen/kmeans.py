@@ -203,6 +203,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "n_iter_": int,
         "inertia_": float,
+        "_inertia": float,
         "_counts": np.ndarray,
     }
 
@@ -210,6 +211,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     _counts: NDArray[Any]  # weight of the rows of each centre so far
     # Mean and variance of the columns of all rows so far.
     _column_moments: NDArray[Any]  # (2, d)
+    _inertia: float  # ``inertia_``, on the scale of these weights
 
     def __init__(
         self,
@@ -332,7 +334,15 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         """Forget all rows."""
         self._batches = None
         self._counts = np.zeros(self.n_clusters)
-        self.inertia_ = 0.0
+        self._inertia = 0.0
+
+    def _scale_seen(self, factor: float) -> None:
+        self._counts = self._counts * factor
+        self._inertia *= factor
+        if self._batches is not None:
+            # A copy: scikit-learn changes its arrays in place.
+            self._batches = copy.deepcopy(self._batches)
+            self._batches._counts *= factor
 
     def _count_columns(self, mean: Tensor, variance: Tensor, weight: Tensor) -> None:
         """Merge moments (d,) of rows with those before, which ``_counts`` has.
@@ -368,7 +378,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         used.index_add_(0, labels, rows.weight)
         self.cluster_centers_ = centres.astype(self._dtype, copy=False)
         self.labels_ = to_array(labels)
-        self.inertia_ += inertia
+        self._inertia += inertia
+        self.inertia_ = self._unscaled(self._inertia)
         self._counts = self._counts + to_array(used)
         total = self._counts.sum()
         share = self._counts / total
@@ -376,7 +387,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             share if self.prior == "empirical" else np.full_like(share, 1 / len(share))
         )
         self.weights_ = prior.astype(self._dtype)
-        self.variance_ = self.inertia_ / (total * centres.shape[1]) + self.reg_covar
+        self.variance_ = self._inertia / (total * centres.shape[1]) + self.reg_covar
         rounding = np.finfo(self._dtype).eps * np.abs(centres).max()
         if self.reg_covar == 0 and self.variance_ <= rounding**2:
             raise ValueError(NO_SPREAD)
@@ -462,6 +473,13 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         if self._batches is not None:
             batches = vars(self._batches)
             state["_batches"] = {name: batches[name] for name in BATCH_STATE}
+        return state
+
+    @classmethod
+    def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
+        state = super()._upgraded(state)
+        if "inertia_" in state:  # without a scale of the weights in 0.1
+            return {"_inertia": state["inertia_"], **state}
         return state
 
     def _set_file_state(self, state: dict[str, Any]) -> None:

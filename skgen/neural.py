@@ -54,12 +54,16 @@ from skgen.tensors import (
     is_mapped,
     make_generator,
     to_tensor,
+    wide_dtype,
 )
 from skgen.threads import threads_for
 from skgen.training_rows import StoredRows, WeightedRows, are_few
 
 # Largest size of a number that the start of a fit is computed from.
 START_LIMIT = 1e15
+# Largest weight of a row in `partial_fit`, relative to the mean of the first rows: a
+# squared gradient stays in the range of float32.
+MOST_WEIGHT = 2.0**24
 # Patience where none is given: an epoch over few rows has too few steps to tell.
 PATIENCE_EPOCHS, PATIENCE_STEPS = 10, 300
 # How messages name the descent that learns the posterior of incomplete rows.
@@ -83,6 +87,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     }
 
     module_: Any
+    _weight_unit: float  # mean weight of the rows that the model was first fitted with
     loss_terms_: dict[str, list[float]]
     _optimizer_state: list[dict[str, Tensor]] | None
 
@@ -196,7 +201,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
         With the rows that are held out, and a seed for what networks may draw.
         """
-        parts = self._split(_weighted(x, weight, relative=True), rng)
+        rows = _positive(x, weight)
+        self._weight_unit = _mean_weight(rows)
+        train_rows, held_out_rows = self._split(rows, rng)
+        parts = _relative(train_rows), held_out_rows and _relative(held_out_rows)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
         self._take_module(parts[0], seed, goes_on=self._is_warm)
         train, held_out = self._seen(*parts)
@@ -230,7 +238,9 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         y : None
             Ignored, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, on one scale over all calls.
+            Weight of each row, on one scale over all calls: relative to the mean
+            weight of the rows of the first call, or of ``fit``. A row counts at most
+            as much as 2^24 of these.
 
         Returns
         -------
@@ -246,7 +256,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         first = not hasattr(self, "module_")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         rng = check_random_state(self.random_state)
-        rows, seed = _weighted(x, weight), draw_seed(rng)
+        rows, seed = self._on_first_scale(_positive(x, weight), first), draw_seed(rng)
         self._take_module(rows, seed, goes_on=not first)
         step_seed = seed + 1 + self.n_iter_
         generator = make_generator(step_seed, x.device)
@@ -266,6 +276,22 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self._optimizer_state = state
         else:
             self._optimizer_state = descent.optimizer.state()
+
+    def _on_first_scale(self, rows: StoredRows, first: bool) -> StoredRows:
+        """Divide weights by the mean of those that the model was first fitted with."""
+        if first:
+            self._weight_unit = _mean_weight(rows)
+        unit = getattr(self, "_weight_unit", 1.0)
+        if rows.weight is None and unit == 1:
+            return rows
+        weight = rows.weight
+        if weight is None:
+            weight = torch.ones(len(rows), dtype=wide_dtype(rows.device))
+        weight = (weight.to(rows.device) / unit).clamp(max=MOST_WEIGHT)
+        return replace(rows, weight=weight)
+
+    def _scale_seen(self, factor: float) -> None:
+        self._weight_unit = getattr(self, "_weight_unit", 1.0) * factor
 
     def _take_module(self, rows: StoredRows, seed: int, *, goes_on: bool) -> None:
         """Take a copy of the fitted module, or a new one and empty curves."""
@@ -736,19 +762,25 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self.module_ = _move(self.module_, torch.device(self.device_))
 
 
-def _weighted(
-    x: StoredRows, weight: Tensor | None, *, relative: bool = False
-) -> StoredRows:
-    """Rows of positive weight: others must not move a start.
+def _mean_weight(rows: StoredRows) -> float:
+    return 1.0 if rows.weight is None else float(rows.weight.mean())
 
-    ``relative`` weights have a mean of one.
-    """
+
+def _relative(rows: StoredRows) -> StoredRows:
+    """Divide weights by their mean."""
+    if rows.weight is None:
+        return rows
+    return replace(rows, weight=rows.weight / rows.weight.mean())
+
+
+def _positive(x: StoredRows, weight: Tensor | None) -> StoredRows:
+    """Select the rows of positive weight: others must not move a start."""
     if weight is None:
         return x
     kept = weight > 0
     if not kept.all():
         x, weight = x.take(kept.nonzero().squeeze(1)), weight[kept]
-    return replace(x, weight=(weight / weight.mean() if relative else weight).float())
+    return replace(x, weight=weight)
 
 
 def _move(module: BoundedModel, device: torch.device) -> BoundedModel:

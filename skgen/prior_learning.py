@@ -19,6 +19,7 @@ from torch import Tensor
 from skgen.adam import StepRule
 from skgen.engine import Descent, History, Report, Training
 from skgen.objectives import importance_weighted_bound, log_weights
+from skgen.tensors import wide_dtype
 from skgen.threads import threads_for
 from skgen.training_rows import WeightedRows
 
@@ -128,7 +129,7 @@ def learn_prior(
         if held_out is not None:
             choose_mixing(model, z_judges, generator)
         choose_temperature(model, judges, generator)
-    return history, counts.sum(0) / counts.sum()
+    return history, _usage(counts)
 
 
 def encoded(model: VectorQuantizedAutoencoder, rows: WeightedRows) -> WeightedRows:
@@ -147,21 +148,32 @@ def token_counts(
     z_e: WeightedRows,
     one_hot: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Sum the weight of each code at each place, (T, K), over encoded rows."""
+    """Sum the weight of each code at each place, (T, K), over encoded rows.
+
+    In units of the largest weight, which may underflow in the dtype of the rows.
+    """
     counts = torch.zeros_like(model.prior.counts)
+    unit = 1.0 if z_e.weight is None else z_e.weight.max()
     for part in z_e.chunks(model.pass_rows):
-        weight = part.x.new_ones(len(part)) if part.weight is None else part.weight
+        weight = part.x.new_ones(len(part))
+        if part.weight is not None:
+            weight = (part.weight / unit).to(weight)
         # A row whose squares overflow has no posterior, and counts for nothing.
         tokens = one_hot(part.x).nan_to_num(0.0)
         counts += torch.einsum("n,ntk->tk", weight, tokens)
-    return counts
+    return counts.to(wide_dtype(counts.device)) * unit
 
 
 def token_usage(model: VectorQuantizedAutoencoder, z_e: WeightedRows) -> Tensor:
     """Return the part (K,) of the tokens of encoded rows that each code has."""
     with torch.no_grad():
         counts = token_counts(model, z_e, model.nearest_one_hot)
-    return counts.sum(0) / counts.sum()
+    return _usage(counts)
+
+
+def _usage(counts: Tensor) -> Tensor:
+    """Return the part of all tokens that each code has, (K,)."""
+    return (counts.sum(0) / counts.sum()).float()
 
 
 def choose_temperature(

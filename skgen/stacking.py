@@ -29,6 +29,7 @@ from skgen.engine import (
     Watch,
     averaging_decay,
     epoch_means,
+    in_dtype_of,
     row_mean,
 )
 from skgen.likelihoods import Likelihood
@@ -420,12 +421,13 @@ class StackedDescent:
         for batches in zip(*streams):
             x, noise, weight = self._spread([batch[1:] for batch in batches])
             warmth = self._warmth(batches[0].part)
+            own = in_dtype_of(x, weight)
             n_draws = 1 if noise is None else len(noise)
             # Parameters of all members, each of which meets its rows (b, ...).
             n_parameters = sum(p.numel() for p in self.learned)
             with threads_for(n_draws * x.shape[1] * n_parameters):
                 terms = self.objective(self.model, x, noise, warmth)
-                loss = terms.loss if weight is None else terms.loss * weight
+                loss = terms.loss if own is None else terms.loss * own
                 loss = loss.mean(-1).sum()
                 if not self.n_steps:
                     self._check_gradients(loss, batches[0])
@@ -436,7 +438,7 @@ class StackedDescent:
                     for source in self.sources
                 ]
                 noise = torch.stack(drawn)[self.which]
-                self.update(self.model, terms, weight, noise)
+                self.update(self.model, terms, own, noise)
             seen.append((weight, *(term.detach() for term in terms)))
         self.model.template.eval()
         for member in self.members:

@@ -42,7 +42,10 @@ def are_few(shape: tuple[int, ...]) -> bool:
 
 
 class WeightedRows(ABC):
-    """Rows (n, ...), and their weights (n,) of mean one over the data set, or None."""
+    """Rows (n, ...), and their weights (n,) in float64, or None.
+
+    In ``fit``, they have a mean of one.
+    """
 
     weight: Tensor | None
     #: Whether single rows are slow to read: on a disk, or on the other side of a bus.
@@ -110,7 +113,8 @@ class WeightedRows(ABC):
         """Weighted mean over the rows of values (n, ...)."""
         if self.weight is None:
             return values.mean(0)
-        return torch.tensordot(self.weight, values, 1) / self.weight.sum()
+        weight = self.weight / self.weight.sum()
+        return torch.tensordot(weight, values.to(weight.dtype), 1)
 
     def repeated(self) -> Self:
         """Repeat a small set, so that a mean over it is one over several draws."""

@@ -7,11 +7,13 @@ from estimators import (
     ESTIMATORS,
     ONE_OF_EACH,
     class_name,
+    dense,
     fitted,
     name_of,
     rows_for,
 )
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
 import skgen
@@ -102,3 +104,142 @@ def test_aic_and_bic_are_penalised_log_likelihoods(estimator):
 def test_free_parameters_of_a_gaussian(params, count):
     X = np.random.RandomState(0).randn(50, 5)
     assert skgen.GaussianDensity(**params).fit(X)._n_parameters() == count
+
+
+# Fits.
+
+INCREMENTAL = [e for e in ONE_OF_EACH if hasattr(e, "partial_fit")]
+# Beyond the range of the dtype, or of a sum in it.
+SCALES = {np.float64: (5e307, 1e-305), np.float32: (1e-60, 1e39)}
+
+incremental = pytest.mark.parametrize("estimator", INCREMENTAL, ids=class_name)
+every_dtype = pytest.mark.parametrize("dtype", SCALES, ids=["float64", "float32"])
+
+
+def fitted_in_parts(estimator, X, weight):
+    """Fit in three parts, of weights each or None."""
+    model = clone(estimator)
+    for rows, part in zip(np.array_split(X, 3), weight):
+        model.partial_fit(rows, sample_weight=part)
+    return model
+
+
+@one_of_each
+@every_dtype
+def test_weights_of_any_scale_give_the_same_fit(estimator, dtype):
+    X = rows_for(estimator, dtype=dtype)
+    weight = np.random.RandomState(0).uniform(0.5, 1.5, len(X))
+    expected = clone(estimator).fit(X, sample_weight=weight).score(X)
+    for scale in SCALES[dtype]:
+        found = clone(estimator).fit(X, sample_weight=scale * weight).score(X)
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+@incremental
+@every_dtype
+def test_weights_of_any_scale_give_the_same_partial_fits(estimator, dtype):
+    X = rows_for(estimator, dtype=dtype)
+    weight = np.array_split(np.random.RandomState(0).uniform(0.5, 1.5, len(X)), 3)
+    expected = fitted_in_parts(estimator, X, weight).score(X)
+    for scale in SCALES[dtype]:
+        found = fitted_in_parts(estimator, X, [scale * part for part in weight])
+        assert found.score(X) == pytest.approx(expected, rel=1e-4)
+
+
+@incremental
+@pytest.mark.parametrize(
+    "scales", [(1, 1e39, 1e-60), (1e-300, 1, 1e300), (1e300, 1e-300, 0)]
+)
+def test_partial_fits_of_weights_far_apart_stay_finite(estimator, scales):
+    X = rows_for(estimator, dtype=np.float32)
+    parts = np.array_split(np.ones(len(X)), 3)
+    weight = [part * scale if scale else None for part, scale in zip(parts, scales)]
+    model = fitted_in_parts(estimator, X, weight)
+    assert np.isfinite(model.score_samples(X)).all()
+    assert np.isfinite(dense(model.transform(X))).all()
+    assert np.isfinite(getattr(model, "loss_curve_", 0.0)).all()
+
+
+@incremental
+def test_rows_without_weights_count_one_beside_rows_with(estimator):
+    X = rows_for(estimator)
+    ones = np.array_split(np.full(len(X), 1.0), 3)
+    first = 8 * ones[0]
+    expected = fitted_in_parts(estimator, X, [first, ones[1], ones[2]])
+    found = fitted_in_parts(estimator, X, [first, None, None])
+    assert found.score(X) == pytest.approx(expected.score(X), rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:reg_covar")
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("n", [40, 3])
+def test_moments_of_partial_fits_keep_the_scale_of_all_calls(covariance_type, n):
+    rng = np.random.RandomState(0)
+    X = rng.randn(n, 4)
+    weight = rng.rand(n) * 10.0 ** np.linspace(-60, 60, n)
+    params = {"covariance_type": covariance_type, "reg_covar": 1e-3}
+    whole = skgen.GaussianDensity(**params).fit(X, sample_weight=weight)
+    order = rng.permutation(n)
+    parts = skgen.GaussianDensity(**params).partial_fit(
+        X[order[:2]], sample_weight=weight[order[:2]]
+    )
+    for i in order[2:]:
+        parts.partial_fit(X[[i]], sample_weight=weight[[i]])
+    assert_allclose(parts.score_samples(X), whole.score_samples(X), rtol=1e-9)
+    for model in (whole, parts):
+        assert_allclose(model.n_samples_seen_, weight.sum(), rtol=1e-12)
+
+
+@every_dtype
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+def test_ratios_below_the_range_of_float32_are_kept(covariance_type, dtype):
+    """Half of the rows have weights of e^-120, and are far from the others."""
+    X = np.random.RandomState(0).randn(40, 2)
+    X[20:] *= 1e20
+    X, weight = X.astype(dtype), np.r_[np.ones(20), np.full(20, np.exp(-120.0))]
+    model = skgen.GaussianDensity(covariance_type=covariance_type, reg_covar=0)
+    model.fit(X, sample_weight=weight)
+    wide = X.astype(float)
+    mean = np.average(wide, axis=0, weights=weight)
+    assert_allclose(model.mean_, mean, rtol=1e-12)
+    variance = np.average((wide - mean) ** 2, axis=0, weights=weight)
+    if covariance_type == "spherical":
+        variance[:] = variance.mean()
+    assert_allclose(model.get_covariance().diagonal(), variance, rtol=1e-10)
+
+
+def test_totals_beyond_float64_are_the_largest_float():
+    X = np.random.RandomState(0).randn(30, 2)
+    model = skgen.GaussianDensity().fit(X, sample_weight=np.full(30, 1.7e308))
+    plain = skgen.GaussianDensity().fit(X)
+    assert model.n_samples_seen_ == np.finfo(float).max
+    assert_allclose(model.covariance_, plain.covariance_, rtol=1e-12)
+    model.partial_fit(X + 3)  # which counts for nothing
+    assert_allclose(model.mean_, plain.mean_, rtol=1e-12)
+
+
+def test_saved_partial_fits_go_on_on_the_same_scale(tmp_path):
+    X = np.random.RandomState(0).randn(60, 2)
+    for estimator in INCREMENTAL:
+        model = clone(estimator).partial_fit(X[:30], sample_weight=np.full(30, 1e100))
+        skgen.save(model, tmp_path / "model")
+        loaded = skgen.load(tmp_path / "model")
+        for each in (model, loaded):
+            each.partial_fit(X[30:], sample_weight=np.full(30, 3e100))
+        assert_allclose(loaded.score_samples(X), model.score_samples(X), rtol=1e-6)
+
+
+def test_held_out_rows_of_small_weight_still_judge():
+    X = np.random.RandomState(0).randn(60, 2)
+    weight = np.r_[1e60, np.ones(59)]
+    for seed in range(3):
+        model = skgen.VAE(
+            1,
+            hidden_layer_sizes=(4,),
+            max_iter=3,
+            early_stopping=True,
+            random_state=seed,
+        ).fit(X.astype(np.float32), sample_weight=weight)
+        assert np.isfinite(model.validation_curve_).all()
+        assert np.isfinite(model.loss_curve_).all()
+        assert np.isfinite(model.score(X))

@@ -84,6 +84,7 @@ STATE_RULES: dict[str, Rule] = {
         "the dtype float32 or float64",
     ),
     "_is_objects": boolean,
+    "_weight_exponent": integer(-1100, 1100),
     "_sklearn_output_config": Rule(
         _is_output, f"the output 'default', {', '.join(map(repr, LIBRARIES))}"
     ),
