@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from types import SimpleNamespace
 
 import matplotlib
@@ -9,8 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import loguniform
 from sklearn.datasets import load_digits, load_wine, make_moons
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.preprocessing import StandardScaler
 
 import skgen.display
@@ -359,14 +361,32 @@ def test_groups_differ_in_colour_and_marker_together():
         ([True, False, False, True], 2),
         (["a", "b", "a", "b"], 2),
         ([0.5, 1.0, 2.0, 3.0], 0),
+        (np.array(["2020-01", "2020-02", "2021-01", "2022-02"], "M8[D]"), 0),
+        (["_a", None, "b", "_a"], 3),
+        (pd.Series([1, 2, None, 2], dtype="Int64"), 3),
     ],
 )
 def test_labels_are_groups_or_a_scale(y, n_groups):
     display = LatentSpaceDisplay(np.arange(8.0).reshape(4, 2), y).plot()
     assert (display.colorbar_ is None) == bool(n_groups)
     assert len(display.points_) == max(1, n_groups)
-    if not n_groups:
+    shown = 4 if not n_groups else sum(len(p.get_offsets()) for p in display.points_)
+    assert shown == 4  # rows without a label are a group of their own
+    if not n_groups and np.asarray(y).dtype == float:
         np.testing.assert_array_equal(display.points_[0].get_array(), y)
+
+
+def test_the_most_common_of_many_labels_have_colours():
+    y = [f"label {i}" for i in range(60)] + ["label 41"] * 5 + [None]
+    codes = np.random.RandomState(0).randn(len(y), 2)
+    display = LatentSpaceDisplay(codes, y, label_name="_$group$").plot()
+    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert texts[-2:] == ["40 others", "missing"]
+    assert "label 41" in texts
+    assert len(texts) == 22
+    display.figure_.canvas.draw()
+    bottom = display.ax_.get_legend().get_window_extent().y0
+    assert bottom >= 0  # inside the figure
 
 
 def test_a_scale_has_the_name_of_its_series(models):
@@ -672,6 +692,40 @@ def test_a_density_is_the_score_of_the_grid(models):
     assert display.contours_.get_clim()[1] >= display.log_density.max()
 
 
+def test_a_density_of_columns_of_several_kinds(models):
+    rng = np.random.RandomState(0)
+    table = pd.DataFrame(
+        {
+            "n": rng.poisson(5, 60),
+            "x": np.where(rng.rand(60) < 0.1, np.nan, rng.rand(60)),
+        }
+    )
+    net = {**_NETWORK, "max_iter": 2}
+    model = MixedDensity(VAE(1, **net), kinds={"n": "count", "x": "positive"}).fit(
+        table
+    )
+    display = DensityDisplay.from_estimator(model, table, grid_resolution=30)
+    np.testing.assert_array_equal(
+        np.unique(display.xx0), np.arange(table["n"].min(), table["n"].max() + 1)
+    )
+    point = pd.DataFrame({"n": [3 + table["n"].min()], "x": [display.xx1[4, 0]]})
+    scores = model.score_samples(point)
+    assert display.log_density[4, 3] == pytest.approx(scores.item())
+    assert display.ax_.get_xlabel() == "n"
+
+
+def test_a_density_of_rows_with_holes_and_of_nothing_finite():
+    rows = np.vstack([MOONS, [[np.nan, 1.0]]])
+    model = GaussianDensity().fit(MOONS)
+    display = DensityDisplay.from_estimator(model, rows, grid_resolution=4)
+    assert np.isfinite(display.log_density).all()
+    some = np.array([[0.0, np.nan], [-np.inf, 1.0]])
+    contours = (
+        DensityDisplay(display.xx0[:2, :2], display.xx1[:2, :2], some).plot().contours_
+    )
+    assert contours.get_clim()[1] >= 1.0
+
+
 def test_a_density_of_named_columns_behind_a_scaler():
     rows = WINE[["hue", "alcohol"]]
     model = make_generative_pipeline(StandardScaler(), GaussianDensity()).fit(rows)
@@ -741,13 +795,81 @@ def test_values_that_are_no_numbers_and_batched_searches():
 
 
 @pytest.mark.parametrize(
-    ("values", "scale"),
-    [([0.25, 0.5, 1, 2], "log"), ([1, 2, 3, 4], "linear"), ([0, 1, 10], "linear")],
+    ("values", "scale", "ticks"),
+    [
+        ([0.25, 0.5, 1, 2], "log", ["0.25", "0.5", "1", "2"]),
+        ([1e-4, 1.0], "log", ["0.0001", "1"]),
+        ([1, 2, 3, 4], "linear", ["1", "2", "3", "4"]),
+        ([0, 1, 10], "linear", ["0", "1", "10"]),
+        ([0, 1e-3, 1e-2, 0.1], "symlog", ["0", "0.001", "0.01", "0.1"]),
+        ([None, (8,), (8, 8)], "linear", ["None", "(8,)", "(8, 8)"]),
+        ([1.0, 10.0, np.inf], "linear", ["1.0", "10.0", "inf"]),
+        ([True, False], "linear", ["True", "False"]),
+    ],
 )
-def test_the_scale_follows_the_values(values, scale):
+def test_the_scale_follows_the_values(values, scale, ticks):
     row = np.zeros((1, len(values)))
     display = SearchCurveDisplay("beta", values, row, row).plot()
     assert display.ax_.get_xscale() == scale
+    assert ticks_of(display.ax_.xaxis) == ticks
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.logspace(-4, 2, 13), range(40), [1, 1.01, 1.02, 50], np.geomspace(1, 2)],
+)
+def test_ticks_of_many_values_leave_room(values):
+    row = np.zeros((1, len(values)))
+    display = SearchCurveDisplay("beta", list(values), row, row).plot()
+    display.figure_.canvas.draw()
+    frame = display.ax_.get_window_extent()
+    texts = display.ax_.get_xticklabels(which="both")
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    boxes = [box for box in boxes if frame.x0 <= (box.x0 + box.x1) / 2 <= frame.x1]
+    assert len(boxes) >= 2
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+def test_long_names_of_categories_are_turned_and_cut():
+    values = [f"an activation with a long name {i}" for i in range(30)]
+    row = np.zeros((1, 30))
+    ax = SearchCurveDisplay("activation", values, row, row).plot().ax_
+    labels = ax.get_xticklabels()
+    assert {label.get_rotation() for label in labels} == {45}
+    assert max(len(label.get_text()) for label in labels) <= 24
+    assert sum(bool(label.get_text()) for label in labels) <= 20
+
+
+def test_the_best_of_many_lines_are_drawn():
+    means = np.random.RandomState(0).randn(30, 2)
+    means[7] = -np.inf  # and a line that failed is none of them
+    labels = [f"alpha = {i}" for i in range(30)]
+    display = SearchCurveDisplay(
+        "beta", [1, 2], means, 0 * np.abs(np.nan_to_num(means)), labels=labels
+    ).plot()
+    best = np.sort(np.argsort(-means.max(axis=1))[:10])
+    for line, k in zip(display.lines_, best):
+        np.testing.assert_array_equal(line.lines[0].get_ydata(), means[k])
+    legend = display.ax_.get_legend()
+    assert legend.get_title().get_text() == "alpha\nthe 10 best of 30"
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert sorted(texts) == sorted(["best", *map(str, best)])
+
+
+def test_a_search_without_a_grid_shows_all_candidates():
+    search = RandomizedSearchCV(
+        GaussianMixtureEM(1, max_iter=1),
+        {"reg_covar": loguniform(1e-9, 1e-3), "tol": loguniform(1e-6, 1)},
+        n_iter=12,
+        cv=2,
+        random_state=0,
+    ).fit(MOONS)
+    display = SearchCurveDisplay.from_estimator(search, param="reg_covar")
+    results = search.cv_results_
+    order = np.argsort(results["param_reg_covar"].astype(float))
+    np.testing.assert_allclose(display.means, results["mean_test_score"][None, order])
+    assert display.ax_.get_xscale() == "log"
+    assert display.title.endswith("best over tol")
 
 
 def test_colours_have_three_channels():
@@ -768,6 +890,83 @@ def test_an_array_of_axes_is_used(models):
     assert display.axes_ == list(axes[0])
 
 
+WRONG_LENGTHS = {
+    "y of LatentSpaceDisplay has 2 items, and should have 3": lambda: (
+        LatentSpaceDisplay(np.zeros((3, 2)), [0, 1])
+    ),
+    "axis_labels of LatentSpaceDisplay has 1 items": lambda: LatentSpaceDisplay(
+        np.zeros((3, 2)), axis_labels=["a"]
+    ),
+    "codes of LatentSpaceDisplay": lambda: LatentSpaceDisplay(np.zeros((3, 4))),
+    "feature_names of SamplesDisplay has 3 items, and should have 2": (
+        lambda: SamplesDisplay(np.zeros((4, 2)), feature_names=["a", "b", "c"])
+    ),
+    "SamplesDisplay compares tables .* Got 3 and 2": lambda: SamplesDisplay(
+        np.zeros((4, 2)), data=np.zeros((4, 3))
+    ),
+    "levels of SamplesDisplay has 1 items": lambda: SamplesDisplay(
+        np.zeros((4, 2)), levels=[None]
+    ),
+    "reconstructions of ReconstructionDisplay has 3 items": lambda: (
+        ReconstructionDisplay(np.zeros((4, 2)), np.zeros((3, 2)))
+    ),
+    "feature_names of ReconstructionDisplay": lambda: ReconstructionDisplay(
+        np.zeros((4, 2)), np.zeros((4, 2)), feature_names=["a"]
+    ),
+    "image_shape=.* is not the shape of rows with 5": lambda: SamplesDisplay(
+        np.zeros((4, 5)), image_shape=(2, 2)
+    ),
+    "feature_names of ManifoldDisplay has 1": lambda: ManifoldDisplay(
+        np.zeros((3, 3, 2)), np.zeros(3), feature_names=["a"]
+    ),
+    "rows of ManifoldDisplay has 3 items, and should have 4": lambda: ManifoldDisplay(
+        np.zeros((3, 3, 2)), np.zeros(4)
+    ),
+    "values of TraversalDisplay has 4 items, and should have 3": lambda: (
+        TraversalDisplay(np.zeros((2, 3, 5)), np.zeros(4), np.arange(2))
+    ),
+    "latents of TraversalDisplay has 1 items": lambda: TraversalDisplay(
+        np.zeros((2, 3, 5)), np.zeros(3), np.arange(1)
+    ),
+    "feature_mean of TraversalDisplay has 4 items, and should have 5": (
+        lambda: TraversalDisplay(
+            np.zeros((2, 3, 5)), np.zeros(3), np.arange(2), feature_mean=np.zeros(4)
+        )
+    ),
+    "feature_names of InterpolationDisplay has 2": lambda: InterpolationDisplay(
+        np.zeros((4, 3)), feature_names=["a", "b"]
+    ),
+    "usage of CodebookDisplay has 3 items, and should have 4": lambda: CodebookDisplay(
+        np.ones(3) / 3, np.zeros((4, 2))
+    ),
+    "feature_names of CodebookDisplay has 3": lambda: CodebookDisplay(
+        np.ones(4) / 4, np.zeros((4, 2)), feature_names=list("abc")
+    ),
+    "feature_names of DensityDisplay has 3": lambda: DensityDisplay(
+        *np.zeros((3, 2, 2)), feature_names=list("abc")
+    ),
+    "finite nowhere": lambda: DensityDisplay(*np.full((3, 2, 2), np.nan)),
+    "labels of SearchCurveDisplay has 1 items, and should have 2": (
+        lambda: SearchCurveDisplay("a", [1, 2, 3], *np.zeros((2, 2, 3)))
+    ),
+    "values of SearchCurveDisplay has 2 items": lambda: SearchCurveDisplay(
+        "a", [1, 2], *np.zeros((2, 1, 3))
+    ),
+    "errors of SearchCurveDisplay": lambda: SearchCurveDisplay(
+        "a", [1, 2, 3], np.zeros((1, 3)), np.zeros((1, 2))
+    ),
+    "No candidate": lambda: SearchCurveDisplay(
+        "a", [1, 2], np.full((1, 2), np.nan), np.zeros((1, 2))
+    ),
+}
+
+
+@pytest.mark.parametrize("message", WRONG_LENGTHS)
+def test_lengths_that_do_not_fit_are_named(message):
+    with pytest.raises(ValueError, match=message):
+        WRONG_LENGTHS[message]().plot()
+
+
 ERRORS = {
     "no curve": (
         lambda m: LossCurveDisplay.from_estimator(m.gaussian),
@@ -777,6 +976,14 @@ ERRORS = {
     "no continuous code": (
         lambda m: TraversalDisplay.from_estimator(m.tokens),
         "VQVAE has no continuous latent code",
+    ),
+    "levels of a density": (
+        lambda m: DensityDisplay.from_estimator(
+            MixedDensity(VAE(1, **{**_NETWORK, "max_iter": 1})).fit(
+                TABLE[["ward", "age"]]
+            )
+        ),
+        "'ward' has levels. SamplesDisplay draws them",
     ),
     "thirteen features": (
         lambda m: DensityDisplay.from_estimator(m.gaussian),

@@ -16,7 +16,6 @@ from skgen.display.drawing import (
     COLOURS,
     check_heat_map,
     check_lengths,
-    check_shape,
     draw_heat_map,
     draw_mosaic,
     figure_of,
@@ -187,7 +186,7 @@ class CodebookDisplay:
         if self.image_shape is None:
             self._plot_table(names)
         else:
-            self._plot_images(check_shape(self.image_shape, d))
+            self._plot_images(self.image_shape)
         return self
 
     def _plot_usage(self) -> None:

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from skgen.display.columns import as_table, features_of
 from skgen.display.drawing import (
     SCALE_DRAWS,
+    check_lengths,
     feature_names_of,
     figure_of,
+    last_step,
     name_of,
     one_axes,
+    plain,
     pyplot,
 )
 
@@ -97,14 +101,16 @@ class DensityDisplay:
         Parameters
         ----------
         estimator : object
-            Estimator or ``GenerativePipeline`` that was fitted on two features.
+            Estimator or ``GenerativePipeline`` that was fitted on two features, or a
+            ``MixedDensity`` of two columns of numbers.
         X : array-like of shape (n_rows, 2), default=None
             Rows that are drawn on top, and that the grid covers. Without them it
             covers samples of the model.
         grid_resolution : int, default=100
             Points along each side of the grid.
         margin : float, default=0.2
-            Room around the rows, in parts of their range.
+            Room around the rows, in parts of their range. A ``MixedDensity`` has none:
+            its columns may end there.
         ax : Axes, default=None
             Where to draw; ``None`` makes a figure.
 
@@ -116,7 +122,7 @@ class DensityDisplay:
         Raises
         ------
         ValueError
-            If the estimator was not fitted on two features.
+            If the estimator was not fitted on two features, or on levels or dates.
         """
         pyplot(cls, "from_estimator")
         check_is_fitted(estimator)
@@ -129,7 +135,9 @@ class DensityDisplay:
                 "Fit it on two columns."
             )
         covered = estimator.sample(SCALE_DRAWS, random_state=0) if X is None else X
-        xx0, xx1 = _grid(np.asarray(covered), grid_resolution, margin)
+        is_table = hasattr(last_step(estimator), "kinds_")
+        rows = _numbers(covered, estimator)
+        xx0, xx1 = _grid(rows, grid_resolution, 0 if is_table else margin, is_table)
         points = np.column_stack([xx0.ravel(), xx1.ravel()])
         with warnings.catch_warnings():
             # Of points that are nobody's rows: names are missing, or no way leads back.
@@ -139,7 +147,7 @@ class DensityDisplay:
             xx0,
             xx1,
             log_density.reshape(xx0.shape),
-            data=None if X is None else np.asarray(X),
+            data=None if X is None else rows,
             feature_names=feature_names_of(estimator, 2),
             title=f"Density of {name_of(estimator)}",
         ).plot(ax)
@@ -157,12 +165,24 @@ class DensityDisplay:
         display : DensityDisplay
             This object, with the artists as attributes.
         """
+        check_lengths(
+            self,
+            feature_names=(self.feature_names, 2, "axis"),
+            xx0=(self.xx0, len(self.log_density), "line of log_density"),
+            xx1=(self.xx1, len(self.log_density), "line of log_density"),
+        )
+        finite = np.isfinite(self.log_density)
+        if not finite.any():
+            raise ValueError(
+                "The log-density is finite nowhere on the grid: there is nothing to "
+                "draw."
+            )
         self.ax_ = ax = one_axes(self, ax, (6.0, 4.6))
         self.figure_, self.points_ = figure_of(ax), None
-        highest = float(self.log_density[np.isfinite(self.log_density)].max())
+        highest = float(self.log_density[finite].max())
         top = np.ceil(highest)
         levels = np.arange(top - DEPTH, top + STEP / 2, STEP)
-        floored = np.maximum(self.log_density, levels[0])
+        floored = np.where(finite, np.maximum(self.log_density, levels[0]), levels[0])
         self.contours_ = ax.contourf(
             self.xx0, self.xx1, floored, levels=levels, cmap="viridis"
         )
@@ -178,15 +198,37 @@ class DensityDisplay:
                 x, y, s=8, color="white", edgecolor="black", linewidth=0.4, alpha=0.6
             )
         first, second = self.feature_names
-        ax.set(xlabel=first, ylabel=second, title=self.title)
+        ax.set(xlabel=plain(first), ylabel=plain(second))
+        ax.set_title(self.title, wrap=True)
         return self
 
 
-def _grid(rows: Array, n: int, margin: float) -> tuple[Array, Array]:
-    """Points (n, n) that cover rows (m, 2) and a margin around them."""
-    low, high = rows.min(axis=0), rows.max(axis=0)
-    room = margin * np.where(high > low, high - low, 1.0)
-    sides = np.linspace(low - room, high + room, n).T
+def _numbers(X: Any, estimator: Any) -> Array:
+    """Return rows (n, 2) as numbers, NaN where missing; a ValueError of others."""
+    features = features_of([as_table(X)], feature_names_of(estimator, 2))
+    for feature in features:
+        if feature.kind != "number":
+            raise ValueError(
+                f"DensityDisplay draws a density of numbers, and the feature "
+                f"{feature.name!r} has {feature.kind}s. SamplesDisplay draws them."
+            )
+    return np.column_stack([feature.tables[0] for feature in features])
+
+
+def _grid(rows: Array, n: int, margin: float, keeps_whole: bool) -> tuple[Array, Array]:
+    """Return points that cover rows (m, 2) and a margin around them: (n, n) or fewer.
+
+    With ``keeps_whole``, columns of whole numbers have whole numbers.
+    """
+    sides = []
+    for x in rows.T:
+        x = x[np.isfinite(x)]
+        low, high = x.min(), x.max()
+        room = margin * (high - low) if high > low else 1.0
+        side = np.linspace(low - room, high + room, n)
+        if keeps_whole and (x == np.round(x)).all():
+            side = np.unique(np.clip(np.round(side), low, max(high, low + 1)))
+        sides.append(side)
     xx0, xx1 = np.meshgrid(*sides)
     return xx0, xx1
 

@@ -323,6 +323,7 @@ def draw_mosaic(
     **options: Any,
 ) -> AxesImage:
     """Draw rows (r, c, d) as a mosaic of images, with a label a line or a column."""
+    shape = check_shape(shape, rows.shape[-1])
     images = rows.reshape(*rows.shape[:2], *shape)
     if len(shape) == 3:  # colours: integers up to 255, or numbers up to 1
         images = np.clip(images / (255.0 if limits[1] > 1.5 else 1.0), 0, 1)

@@ -13,7 +13,6 @@ from skgen.display.columns import as_table, heat_map_lines
 from skgen.display.drawing import (
     check_heat_map,
     check_lengths,
-    check_shape,
     draw_heat_map,
     draw_mosaic,
     figure_of,
@@ -188,7 +187,7 @@ class TraversalDisplay:
         if self.image_shape is None:
             self._plot_table(ax)
         else:
-            self._plot_images(ax, check_shape(self.image_shape, self.rows.shape[-1]))
+            self._plot_images(ax, self.image_shape)
         self.figure_ = figure_of(self.ax_)
         self.ax_.set_title(self.title, wrap=True)
         return self
@@ -365,7 +364,7 @@ class InterpolationDisplay:
         if self.image_shape is None:
             self._plot_table(ax)
         else:
-            self._plot_images(ax, check_shape(self.image_shape, self.rows.shape[1]))
+            self._plot_images(ax, self.image_shape)
         self.figure_ = figure_of(self.ax_)
         self.ax_.set_title(self.title, wrap=True)
         return self

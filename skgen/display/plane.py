@@ -160,6 +160,11 @@ class LatentSpaceDisplay:
             This object, with the artists as attributes.
         """
         n = len(self.codes)
+        if np.shape(self.codes)[1:] != (2,):
+            raise ValueError(
+                "codes of LatentSpaceDisplay must have the shape (n_samples, 2). Got "
+                f"{np.shape(self.codes)}; choose two coordinates."
+            )
         check_lengths(
             self, y=(self.y, n, "code"), axis_labels=(self.axis_labels, 2, "axis")
         )
@@ -174,7 +179,8 @@ class LatentSpaceDisplay:
         else:
             self._plot_scale(labels)
         x_label, y_label = self.axis_labels
-        ax.set(xlabel=x_label, ylabel=y_label, title=self.title)
+        ax.set(xlabel=x_label, ylabel=y_label)
+        ax.set_title(self.title, wrap=True)
         return self
 
     def _plot_groups(self, labels: Feature) -> None:
