@@ -107,7 +107,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     #: Multiples of the learning rate for parameters of the module, by what their names
     #: end with. At the networks' rate sigma stays wide for so long that codes go out of
     #: use.
-    _rates: ClassVar[dict[str, float]] = {"log_sigma": 3.0, "log_dispersion": 3.0}
+    _rates: ClassVar[dict[str, float]] = {"log_sigma": 3.0, "log_dispersion": 6.0}
 
     @abstractmethod
     def _build(

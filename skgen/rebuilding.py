@@ -59,8 +59,9 @@ def rebuilt(
     ValueError
         If names, shapes or dtypes of the tensors are not those of the module.
     """
-    weights = _tensors(state["weights"])
-    likelihood = _likelihood(state["likelihood"], weights)
+    likelihood = _checked_likelihood(state["likelihood"])
+    weights = _completed(_tensors(state["weights"]), likelihood)
+    likelihood = _filled(likelihood, weights)
     with torch.device("meta"):
         standardizer = _standardizer(weights, is_mass=bool(state["is_mass"]))
         module = build(len(standardizer.shift), likelihood, standardizer)
@@ -87,10 +88,27 @@ def _tensors(weights: Any) -> dict[str, Tensor]:
     return dict(weights)
 
 
-def _likelihood(likelihood: Any, weights: Mapping[str, Tensor]) -> Likelihood:
-    """Put its tensors, whose shapes come from rows, into a copy of a likelihood."""
+def _completed(weights: dict[str, Tensor], likelihood: Likelihood) -> dict[str, Tensor]:
+    """Add what version 0.1 did not write of a likelihood, as its constructor makes it.
+
+    All of it or nothing: a later file has lost what it lacks.
+    """
+    later = {
+        f"{LIKELIHOOD}{name}": value
+        for name, value in likelihood.state_dict().items()
+        if name.endswith(likelihood.later_tensors)
+    }
+    return weights if later.keys() & weights.keys() else {**later, **weights}
+
+
+def _checked_likelihood(likelihood: Any) -> Likelihood:
     if not isinstance(likelihood, Likelihood):
         raise ValueError(f"{likelihood!r} is no likelihood")
+    return likelihood
+
+
+def _filled(likelihood: Likelihood, weights: Mapping[str, Tensor]) -> Likelihood:
+    """Put its tensors, whose shapes come from rows, into a copy of a likelihood."""
     likelihood = copy.deepcopy(likelihood)
     held = likelihood.state_dict(keep_vars=True)
     here = {

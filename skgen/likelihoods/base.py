@@ -37,6 +37,8 @@ class Likelihood(nn.Module, ABC):
     n_outputs: int = 1
     #: Arguments of the constructor that make another of this kind; files hold them.
     options: Mapping[str, Any] = MappingProxyType({})
+    #: Ends of names of tensors that files of version 0.1 lack. They are as they are made.
+    later_tensors: tuple[str, ...] = ()
     #: Whether what is observed of a row is drawn: whether ``observe`` needs its noise.
     draws_rows: bool = False
     #: Whether ``log_prob`` is a log-mass, which does not depend on the rows' units.

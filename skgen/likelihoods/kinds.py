@@ -16,10 +16,14 @@ from torch.nn import functional as F
 from skgen.likelihoods.gaussian import Gaussian
 from skgen.tensors import LOG_2PI, wide_dtype
 
-# Rates of counts stay within what float32 has; and so do dispersions, beyond which a
-# count is Poisson to the last digit but one, and lgamma loses them.
+# Logarithms of rates of counts, and of r in their variance mean + mean^2 / r: at the
+# upper end of r counts are Poisson to the last digit.
 LOG_RATE = 30.0
-LOG_DISPERSION_MIN, LOG_DISPERSION_MAX = -7.0, 9.0
+LOG_DISPERSION_MIN, LOG_POISSON = -7.0, 80.0
+# Part of the mean that the variance of counts exceeds it by, at least, at the start.
+LEAST_EXCESS = 1e-3
+# From here on four terms of the series are exact in float64.
+STIRLING_FROM = 16.0
 
 
 class Kind(nn.Module, ABC):
@@ -130,8 +134,7 @@ class Positive(Real):
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
         """Start from the moments of the logarithm."""
         log_x = torch.where(seen, x.log(), 0.0)
-        spread = seen_mean(log_x**2, seen).sqrt()
-        self.spread = torch.where(spread > 0, spread, 1.0)
+        self.spread = _or_one(seen_mean(log_x**2, seen).sqrt())
         return super().start(self._normal(x), seen)
 
     def see(self, x: Tensor, seen: Tensor) -> None:
@@ -165,62 +168,105 @@ class Positive(Real):
 class Count(Kind):
     """Negative binomial cells: the decoder gives the log of the mean.
 
-    The variance is ``mean + mean^2 / r``, with a dispersion r learned for each column;
-    Poisson counts have r without end.
+    The variance is ``mean + mean^2 / r``, with a dispersion 1 / r learned for each
+    column; Poisson counts are the limit of no dispersion.
     """
 
     is_mass = True
+    offset: Tensor  # (c,), log of the mean at an output of 0
+    gain: Tensor  # (c,), what an output of 1 adds to it
     spread: Tensor  # (c,), of log(1 + x)
     centre: Tensor  # (c,)
 
     def __init__(self, n_columns: int) -> None:
         super().__init__()
-        self.log_dispersion = nn.Parameter(torch.zeros(n_columns))
+        self.log_dispersion = nn.Parameter(torch.zeros(n_columns))  # log r
         self.register_buffer("centre", torch.zeros(n_columns))
         self.register_buffer("spread", torch.ones(n_columns))
+        self.register_buffer("offset", torch.zeros(n_columns, dtype=torch.float64))
+        self.register_buffer("gain", torch.ones(n_columns))
 
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
         """Start from the moments of the cells."""
+        dtype, x = x.dtype, x.to(wide_dtype(x.device))
         log_x = x.log1p()
-        self.centre = seen_mean(log_x, seen)
-        spread = seen_mean((log_x - self.centre) ** 2, seen).sqrt()
-        self.spread = torch.where(spread > 0, spread, 1.0)
+        centre = seen_mean(log_x, seen)
+        spread = seen_mean((log_x - centre) ** 2, seen).sqrt()
+        self.centre, self.spread = centre.to(dtype), _or_one(spread).to(dtype)
+        self.gain = self.spread
         mean = seen_mean(x, seen)
         excess = seen_mean((x - mean) ** 2, seen) - mean
-        log_dispersion = (mean**2 / excess.clamp(min=1e-3 * (mean + 1e-3))).log()
-        self.log_dispersion.data = log_dispersion.clamp(-3.0, 6.0)
+        dispersion = excess.clamp(min=LEAST_EXCESS * (mean + LEAST_EXCESS)) / mean**2
+        log_dispersion = -dispersion.log().clamp(max=-LOG_DISPERSION_MIN)
+        self.log_dispersion.data = log_dispersion.to(dtype)
         half_a_count = 0.5 / seen.sum(0).clamp(min=1)
-        return (mean + half_a_count).log()[:, None]
+        self.offset = (mean + half_a_count).log()
+        return torch.zeros_like(self.gain)[:, None]
 
     def inputs(self, x: Tensor) -> Tensor:
         """Return log(1 + x), standardised."""
         return ((x.log1p() - self.centre) / self.spread)[..., None]
 
     def _parts(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Log of the mean, (..., n, c), and of the dispersion, (c,)."""
-        log_r = self.log_dispersion.clamp(LOG_DISPERSION_MIN, LOG_DISPERSION_MAX)
-        return outputs.squeeze(-1).clamp(-LOG_RATE, LOG_RATE), log_r
+        """Mean (..., n, c) and r (c,), wide: large counts need the digits."""
+        wide = wide_dtype(outputs.device)
+        log_mean = self.offset + self.gain.to(wide) * outputs.squeeze(-1).to(wide)
+        log_r = self.log_dispersion.clamp(LOG_DISPERSION_MIN, LOG_POISSON).to(wide)
+        return log_mean.clamp(-LOG_RATE, LOG_RATE).exp(), log_r.exp()
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Log of (x + r - 1 over x) p^r (1 - p)^x, p = r / (r + mean)."""
-        log_mean, log_r = self._parts(outputs)
-        # Of large counts, differences of lgamma leave nothing in float32.
-        wide = wide_dtype(x.device)
-        x, r, odds = x.to(wide), log_r.exp().to(wide), (log_mean - log_r).to(wide)
-        choices = (x + r).lgamma() - r.lgamma() - (x + 1).lgamma()
-        log_prob = choices - r * F.softplus(odds) - x * F.softplus(-odds)
+        mean, r = self._parts(outputs)
+        log_prob = negative_binomial_log_prob(x.to(mean.dtype), mean, r)
         return log_prob.to(outputs.dtype)
 
     def expected(self, outputs: Tensor) -> Tensor:
         """Return the mean."""
-        return self._parts(outputs)[0].exp()[..., None]
+        return self._parts(outputs)[0].to(outputs.dtype)[..., None]
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Draw from a Poisson density whose rate is drawn from a gamma density."""
-        log_mean, log_r = self._parts(outputs)
-        r = log_r.exp().expand_as(log_mean).contiguous()
-        rate = torch._standard_gamma(r, generator=generator) * (log_mean - log_r).exp()
-        return torch.poisson(rate, generator=generator)
+        mean, r = self._parts(outputs)
+        shape = r.expand_as(mean).contiguous()
+        rate = torch._standard_gamma(shape, generator=generator) * (mean / r)
+        return torch.poisson(rate, generator=generator).to(outputs.dtype)
+
+
+def negative_binomial_log_prob(x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
+    """Log-mass of counts x with a mean, and the variance mean + mean^2 / r.
+
+    Stirling's formula, whose error is added, takes the place of log-gamma functions:
+    they would cancel to nothing where x or r is large. The logarithms that are left
+    are of ratios, so that r without end gives the Poisson mass.
+    """
+    excess = x - mean
+    return (
+        (x + r) * _log_ratio(x + r, mean + r, excess)
+        - x * _log_ratio(x + 1, mean, excess + 1)
+        + 1
+        - 0.5 * (LOG_2PI + (x + 1).log() + torch.log1p(x / r))
+        + stirling_error(x + r)
+        - stirling_error(r)
+        - stirling_error(x + 1)
+    )
+
+
+def _log_ratio(a: Tensor, b: Tensor, difference: Tensor) -> Tensor:
+    """log(a / b), by the difference a - b where a is near b."""
+    change = difference / b
+    is_near = change.abs() < 0.5
+    near = torch.where(is_near, change, 0.0).log1p()
+    return torch.where(is_near, near, a.log() - b.log())
+
+
+def stirling_error(n: Tensor) -> Tensor:
+    """log Gamma(n) - ((n - 1/2) log n - n + log(2 pi) / 2), of n > 0."""
+    small, large = n.clamp(max=STIRLING_FROM), n.clamp(min=STIRLING_FROM)
+    exact = small.lgamma() - (small - 0.5) * small.log() + small - 0.5 * LOG_2PI
+    inverse = 1 / large
+    square = inverse**2
+    series = 1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680))
+    return torch.where(n < STIRLING_FROM, exact, inverse * series)
 
 
 class Levels(Kind):
@@ -234,9 +280,10 @@ class Levels(Kind):
 
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
         """Return log-frequencies, with one more cell that has part of every level."""
-        K = self.n_outputs
-        counts = (self.inputs(x) * seen[..., None]).sum(0)
-        return ((counts + 1 / K) / (seen.sum(0)[:, None] + 1)).log()
+        K, n_columns = self.n_outputs, x.shape[1]
+        places = x.long() + K * torch.arange(n_columns, device=x.device)
+        counts = places[seen].bincount(minlength=n_columns * K).view(n_columns, K)
+        return ((counts + 1 / K) / (seen.sum(0)[:, None] + 1)).log().to(x.dtype)
 
     def inputs(self, x: Tensor) -> Tensor:
         """One-hot cells."""
@@ -261,6 +308,11 @@ class Levels(Kind):
         tiny = torch.finfo(outputs.dtype).tiny
         gumbel = -(-uniform.clamp(min=tiny).log()).clamp(min=tiny).log()
         return (outputs + gumbel).argmax(-1).to(outputs.dtype)
+
+
+def _or_one(spread: Tensor) -> Tensor:
+    """Return a spread, and 1 where there is none."""
+    return torch.where(spread > 0, spread, 1.0)
 
 
 def seen_mean(x: Tensor, seen: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ class Mixed(Likelihood):
     """
 
     allows_missing = True
+    later_tensors = (".offset", ".gain")  # of counts
     log_scales: Tensor  # (d,), of the standardiser
 
     def __init__(self, kinds: Sequence[str | int]) -> None:
