@@ -22,30 +22,70 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skgen.base import check_sample_weight, weighted_mean, whole_or_as_before
 from skgen.column_codes import (
     KINDS,
+    WITH_OPTIONS,
     ColumnCode,
+    as_python,
     encode_table,
-    is_missing,
     learn_codes,
     with_cells_of,
 )
+from skgen.column_values import as_objects, is_missing
 from skgen.evaluation import LogLikelihood
 from skgen.likelihoods import Mixed
+from skgen.likelihoods.specs import checked
 from skgen.neural import NeuralModel
-from skgen.parameters import Rules, check_parameters, instance, none, options
-from skgen.tables import Columns, indexed, output_library
+from skgen.parameters import Rules, check_parameters, instance, none, options, real
+from skgen.tables import Columns, as_time, indexed, output_library
 from skgen.tensors import without_mask
 from skgen.vae import VAE, Elbo, Posterior
+
+# Kinds of dtypes of arrays that rows come back in: integers and times.
+ARRAY_KINDS = "iumM"
 
 
 def _levels(kind: Any) -> list[Any]:
     """Return different levels as a list; nothing where they are none."""
     try:
-        levels = np.array(list(kind), dtype=object)
+        found = as_python(kind)
+        repeated = len(set(found)) < len(found)
     except TypeError:
         return []
-    found: list[Any] = levels.tolist()
-    repeated = levels.ndim != 1 or len(set(found)) < len(found)
-    return [] if repeated or is_missing(levels).any() else found
+    return [] if repeated or is_missing(as_objects(found)).any() else found
+
+
+def _kind(kind: Any) -> Any:
+    """Return a kind as ``learn_codes`` takes it; None where it is none."""
+    if isinstance(kind, str):
+        return kind if kind in KINDS else None
+    if not isinstance(kind, tuple) or not kind or kind[0] not in WITH_OPTIONS:
+        return _levels(kind) or None
+    match kind:
+        case "bounded", low, high if _is_interval(low, high):
+            return kind
+        case "ordinal", levels if _levels(levels):
+            return "ordinal", _levels(levels)
+        case "inflated", values if _are_values(values):
+            return "inflated", list(values)
+        case "inflated", values, ("bounded", low, high) if _is_interval(low, high):
+            return ("inflated", list(values), kind[2]) if _are_values(values) else None
+        case "inflated", values, "real" | "positive" | "count" as base:
+            return ("inflated", list(values), base) if _are_values(values) else None
+    return None
+
+
+def _is_interval(low: Any, high: Any) -> bool:
+    """Whether two ends, of which None is infinite, have something between them."""
+    ends = [end for end in (low, high) if end is not None]
+    try:
+        return bool(ends) and all(end == end for end in ends) and ends[0] <= ends[-1]
+    except TypeError:
+        return False
+
+
+def _are_values(values: Any) -> bool:
+    """Whether values are different finite numbers."""
+    rule = real(-np.inf, closed="neither")
+    return all(map(rule.accepts, _levels(values))) and bool(_levels(values))
 
 
 def _of_some_weight(X: Any, weight: Any) -> tuple[Any, Any]:
@@ -161,6 +201,7 @@ class MixedDensity(
     _codes: list[ColumnCode]
     _columns: Columns | None
     _is_objects: bool  # whether an array of objects was fitted
+    _array_dtype: str | None  # of an array of integers or times
 
     def __init__(
         self,
@@ -203,6 +244,8 @@ class MixedDensity(
 
     def _fit(self, X: Any, sample_weight: ArrayLike | None) -> None:
         check_parameters(self, self._parameters)
+        is_array = isinstance(X, np.ndarray) and X.dtype.kind in ARRAY_KINDS
+        array_dtype = str(X.dtype) if is_array else None
         X = self._validated(X, reset=True)
         X, sample_weight = _of_some_weight(X, sample_weight)
         codes = learn_codes(X, self._given_kinds(X), type(self).__name__)
@@ -212,6 +255,7 @@ class MixedDensity(
         self.estimator_ = model.fit(rows, sample_weight=sample_weight)
         self._columns = Columns.of(X)
         self._is_objects = isinstance(X, np.ndarray) and X.dtype.kind == "O"
+        self._array_dtype = array_dtype
         self._set_codes(codes)
 
     def _new_estimator(self) -> Any:
@@ -235,12 +279,14 @@ class MixedDensity(
                     f"The 'kinds' parameter of {type(self).__name__} has the column "
                     f"{name!r}, which is not among those of X: {names}."
                 )
-            found[name] = kind if isinstance(kind, str) else _levels(kind)
-            if kind not in KINDS if isinstance(kind, str) else not found[name]:
+            found[name] = _kind(kind)
+            if found[name] is None:
                 raise ValueError(
                     f"The 'kinds' parameter of {type(self).__name__} has {kind!r} for "
-                    f"the column {name!r}. It must be one of {', '.join(KINDS)}, or a "
-                    "list of different levels, none of them missing."
+                    f"the column {name!r}. It must be one of {', '.join(KINDS)}; a "
+                    "list of different levels, none of them missing; or a tuple: "
+                    "('bounded', low, high), ('ordinal', levels), ('inflated', values) "
+                    "or ('inflated', values, kind)."
                 )
         return found
 
@@ -481,11 +527,16 @@ class MixedDensity(
         library = output_library(self)
         if library == "default":
             if self._columns is None:
-                dtype = object if self._is_objects else None
-                return np.column_stack([np.asarray(x, dtype=dtype) for x in values])
+                return self._array(values)
             library = self._columns.library
         columns = self._columns or Columns.numbered(len(values))
         return indexed(columns.table(values, library, self.levels_), like)
+
+    def _array(self, values: list[NDArray[Any]]) -> NDArray[Any]:
+        """Columns (n,) as the array that was fitted."""
+        dtype = object if self._is_objects and self._array_dtype is None else None
+        rows = np.column_stack([np.asarray(x, dtype=dtype) for x in values])
+        return rows if self._array_dtype is None else rows.astype(self._array_dtype)
 
     @property
     def _code_variances(self) -> NDArray[Any] | None:
@@ -501,9 +552,10 @@ class MixedDensity(
 
     def _file_state(self) -> dict[str, Any]:
         """Return what a file holds of a fit, as plain values."""
-        names = ("estimator_", "_codes", "_columns", "_is_objects", "n_features_in_")
+        names = ("estimator_", "_columns", "_is_objects", "n_features_in_")
         state = {name: getattr(self, name) for name in names}
-        optional = ("feature_names_in_", "_sklearn_output_config")
+        state["_codes"] = [code.plain() for code in self._codes]
+        optional = ("feature_names_in_", "_sklearn_output_config", "_array_dtype")
         return state | {
             name: vars(self)[name] for name in optional if name in vars(self)
         }
@@ -517,19 +569,35 @@ class MixedDensity(
         """Take what a file holds of a fit; a ValueError where it makes no sense."""
         codes = [ColumnCode.checked(*code) for code in state["_codes"]]
         inner, columns = state["estimator_"], state["_columns"]
-        densities = tuple(code.density for code in codes)
+        densities = tuple(checked(code.density) for code in codes)
         if inner.module_.likelihood.kinds != densities:
             raise ValueError("the model has other kinds than the columns")
         columns = None if columns is None else Columns.checked(*columns)
         if columns is not None and columns.names != [code.name for code in codes]:
             raise ValueError("the columns have other names than their kinds")
-        self.__dict__.update({**state, "_columns": columns})
+        dtype = state.get("_array_dtype")
+        if dtype is not None and np.dtype(dtype).kind not in ARRAY_KINDS:
+            raise ValueError(f"{dtype!r} is not a dtype of integers or times")
+        self.__dict__.update({**state, "_columns": columns, "_array_dtype": dtype})
         self._set_codes(codes)
 
     def _set_codes(self, codes: list[ColumnCode]) -> None:
         self._codes = codes
         self.kinds_ = {code.name: code.kind for code in codes}
-        self.levels_ = {code.name: code.levels for code in codes if code.levels}
+        self.levels_ = {code.name: self._shown(code) for code in codes if code.levels}
+
+    def _shown(self, code: ColumnCode) -> list[Any]:
+        """Return levels as the table has them: dates, where they are ticks."""
+        levels: list[Any] = code.levels or []
+        if not code.scale.is_time:
+            return levels
+        ticks = code.scale.natives(np.array(levels, dtype=np.int64))
+        if self._columns is None:
+            return list(as_time(ticks, code.scale.dtype))
+        dtype = self._columns.dtypes[self._columns.names.index(code.name)]
+        column = Columns(self._columns.library, ["t"], [dtype])
+        shown: list[Any] = column.table([ticks], column.library)["t"].to_list()
+        return shown
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -36,6 +36,12 @@ DTYPES = {
 }
 
 
+#: Dtypes of polars whose names are written with their options.
+WITH_OPTIONS = ("Datetime(", "Duration(", "Decimal(")
+#: How names of dtypes of dates, times, durations and periods begin.
+TIMES = ("date", "timestamp", "timedelta", "duration", "period", "time")
+
+
 class Columns(NamedTuple):
     """Names and dtypes of the columns of a table, and the library that says so."""
 
@@ -112,12 +118,21 @@ class Columns(NamedTuple):
             name: _rounded(np.asarray(x), dtype)
             for (name, dtype), x in zip(dtypes.items(), columns, strict=True)
         }
-        frame = table_library(library).DataFrame(data)
         if library != self.library:
-            return frame
+            timed = {name: as_time(x, dtypes[name]) for name, x in data.items()}
+            return _frame(timed, library)
+        frame = _frame(data, library)
         # Numbers that are not finite have no integer to be.
         kept = {name: d for name, d in dtypes.items() if _fits(data[name], d)}
         return _cast(frame, kept, levels or {})
+
+
+def _frame(data: Mapping[Any, NDArray[Any]], library: str) -> Any:
+    """Make a DataFrame; polars finds what objects are where they are in a list."""
+    if library == "polars":
+        lists = {n: x.tolist() if x.dtype == object else x for n, x in data.items()}
+        return table_library(library).DataFrame(lists)
+    return table_library(library).DataFrame(data)
 
 
 def output_library(estimator: Any) -> str:
@@ -192,14 +207,17 @@ def _library_of(X: Any) -> str | None:
 def _name_of(dtype: Any) -> str:
     if getattr(dtype, "ordered", None) is True:
         return "ordered category"
-    return str(dtype).partition("(")[0]  # polars writes the levels of an Enum there
+    name = str(dtype)
+    if name.startswith(WITH_OPTIONS):
+        return name
+    return name.partition("(")[0]  # polars writes the levels of an Enum there
 
 
 def kind_of(dtype: str) -> str:
     """Return "i", "u", "b" or "f" for the name of a dtype of numbers, else ""."""
-    name = dtype.lower()
-    kinds = {"int": "i", "uint": "u", "bool": "b", "float": "f"}
-    return next((kind for start, kind in kinds.items() if name.startswith(start)), "")
+    kinds = {"int": "i", "uint": "u", "bool": "b", "float": "f", "double": "f"}
+    found = re.match(r"(int|uint|bool|float|double)(?!erval)", dtype.lower())
+    return kinds[found[1]] if found else ""
 
 
 def _rounded(x: NDArray[Any], dtype: str) -> NDArray[Any]:
@@ -215,23 +233,82 @@ def _rounded(x: NDArray[Any], dtype: str) -> NDArray[Any]:
     if kind == "b":
         return x.round().astype(bool)
     limits = np.iinfo(name)
-    return x.round().clip(limits.min, limits.max).astype(limits.dtype)
+    return saturated(x, int(limits.min), int(limits.max)).astype(limits.dtype)
+
+
+def saturated(x: NDArray[Any], low: int, high: int) -> NDArray[Any]:
+    """Round numbers (n,) to integers in [low, high], int64 or uint64."""
+    dtype = np.uint64 if low >= 0 and high >= 2**63 else np.int64
+    limits = np.iinfo(dtype)
+    low, high = max(low, int(limits.min)), min(high, int(limits.max))
+    x = np.rint(np.asarray(x, dtype=np.float64))
+    found = np.where(x >= high, np.array(high, dtype), np.array(low, dtype))
+    inside = (x > low) & (x < high)
+    found[inside] = x[inside].astype(dtype)
+    return found
+
+
+def is_ticks(dtype: str) -> bool:
+    """Whether the dtype of a name counts time in integers."""
+    name = dtype.lower()
+    is_clock = name.startswith(("time32", "time64"))
+    return name.startswith(TIMES) and not is_clock
 
 
 def _fits(x: NDArray[Any], dtype: str) -> bool:
     return kind_of(dtype) not in ("i", "u", "b") or x.dtype.kind != "f"
 
 
+def as_time(x: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """See ticks of a dtype as NumPy's dates or durations, which every library knows."""
+    unit = re.search(r"\b(D|s|ms|us|ns)\b", dtype)
+    if not is_ticks(dtype) or x.dtype != np.int64:
+        return x
+    if dtype.startswith(("Date", "date")) and unit is None:
+        return x.view("datetime64[D]").astype("datetime64[ms]")
+    is_date = dtype.lower().startswith(("date", "timestamp"))
+    if unit is None:
+        return x
+    return x.view(f"{'datetime64' if is_date else 'timedelta64'}[{unit[1]}]")
+
+
 def _cast(frame: Any, dtypes: dict[Any, str], levels: Mapping[Any, Any]) -> Any:
     """Give columns the dtypes of these names, in the library of the DataFrame."""
-    module = table_library(_library_of(frame) or "")
+    if not hasattr(frame, "astype"):
+        polars = table_library("polars")
+        return frame.cast(
+            {
+                name: _of_polars(polars, d, levels.get(name))
+                for name, d in dtypes.items()
+            }
+        )
+    pandas, simple = table_library("pandas"), {}
+    for name, dtype in dtypes.items():
+        if dtype.startswith("period["):
+            frequency = dtype[len("period[") : -1]
+            periods = pandas.PeriodIndex.from_ordinals(frame[name], freq=frequency)
+            frame[name] = periods.array
+        elif dtype.startswith("date32["):
+            frame[name] = frame[name].astype("int32[pyarrow]").astype(dtype)
+        elif dtype in LISTED and name in levels:
+            is_ordered = dtype.startswith("ordered")
+            simple[name] = pandas.CategoricalDtype(levels[name], is_ordered)
+        elif not dtype.startswith("interval["):  # which pandas makes of intervals
+            simple[name] = dtype
+    return frame.astype(simple)
 
-    def dtype_of(name: Any, dtype: str) -> Any:
-        if dtype == "Enum":
-            return module.Enum(levels[name])
-        if dtype in LISTED and name in levels:
-            return module.CategoricalDtype(levels[name], dtype.startswith("ordered"))
-        return dtype if hasattr(frame, "astype") else getattr(module, dtype)
 
-    found = {name: dtype_of(name, dtype) for name, dtype in dtypes.items()}
-    return frame.astype(found) if hasattr(frame, "astype") else frame.cast(found)
+def _of_polars(polars: Any, dtype: str, levels: Any) -> Any:
+    """Return the dtype of polars with a name."""
+    if dtype == "Enum":
+        return polars.Enum(levels)
+    options = dict(re.findall(r"(\w+)='?([\w/+:-]+)", dtype))
+    match dtype.partition("(")[0], options:
+        case "Datetime", {"time_unit": unit, "time_zone": zone}:
+            return polars.Datetime(unit, None if zone == "None" else zone)
+        case "Duration", {"time_unit": unit}:
+            return polars.Duration(unit)
+        case "Decimal", {"precision": precision, "scale": scale}:
+            return polars.Decimal(int(precision), int(scale))
+        case name, _:
+            return getattr(polars, name)

@@ -37,7 +37,8 @@ class Likelihood(nn.Module, ABC):
     n_outputs: int = 1
     #: Arguments of the constructor that make another of this kind; files hold them.
     options: Mapping[str, Any] = MappingProxyType({})
-    #: Ends of names of tensors that files of version 0.1 lack. They are as they are made.
+    #: Ends of names of tensors that files of version 0.1 lack: the constructor's are
+    #: taken.
     later_tensors: tuple[str, ...] = ()
     #: Whether what is observed of a row is drawn: whether ``observe`` needs its noise.
     draws_rows: bool = False

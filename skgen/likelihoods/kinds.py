@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skgen.likelihoods.gaussian import Gaussian
 from skgen.tensors import LOG_2PI, wide_dtype
@@ -41,6 +40,9 @@ class Kind(nn.Module, ABC):
         """Mean and variance (c,) to standardise cells by, given weights (n, c)."""
         zero = torch.zeros_like(x[0])
         return zero, zero + 1
+
+    def set_scale(self, shift: Tensor, scale: Tensor) -> None:
+        """Take notice of shift and scale (c,) that cells are standardised by."""
 
     @abstractmethod
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
@@ -83,9 +85,7 @@ class Real(Kind):
 
     def scaling(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of the cells."""
-        total = weight.sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
-        mean = (weight * x).sum(0) / total
-        return mean, (weight * (x - mean) ** 2).sum(0) / total
+        return moments(x, weight)
 
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
         """Start at the mean, and sigma at the spread."""
@@ -134,7 +134,7 @@ class Positive(Real):
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
         """Start from the moments of the logarithm."""
         log_x = torch.where(seen, x.log(), 0.0)
-        self.spread = _or_one(seen_mean(log_x**2, seen).sqrt())
+        self.spread = or_one(seen_mean(log_x**2, seen).sqrt())
         return super().start(self._normal(x), seen)
 
     def see(self, x: Tensor, seen: Tensor) -> None:
@@ -189,10 +189,8 @@ class Count(Kind):
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
         """Start from the moments of the cells."""
         dtype, x = x.dtype, x.to(wide_dtype(x.device))
-        log_x = x.log1p()
-        centre = seen_mean(log_x, seen)
-        spread = seen_mean((log_x - centre) ** 2, seen).sqrt()
-        self.centre, self.spread = centre.to(dtype), _or_one(spread).to(dtype)
+        centre, spread = centre_and_spread(x.log1p(), seen)
+        self.centre, self.spread = centre.to(dtype), spread.to(dtype)
         self.gain = self.spread
         mean = seen_mean(x, seen)
         excess = seen_mean((x - mean) ** 2, seen) - mean
@@ -280,19 +278,17 @@ class Levels(Kind):
 
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
         """Return log-frequencies, with one more cell that has part of every level."""
-        K, n_columns = self.n_outputs, x.shape[1]
-        places = x.long() + K * torch.arange(n_columns, device=x.device)
-        counts = places[seen].bincount(minlength=n_columns * K).view(n_columns, K)
-        return ((counts + 1 / K) / (seen.sum(0)[:, None] + 1)).log().to(x.dtype)
+        return level_shares(x, seen, self.n_outputs).log().to(x.dtype)
 
     def inputs(self, x: Tensor) -> Tensor:
         """One-hot cells."""
-        return F.one_hot(x.long(), self.n_inputs).to(x.dtype)
+        levels = torch.arange(self.n_inputs, device=x.device)
+        return (x.long()[..., None] == levels).to(x.dtype)
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Log-probability of the level."""
         level = x.long()[..., None].expand(*outputs.shape[:-1], 1)
-        return outputs.log_softmax(-1).gather(-1, level).squeeze(-1)
+        return outputs.gather(-1, level).squeeze(-1) - outputs.logsumexp(-1)
 
     def expected(self, outputs: Tensor) -> Tensor:
         """Return the probabilities of the levels."""
@@ -310,7 +306,29 @@ class Levels(Kind):
         return (outputs + gumbel).argmax(-1).to(outputs.dtype)
 
 
-def _or_one(spread: Tensor) -> Tensor:
+def moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and variance (c,) of cells (n, c)."""
+    total = weight.sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
+    mean = (weight * x).sum(0) / total
+    return mean, (weight * (x - mean) ** 2).sum(0) / total
+
+
+def level_shares(x: Tensor, seen: Tensor, n_levels: int) -> Tensor:
+    """Shares (c, K) of the levels, with one more cell that has part of every level."""
+    n_columns = x.shape[1]
+    places = x.long() + n_levels * torch.arange(n_columns, device=x.device)
+    counts = places[seen].bincount(minlength=n_columns * n_levels)
+    counts = counts.view(n_columns, n_levels).to(wide_dtype(x.device))
+    return (counts + 1 / n_levels) / (seen.sum(0)[:, None] + 1)
+
+
+def centre_and_spread(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (c,) of the cells that are there; 1 for none."""
+    centre = seen_mean(x, seen)
+    return centre, or_one(seen_mean((x - centre) ** 2, seen).sqrt())
+
+
+def or_one(spread: Tensor) -> Tensor:
     """Return a spread, and 1 where there is none."""
     return torch.where(spread > 0, spread, 1.0)
 

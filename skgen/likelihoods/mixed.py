@@ -11,18 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skgen.likelihoods.base import Likelihood
-from skgen.likelihoods.kinds import Count, Kind, Levels, Positive, Real
+from skgen.likelihoods.specs import Spec, build, checked, outside, support
 from skgen.networks import Standardizer
-from skgen.parameters import integer
 from skgen.tensors import wide_dtype
 from skgen.training_rows import WeightedRows
-
-KINDS: dict[str, type[Real | Positive | Count]] = {
-    "real": Real,
-    "positive": Positive,
-    "count": Count,
-}
-MAX_LEVELS, MAX_COUNT = 2**16, 1e12
 
 
 class Mixed(Likelihood):
@@ -34,17 +26,30 @@ class Mixed(Likelihood):
 
     Parameters
     ----------
-    kinds : sequence of {"real", "positive", "count"} or int
-        The kind of each column. "real": normal, standardised inside; "positive":
-        log-normal, above 0; "count": negative binomial, whole numbers from 0; an
-        int K: one of the levels 0, ..., K - 1, each with a probability.
+    kinds : sequence of str, int or tuple
+        The kind of each column:
+
+        - "real": normal, standardised inside.
+        - "positive": log-normal, above 0.
+        - "count": negative binomial, whole numbers from 0.
+        - an int K: one of the levels 0, ..., K - 1, each with a probability.
+        - ("ordinal", K): one of the ordered levels 0, ..., K - 1, by a cumulative
+          logit.
+        - ("bounded", low, high): a logistic density, truncated to the interval. An
+          end may be infinite.
+        - ("whole", low, high): whole numbers from low to high, with the masses of such
+          a density.
+        - ("inflated", kind, atoms): a mass at each of the values in the tuple
+          ``atoms``, and otherwise the density of the kind, which is none of levels.
 
     Notes
     -----
-    The score is the log of a density in the columns "real" and "positive", and of a
-    mass in the others: it compares under the same kinds only.
+    The score is the log of a density in the columns "real", "positive" and "bounded",
+    and of a mass in the others. A column that is "inflated" has a mass at its atoms
+    and otherwise what its kind has. Scores compare under the same kinds only.
 
-    ``mean`` is that of numbers, and of levels the most probable.
+    ``mean`` is that of numbers, and of levels the most probable; of ordered levels it
+    is the one that is nearest to the mean.
 
     See Also
     --------
@@ -76,16 +81,16 @@ class Mixed(Likelihood):
     later_tensors = (".offset", ".gain")  # of counts
     log_scales: Tensor  # (d,), of the standardiser
 
-    def __init__(self, kinds: Sequence[str | int]) -> None:
+    def __init__(self, kinds: Sequence[Spec]) -> None:
         super().__init__()
-        self.kinds = tuple(_checked(kind) for kind in kinds)
+        self.kinds = tuple(checked(kind) for kind in kinds)
         if not self.kinds:
             raise ValueError("The 'kinds' parameter of Mixed has no column.")
         self.options = {"kinds": self.kinds}
         self.blocks = nn.ModuleList()
         for kind in dict.fromkeys(self.kinds):
             places = [i for i, other in enumerate(self.kinds) if other == kind]
-            self.blocks.append(block := _block(kind, len(places)))
+            self.blocks.append(block := build(kind, len(places)))
             index = torch.tensor(places)
             block.register_buffer("places", index, persistent=False)
         self.is_mass = all(block.is_mass for block in self._blocks)
@@ -144,6 +149,9 @@ class Mixed(Likelihood):
                 mean[places], variance[places] = block.scaling(x, given)
         found = Standardizer.of(mean, variance)
         self.log_scales = found.scale.log()
+        for block in self._blocks:
+            places = block.places.to(rows.device)
+            block.set_scale(found.shift[places], found.scale[places])
         return found
 
     # Rows as the networks see them.
@@ -226,43 +234,8 @@ class Mixed(Likelihood):
         return torch.cat(cells, dim=-1)[..., places.argsort()]
 
 
-def _checked(kind: Any) -> str | int:
-    if isinstance(kind, str) and kind in KINDS:
-        return kind
-    if integer(1, MAX_LEVELS).accepts(kind):
-        return int(kind)
-    names = ", ".join(repr(name) for name in KINDS)
-    raise ValueError(
-        f"The 'kinds' parameter of Mixed must be a sequence of {names} and numbers of "
-        f"levels, ints in the range [1, {MAX_LEVELS}]. Got {kind!r} in it."
-    )
-
-
-def _block(kind: str | int, n_columns: int) -> Kind:
-    if isinstance(kind, int):
-        return Levels(n_columns, kind)
-    return KINDS[kind](n_columns)
-
-
 def _cells(x: Tensor, places: Tensor, filler: float) -> tuple[Tensor, Tensor]:
     """Columns (n, c) of rows (n, d), filled where missing; and which are there."""
     cells = x[..., places]
     seen = ~cells.isnan()
     return torch.where(seen, cells, filler), seen
-
-
-def outside(x: NDArray[Any], kind: str | int) -> NDArray[np.bool_]:
-    """Which cells (n,) are there, and outside the support."""
-    if kind == "real":
-        return np.zeros(len(x), dtype=bool)
-    if kind == "positive":
-        return x <= 0
-    top = MAX_COUNT if kind == "count" else int(kind) - 1
-    return ~np.isnan(x) & ((x < 0) | (x > top) | (x != np.floor(x)))
-
-
-def support(kind: str | int) -> str:
-    """Say which values a column of a kind has."""
-    if isinstance(kind, int):
-        return f"the levels 0 to {kind - 1}"
-    return {"positive": "values above 0", "count": "whole numbers from 0 to 1e12"}[kind]
