@@ -142,7 +142,7 @@ def measured(model: Any, X: Any, ways: list[str], repeats: int) -> dict[str, lis
 
 def lines(repeats: int, n_busy: tuple[int, ...], part: int) -> Iterator[str]:
     yield from machine("threadpoolctl")
-    yield f"{repeats} rounds after a warm one; seconds, and multiples of one thread"
+    yield f"{repeats} rounds after a warm fit; seconds, and multiples of one thread"
     shown = list(cases().items())[::part]
     for _, (model, X) in shown:
         model.fit(X).score(X)
@@ -161,7 +161,7 @@ def lines(repeats: int, n_busy: tuple[int, ...], part: int) -> Iterator[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     if arguments.quick:

@@ -168,7 +168,9 @@ def one_pass(
     chunks = rows.chunks(_chunk(kind, theta))
     sums = reduce(Moments.add, (expected(x, weight) for x, weight in chunks))
     bound: Any = (sums.log_prob / len(rows.x)).tolist()
-    return Iterate(m_step(kind, sums, theta, reg_covar), bound)
+    # Decompositions wait for their threads more often than products do.
+    with threads_for(theta.covariances.numel() * d // 8):
+        return Iterate(m_step(kind, sums, theta, reg_covar), bound)
 
 
 def _chunk(kind: Covariance, theta: Mixture) -> int:

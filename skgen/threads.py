@@ -76,13 +76,14 @@ class _Call:
         torch.get_num_threads()  # torch sets the number of a new thread when asked
         self.before = [pool.get() for pool in pools()]
         self.n = 0  # threads now
+        self._most_lately = 1  # since the last look: they may spin for a while after
         self._n_free, self._looked_at = 1, -math.inf
 
     def set(self, n: int) -> None:
         """Run on n threads, or on less where less were set."""
         if n != self.n:
             _set_all(min(n, most or n) for most in self.before)
-            self.n = n
+            self.n, self._most_lately = n, max(n, self._most_lately)
 
     def restore(self) -> None:
         """Set what was set before."""
@@ -106,8 +107,9 @@ class _Call:
         """CPUs that the process may use, and nothing else does."""
         now = time.perf_counter()
         if now - self._looked_at > LOAD_INTERVAL:
-            n_idle = (os.cpu_count() or 1) - n_others(self.n)
+            n_idle = (os.cpu_count() or 1) - n_others(self._most_lately)
             self._n_free, self._looked_at = min(self._n_cpus, n_idle), now
+            self._most_lately = 1
         return self._n_free
 
 

@@ -225,6 +225,17 @@ def test_cores_on_which_others_run_are_left_to_them(four, monkeypatch):
             assert torch.get_num_threads() == 4
 
 
+def test_own_threads_that_may_still_spin_are_not_counted_as_others(four, monkeypatch):
+    own = []
+    monkeypatch.setattr(threads, "n_others", lambda n_own: own.append(n_own) or 0)
+    monkeypatch.setattr(threads, "LOAD_INTERVAL", -1)  # look each time
+    with threads_for():
+        for _ in range(2):
+            with threads_for(LARGE):
+                pass
+    assert own == [1, 4]
+
+
 def test_deterministic_algorithms_do_not_depend_on_what_else_runs(four, monkeypatch):
     monkeypatch.setattr(threads, "n_others", lambda n_own: 3)
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
