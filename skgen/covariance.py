@@ -1,6 +1,6 @@
-"""Covariance types of a mixture, by name, and those whose distances are expanded.
+"""The covariance types of a mixture, by name, each in its direct and its fast forms.
 
-Covariance matrices in the whitened form are in `skgen.matrices`, with the notation.
+The interface, the notation, and what all matrices share are in `skgen.matrices`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from skgen.matrices import ILL_DEFINED, Covariance, Tied, Whitened, inverse
+from skgen.matrices import (
+    ILL_DEFINED,
+    Covariance,
+    Direct,
+    Matrix,
+    half_less,
+    inverse,
+    squared_distances,
+)
 
 
 class _Expanded(Covariance):
@@ -56,12 +64,78 @@ class _Expanded(Covariance):
         return sums[..., :d], sums[..., d:]
 
 
+class Whitened(Matrix):
+    """A matrix per component. Rows are whitened: y_k = P_k^T x - P_k^T m_k, (K, d, n).
+
+    One product for all components. The two terms are as large as the distance to the
+    centre, in standard deviations, and their difference has the rounding of both.
+    """
+
+    is_about_means = True
+
+    def shape(self, K: int, d: int) -> tuple[int, ...]:
+        return (K, d, d)
+
+    def n_parameters(self, K: int, d: int) -> int:
+        return K * d * (d + 1) // 2
+
+    def row_elements(self, K: int, d: int, C: int = 1) -> int:
+        return C * K * d
+
+    def projection(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        # Features first: the shape that is fastest.
+        stacked = roots.mT.flatten(0, -2)
+        centres = (roots.mT @ means[..., None]).view(-1, 1)
+
+        def at(x: Tensor) -> Tensor:
+            y = torch.addmm(centres, stacked, x.T, beta=-1)
+            return y.view(*means.shape, len(x))
+
+        return at
+
+    def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda y: (y * y).sum(-2)
+
+    def row_log_masses(
+        self, means: Tensor, roots: Tensor, constant: Tensor
+    ) -> Callable[[Tensor], Tensor]:
+        project = self.projection(means, roots)
+        return lambda x: half_less(constant, project(x).square_().sum(-2))
+
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
+        z = y * resp[..., None, :]
+        return z.sum(-1), z @ y.mT
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        shift = (first / nk[..., None])[..., None, :]  # (K, 1, d), still white
+        white = second / nk[..., None, None] - shift.mT @ shift
+        back = inverse(roots, upper=True)
+        return means + (shift @ back).squeeze(-2), back.mT @ white @ back
+
+    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> Tensor:
+        # Norms of |P|^T |m|, the terms that a projection adds up.
+        terms = means.abs()[..., None, :] @ roots.abs()
+        size = torch.linalg.vector_norm(terms.squeeze(-2), dim=-1)
+        return size.amax(-1) * torch.finfo(means.dtype).eps
+
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        coloured = torch.empty_like(noise)
+        for i, back in enumerate(inverse(roots, upper=True)):
+            coloured[k == i] = noise[k == i] @ back
+        return coloured
+
+
 class ExpandedFull(_Expanded, Whitened):
     """Full covariances, expanded: the squares are the products x_i x_j.
 
     Each pair comes once, as (i, i + s mod d) with s up to half a turn: half the work
-    of whitening. What lies far from the centre for its width loses digits.
+    of whitening.
     """
+
+    is_about_means = False
+    least_rows = 64
 
     def n_features(self, d: int) -> int:
         return d + (d // 2 + 1) * d
@@ -90,13 +164,10 @@ class ExpandedFull(_Expanded, Whitened):
         return means, matrices - means[..., :, None] * means[..., None, :]
 
     def roots(self, covariances: Tensor) -> Tensor:
-        # Without an error: where this fails, the whitened form has the last word.
-        lower, info = torch.linalg.cholesky_ex(covariances)
-        lower = lower.where(info[..., None, None] == 0, torch.nan)
-        return inverse(lower.mT, upper=True)
+        return nan_roots(covariances)
 
     def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> Tensor:
-        """Estimate the rounding of log-densities, in nats: the largest of a component.
+        """Return the nats lost by rounding, by the component that loses most.
 
         A distance adds up the terms x_i L_ij x_j, each rounded; at the rows of a
         component they may be far larger than it. As much comes into a covariance that
@@ -109,6 +180,16 @@ class ExpandedFull(_Expanded, Whitened):
         return largest * torch.finfo(terms.dtype).eps
 
 
+def nan_roots(covariances: Tensor) -> Tensor:
+    """Return roots of matrices, NaN where one is not positive definite.
+
+    Then ``loss`` is NaN too, and the direct form is asked.
+    """
+    lower, info = torch.linalg.cholesky_ex(covariances)
+    lower = lower.where(info[..., None, None] == 0, torch.nan)
+    return inverse(lower.mT, upper=True)
+
+
 def _turns(means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Shifts s (d // 2 + 1, 1), and indices i and j = i + s mod d (d // 2 + 1, d)."""
     d = means.shape[-1]
@@ -117,33 +198,105 @@ def _turns(means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return s, *torch.broadcast_tensors(i, (i + s) % d)
 
 
-class Full(Whitened):
-    """A matrix a component: whitened, or expanded where that loses no digits."""
+class Full(Direct, Whitened):
+    """A matrix per component."""
 
     @property
-    def expanded(self) -> Covariance:
-        return ExpandedFull()
+    def forms(self) -> tuple[Covariance, ...]:
+        return (ExpandedFull(), *self.score_forms)
 
-
-class _Variance(_Expanded):
-    """Variances, of any shape."""
-
-    def row_log_masses(
-        self, means: Tensor, roots: Tensor, constant: Tensor
-    ) -> Callable[[Tensor], Tensor]:
-        # A product with x, and one with its squares, in its place.
-        pulled, precisions = self.slopes(means, roots)
-        start = constant - 0.5 * (means * pulled).sum(1, keepdim=True)
-        precisions = precisions.expand_as(means).contiguous()
-
-        def at(x: Tensor) -> Tensor:
-            linear = torch.addmm(start, pulled, x.T)
-            return linear.addmm_(precisions, x.square_().T, alpha=-0.5)
-
-        return at
+    @property
+    def score_forms(self) -> tuple[Covariance, ...]:
+        return (Whitened(), self)
 
     def score_elements(self, K: int, d: int) -> int:
-        return K + d
+        return K * d
+
+    def scale(self, difference: Tensor, roots: Tensor) -> Tensor:
+        return roots.mT @ difference
+
+
+class _OneMatrix(Matrix):
+    """One matrix for all components."""
+
+    def shape(self, K: int, d: int) -> tuple[int, ...]:
+        return (d, d)
+
+    def n_parameters(self, K: int, d: int) -> int:
+        return d * (d + 1) // 2
+
+    def variances(self, covariances: Tensor) -> Tensor:
+        return super().variances(covariances)[..., None, :]
+
+    def log_det(self, roots: Tensor, d: int) -> Tensor:
+        return super().log_det(roots, d)[..., None]
+
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        return noise @ inverse(roots, upper=True)
+
+
+class ExpandedTied(_OneMatrix):
+    """Rows are whitened about the centre, y = x P (n, d), and distances expanded."""
+
+    def row_elements(self, K: int, d: int, C: int = 1) -> int:
+        return C * (K + d)
+
+    def projection(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda x: x @ roots
+
+    def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
+        white = means @ roots
+        return lambda y: squared_distances(white, y)
+
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
+        return resp @ y, (y * resp.sum(-2)[..., None]).mT @ y
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        white_means = first / nk[..., None]
+        between = white_means.mT @ (nk[..., None] * white_means)
+        white = (second - between) / nk.sum(-1)[..., None, None]
+        back = inverse(roots, upper=True)
+        return white_means @ back, back.mT @ white @ back
+
+    def roots(self, covariances: Tensor) -> Tensor:
+        return nan_roots(covariances)
+
+    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> Tensor:
+        squares = (means.abs() @ roots.abs()).square_().sum(-1)
+        return squares.amax(-1) * torch.finfo(means.dtype).eps
+
+
+class Tied(Direct, _OneMatrix):
+    """One matrix for all components."""
+
+    @property
+    def forms(self) -> tuple[Covariance, ...]:
+        return (ExpandedTied(), self)
+
+    def scale(self, difference: Tensor, roots: Tensor) -> Tensor:
+        return roots.mT[..., None, :, :] @ difference
+
+    def component(self, roots: Tensor, k: int) -> Tensor:
+        return roots
+
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
+        z = y * resp[..., None, :]
+        return z.sum(-1), (z @ y.mT).sum(-3)
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        shift = first / nk[..., None]  # (K, d), still white
+        between = shift.mT @ (nk[..., None] * shift)
+        white = (second - between) / nk.sum(-1)[..., None, None]
+        back = inverse(roots, upper=True)
+        return means + shift @ back, back.mT @ white @ back
+
+
+class _Variance(Covariance):
+    """Variances, of any shape."""
 
     def identity(self, means: Tensor) -> Tensor:
         return means.new_ones(self.shape(*means.shape))
@@ -169,6 +322,39 @@ class _Variance(_Expanded):
     def covariances(self, roots: Tensor) -> Tensor:
         return roots**-2
 
+    def excess(self, covariances: Tensor, roots: Tensor) -> Tensor:
+        return covariances * roots**2 - 1
+
+
+class _ExpandedVariance(_Expanded, _Variance):
+    """Variances, with expanded distances."""
+
+    def row_log_masses(
+        self, means: Tensor, roots: Tensor, constant: Tensor
+    ) -> Callable[[Tensor], Tensor]:
+        # A product with x, and one with its squares, in its place.
+        pulled, precisions = self.slopes(means, roots)
+        start = constant - 0.5 * (means * pulled).sum(1, keepdim=True)
+        precisions = precisions.expand_as(means).contiguous()
+
+        def at(x: Tensor) -> Tensor:
+            linear = torch.addmm(start, pulled, x.T)
+            return linear.addmm_(precisions, x.square_().T, alpha=-0.5)
+
+        return at
+
+    def score_elements(self, K: int, d: int) -> int:
+        return K + d
+
+    def roots(self, covariances: Tensor) -> Tensor:
+        return covariances.rsqrt()  # NaN or infinite as `nan_roots`
+
+    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> Tensor:
+        # Mean squares of the features, in units of their variance.
+        terms = (means * self.variances(roots)).square_().add_(1)
+        size = torch.linalg.vector_norm(terms, dim=-1)
+        return size.amax(-1) * torch.finfo(means.dtype).eps
+
 
 def _spread(squares: Tensor, squared_means: Tensor) -> Tensor:
     """Return their difference, or zero where it is within rounding."""
@@ -177,14 +363,27 @@ def _spread(squares: Tensor, squared_means: Tensor) -> Tensor:
     return torch.where(difference > noise, difference, 0)
 
 
-class Diag(_Variance):
-    """A variance a component and feature. The squares are those of the features."""
+class _PerFeature(_Variance):
+    """A variance per component and feature."""
 
     def shape(self, K: int, d: int) -> tuple[int, ...]:
         return (K, d)
 
     def n_parameters(self, K: int, d: int) -> int:
         return K * d
+
+    def variances(self, covariances: Tensor) -> Tensor:
+        return covariances
+
+    def log_det(self, roots: Tensor, d: int) -> Tensor:
+        return roots.log().sum(-1)
+
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        return noise / roots[k]
+
+
+class ExpandedDiag(_ExpandedVariance, _PerFeature):
+    """Distances expanded about the centre. The squares are those of the features."""
 
     def n_features(self, d: int) -> int:
         return 2 * d
@@ -202,21 +401,50 @@ class Diag(_Variance):
         means = first / nk[..., None]
         return means, _spread(second / nk[..., None], means**2)
 
-    def log_det(self, roots: Tensor, d: int) -> Tensor:
-        return roots.log().sum(-1)
 
-    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
-        return noise / roots[k]
+class Diag(Direct, _PerFeature):
+    """A variance per component and feature."""
+
+    @property
+    def forms(self) -> tuple[Covariance, ...]:
+        return (ExpandedDiag(), self)
+
+    def scale(self, difference: Tensor, roots: Tensor) -> Tensor:
+        return difference.mul_(roots[..., None])
+
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
+        z = y * resp[..., None, :]
+        return z.sum(-1), z.mul_(y).sum(-1)
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        shift = first / nk[..., None]  # (K, d), still white
+        white = _spread(second / nk[..., None], shift**2)
+        return means + shift / roots, white / roots**2
 
 
-class Spherical(_Variance):
-    """A variance a component. The square is ||x||^2."""
+class _PerComponent(_Variance):
+    """A variance per component."""
 
     def shape(self, K: int, d: int) -> tuple[int, ...]:
         return (K,)
 
     def n_parameters(self, K: int, d: int) -> int:
         return K
+
+    def variances(self, covariances: Tensor) -> Tensor:
+        return covariances[..., None]
+
+    def log_det(self, roots: Tensor, d: int) -> Tensor:
+        return d * roots.log()
+
+    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
+        return noise / roots[k][:, None]
+
+
+class ExpandedSpherical(_ExpandedVariance, _PerComponent):
+    """Distances expanded about the centre. The square is ||x||^2."""
 
     def n_features(self, d: int) -> int:
         return d + 1
@@ -235,14 +463,30 @@ class Spherical(_Variance):
         squares = _spread(second.squeeze(-1) / nk, (means**2).sum(-1))
         return means, squares / means.shape[-1]
 
-    def log_det(self, roots: Tensor, d: int) -> Tensor:
-        return d * roots.log()
 
-    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
-        return noise / roots[k][:, None]
+class Spherical(Direct, _PerComponent):
+    """A variance per component."""
+
+    @property
+    def forms(self) -> tuple[Covariance, ...]:
+        return (ExpandedSpherical(), self)
+
+    def scale(self, difference: Tensor, roots: Tensor) -> Tensor:
+        return difference.mul_(roots[..., None, None])
+
+    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
+        z = y * resp[..., None, :]
+        return z.sum(-1), z.mul_(y).sum((-2, -1))
+
+    def maximise(
+        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        shift = first / nk[..., None]  # (K, d), still white
+        white = _spread(second / nk, (shift**2).sum(-1)) / means.shape[-1]
+        return means + shift / roots[..., None], white / roots**2
 
 
-COVARIANCES: dict[str, Covariance] = {
+COVARIANCES: dict[str, Direct] = {
     "full": Full(),
     "tied": Tied(),
     "diag": Diag(),

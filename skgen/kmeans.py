@@ -13,9 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn import config_context
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.utils import check_array
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -28,11 +26,11 @@ from skgen.base import (
 from skgen.covariance import COVARIANCES
 from skgen.em import FittedMixture
 from skgen.lloyd import (
-    Assignment,
+    Clusters,
     assign,
+    find_clusters,
     measure,
     restarted_lloyd,
-    variance_tolerance,
 )
 from skgen.matrices import nearest_of
 from skgen.parameters import (
@@ -71,12 +69,8 @@ class Codebook(NamedTuple):
     """The isotropic mixture on the centres, and how a centre is written as a code."""
 
     density: FittedMixture
-    nearest_seen: Callable[[Tensor], Tensor]  # of rows as the density sees them
+    nearest: Callable[[Tensor], Tensor]  # rows (n, d) -> index of the centre (n,)
     is_ordinal: bool
-
-    def nearest(self, x: Tensor) -> Tensor:
-        """Index of the nearest centre (n,)."""
-        return self.nearest_seen(self.density.see(x))
 
     def encode(self, x: Tensor) -> Tensor:
         """One-hot rows (n, K), or indices (n, 1)."""
@@ -257,62 +251,37 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> None:
-        on_cpu = x.device.type == "cpu"
         rows = CentredRows.of(x, weight)
-        variance = warn_scales(rows.proper(), self.reg_covar, type(self).__name__)
-        find = self._find_on_cpu if on_cpu else self._find_on_device
-        centres, labels, inertia, self.n_iter_ = find(rows.proper(), rng, callbacks)
+        proper = rows.proper()
+        variance = warn_scales(proper, self.reg_covar, type(self).__name__)
+        find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
+        clusters = find(proper, rng, callbacks)
+        self.n_iter_ = clusters.n_iter
         self._reset_counts()
-        if len(labels) < len(x):  # rows of weight zero have labels too
-            found = self._assign(rows, centres)
-            labels, inertia = found.labels, found.inertia(rows.weight)
-        elif inertia is None or weight is not None:
-            found = measure(x, to_tensor(centres, x.device).to(x), labels)
-            inertia = found.inertia(rows.weight)
         self._count_columns(rows.centre, variance, rows.weight)
-        self._set_attributes(rows, centres, labels, inertia)
+        self._set_attributes(rows, *_evaluated(rows, clusters))
 
     def _find_on_cpu(
         self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
-    ) -> tuple[NDArray[Any], Tensor, float | None, int]:
-        """Find centres, labels and iterations by scikit-learn, and the inertia."""
-        X = to_array(rows.x)
-        weight = to_array(rows.weight) if rows.is_weighted else None
-        tol = self.tol
-        if weight is not None and tol:
-            # scikit-learn relates tol to the variance of rows without their weights.
-            spread = np.var(X, axis=0).mean()
-            tol = variance_tolerance(rows, tol) / spread if spread else 0.0
-        init: Any = self.init
-        if not isinstance(init, str) and not callable(init):
-            init = check_array(init, input_name="init")
-        kmeans = KMeans(
+    ) -> Clusters:
+        """Find clusters by scikit-learn."""
+        return find_clusters(
+            rows,
             self.n_clusters,
-            init=init,
+            init=self.init,
             n_init=self.n_init,
             max_iter=self.max_iter,
-            tol=tol,
+            tol=self.tol,
             verbose=self.verbose,
-            random_state=rng,
+            rng=rng,
             copy_x=self.copy_x,
             algorithm=self.algorithm,
         )
-        # All has been checked, but for what a callable gives.
-        checked = not callable(init) or None
-        checks = config_context(
-            assume_finite=checked, skip_parameter_validation=checked
-        )
-        with checks, blas_threads_for(X.size * self.n_clusters):
-            kmeans.fit(X, sample_weight=weight)
-        labels = torch.from_numpy(kmeans.labels_).long()
-        # Of float32 rows, a sum in float32 about centres that are not rounded yet.
-        inertia = kmeans.inertia_ if X.dtype == np.float64 else None
-        return kmeans.cluster_centers_, labels, inertia, kmeans.n_iter_
 
     def _find_on_device(
         self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
-    ) -> tuple[NDArray[Any], Tensor, float | None, int]:
-        """Find centres, labels and iterations by Lloyd's algorithm in torch."""
+    ) -> Clusters:
+        """Find clusters by Lloyd's algorithm in torch."""
         run = restarted_lloyd(
             rows,
             self.n_clusters,
@@ -327,8 +296,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         if run.stopped:
             way = "set init=model.cluster_centers_"
             self._warn_interrupted(len(run.bounds), way)
-        labels = assign(rows, run.state).labels
-        return to_array(run.state + rows.centre), labels, None, len(run.bounds)
+        labels = rows.x.new_empty(0, dtype=torch.long)
+        return Clusters(run.state, labels, None, len(run.bounds), is_sure=False)
 
     def _reset_counts(self) -> None:
         """Forget all rows."""
@@ -362,33 +331,23 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         if not before or known is not None:
             self._column_moments = np.stack([new_mean, new_variance])
 
-    def _assign(self, rows: CentredRows, centres: NDArray[Any]) -> Assignment:
-        seen = to_tensor(centres, rows.x.device).to(rows.centre) - rows.centre
-        return assign(rows, seen)
-
     def _set_attributes(
-        self,
-        rows: CentredRows,
-        centres: NDArray[Any],
-        labels: Tensor,
-        inertia: float,
+        self, rows: CentredRows, centres: Tensor, labels: Tensor, inertia: float
     ) -> None:
-        """Count rows in with the centres they are assigned to."""
+        """Count rows in with the centres (K, d) they are assigned to."""
         used = rows.weight.new_zeros(len(centres))
         used.index_add_(0, labels, rows.weight)
-        self.cluster_centers_ = centres.astype(self._dtype, copy=False)
+        self.cluster_centers_ = to_array(centres)
         self.labels_ = to_array(labels)
         self._inertia += inertia
         self.inertia_ = self._unscaled(self._inertia)
         self._counts = self._counts + to_array(used)
         total = self._counts.sum()
         share = self._counts / total
-        prior = (
-            share if self.prior == "empirical" else np.full_like(share, 1 / len(share))
-        )
-        self.weights_ = prior.astype(self._dtype)
+        is_empirical = self.prior == "empirical"
+        self.weights_ = share if is_empirical else np.full_like(share, 1 / len(share))
         self.variance_ = self._inertia / (total * centres.shape[1]) + self.reg_covar
-        rounding = np.finfo(self._dtype).eps * np.abs(centres).max()
+        rounding = torch.finfo(centres.dtype).eps * float(centres.abs().max())
         if self.reg_covar == 0 and self.variance_ <= rounding**2:
             raise ValueError(NO_SPREAD)
 
@@ -439,8 +398,9 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         with blas_threads_for(batch.size * self.n_clusters):
             self._batches.partial_fit(batch, sample_weight=weights)
         self.n_iter_ += 1
-        centres = self._batches.cluster_centers_
-        found = self._assign(rows, centres)
+        centres = to_tensor(self._batches.cluster_centers_, x.device)
+        centres = centres.to(rows.centre)
+        found = assign(rows, centres)
         inertia = found.inertia(rows.weight)
         self._count_columns(*rows.moments(), rows.weight)
         self._set_attributes(rows, centres, found.labels, inertia)
@@ -572,7 +532,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             root,
             device=torch.device(self.device_),
         )
-        nearest = nearest_of(density.theta.means)
+        centres = torch.tensor(self.cluster_centers_).to(density.centre)
+        nearest = nearest_of(centres, centres.mean(0))
         return Codebook(density, nearest, self._is_ordinal)
 
     @property
@@ -602,6 +563,17 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         if self.encode == "ordinal":
             tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _evaluated(rows: CentredRows, clusters: Clusters) -> tuple[Tensor, Tensor, float]:
+    """Return centres, and the labels of all rows and their inertia."""
+    centres, labels, inertia, *_ = clusters
+    # Rows of weight zero have labels too.
+    is_known = clusters.is_sure and len(labels) == len(rows.x)
+    if is_known and inertia is not None and not rows.weight.stride()[0]:
+        return centres, labels, inertia
+    found = measure(rows, centres, labels) if is_known else assign(rows, centres)
+    return centres, found.labels, found.inertia(rows.weight)
 
 
 def _kind(value: Any) -> tuple[type, tuple[int, ...], Any]:

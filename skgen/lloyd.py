@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from sklearn.cluster import kmeans_plusplus
+from numpy.typing import NDArray
+from sklearn import config_context
+from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
 from skgen.engine import FixedPoint, Interrupted, Iterate, iterate_fixed_point
-from skgen.matrices import nearest_of
-from skgen.rows import CentredRows, chunk_rows
-from skgen.tensors import to_array, to_tensor, wide_dtype
+from skgen.matrices import nearest_of, squared_distances
+from skgen.rows import CentredRows, chunk_rows, slices
+from skgen.tensors import to_array, to_tensor
+from skgen.threads import blas_threads_for
+
+# Rounding of a squared distance, relative to those that have to be told apart, up to
+# which distances are expanded.
+BLUR = 0.01
 
 
 class Assignment(NamedTuple):
@@ -42,52 +51,63 @@ class Assignment(NamedTuple):
 
 
 def assign(rows: CentredRows, centres: Tensor) -> Assignment:
-    """E-step: the nearest of the centres (K, d), which are seen from the rows' centre.
-
-    The product decides which is nearest; the distance to it is summed directly, for
-    nothing to cancel.
-    """
-    K, d = centres.shape
+    """E-step: the nearest of the centres (K, d), and the distance to it."""
     found = Assignment.empty(len(rows.x), centres)
-    size, nearest = chunk_rows(centres.device, K + d), nearest_of(centres)
-    for (x, _), k, distance in zip(rows.chunks(size), *found.split(size)):
+    size = chunk_rows(centres.device, sum(centres.shape))
+    nearest, square = nearest_of(centres, rows.centre), square_distance(centres)
+    for x, k, distance in zip(rows.x.split(size), *found.split(size)):
         k.copy_(nearest(x))
-        torch.sum((x - centres[k]).square_(), 1, out=distance)
+        distance.copy_(square(x, k))
     return found
 
 
-def measure(x: Tensor, centres: Tensor, labels: Tensor) -> Assignment:
-    """Take labels as given: the squared distance of each row to its centre.
+def measure(rows: CentredRows, centres: Tensor, labels: Tensor) -> Assignment:
+    """Take labels as given: the squared distance of each row to its centre."""
+    found = Assignment.empty(len(rows.x), centres)._replace(labels=labels)
+    size, square = (
+        chunk_rows(centres.device, centres.shape[1]),
+        square_distance(centres),
+    )
+    for x, k, distance in zip(rows.x.split(size), *found.split(size)):
+        distance.copy_(square(x, k))
+    return found
 
-    Rows and centres are of one dtype, in which their difference is as good as they
-    are, and the sum of its squares; sums of distances are wide.
+
+def square_distance(centres: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function of rows (n, d) and labels (n,): squared distances (n,).
+
+    They are summed directly, for nothing to cancel.
     """
-    size, wide = chunk_rows(x.device, x.shape[1]), wide_dtype(x.device)
-    found = Assignment(labels, x.new_empty(len(x), dtype=wide))
-    ones = x.new_ones(x.shape[1])  # a product adds up short rows faster than a sum
-    for part, k, distance in zip(x.split(size), *found.split(size)):
-        squares = centres.index_select(0, k).sub_(part).square_()
-        distance.copy_(squares @ ones)
-    return found
+    ones = centres.new_ones(centres.shape[1])  # a product adds up faster than a sum
+    return lambda x, k: centres.index_select(0, k).sub_(x).square_() @ ones
 
 
 def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:
-    """M-step: the weighted mean of each centre's rows."""
+    """M-step: the weighted mean of each centre's rows.
+
+    It is summed as the shift from the last centre, which loses no digits wherever the
+    rows of a centre lie.
+    """
     K, d = centres.shape
     weights, sums = centres.new_zeros(K), torch.zeros_like(centres)
+    parts = (rows.x, rows.weight, found.labels)
     size = chunk_rows(centres.device, K + d)
-    for (x, w), k in zip(rows.chunks(size), found.labels.split(size)):
-        one_hot = x.new_zeros(len(x), K).scatter_(1, k[:, None], w[:, None])
+    for x, w, k in zip(*(part.split(size) for part in parts)):
+        one_hot = centres.new_zeros(len(x), K).scatter_(1, k[:, None], w[:, None])
         weights += one_hot.sum(0)
-        sums += one_hot.T @ x
-    _reseed(rows, found, weights, sums)
-    means = sums / weights[:, None]
+        sums += one_hot.T @ (x - centres[k])
+    _reseed(rows, found, centres, weights, sums)
+    means = centres + sums / weights[:, None]
     # A centre that is still without rows goes where the largest one is.
     return torch.where(weights[:, None] > 0, means, means[weights.argmax()])
 
 
 def _reseed(
-    rows: CentredRows, found: Assignment, weights: Tensor, sums: Tensor
+    rows: CentredRows,
+    found: Assignment,
+    centres: Tensor,
+    weights: Tensor,
+    sums: Tensor,
 ) -> None:
     """Give each centre without rows one of the rows that lie farthest out."""
     empty = (weights == 0).nonzero()[:, 0].tolist()
@@ -96,9 +116,9 @@ def _reseed(
     farthest = found.distances.topk(len(empty)).indices
     for new, i in zip(empty, farthest):
         w, old = rows.weight[i], found.labels[i]
-        part = w * (rows.x[i].to(sums) - rows.centre)
-        sums[old], weights[old] = sums[old] - part, weights[old] - w
-        sums[new], weights[new] = part, w
+        sums[old] -= w * (rows.x[i] - centres[old])
+        weights[old] -= w
+        sums[new], weights[new] = w * (rows.x[i] - centres[new]), w
 
 
 def lloyd(
@@ -124,15 +144,6 @@ def lloyd(
     )
 
 
-def variance_tolerance(rows: CentredRows, tol: float) -> float:
-    """Turn a tolerance relative to the mean variance of the features absolute."""
-    n, d = rows.x.shape
-    mean = sum(w @ x for x, w in rows.chunks(chunk_rows(rows.x.device, d))) / n
-    chunks = rows.chunks(chunk_rows(rows.x.device, d))
-    total = sum(float((w @ (x - mean) ** 2).mean()) for x, w in chunks)
-    return tol * total / n
-
-
 def restarted_lloyd(
     rows: CentredRows,
     K: int,
@@ -154,10 +165,10 @@ def restarted_lloyd(
         raise ValueError(f"n_samples={len(rows.x)} should be >= n_clusters={K}.")
     if n_init == "auto":
         n_init = 10 if callable(init) or _is(init, "random") else 1
-    tol = variance_tolerance(rows, tol)
+    tol = tol * float(rows.moments()[1].mean())
     runs = list[tuple[float, FixedPoint[Tensor]]]()
     for _ in range(int(n_init) if isinstance(init, str) or callable(init) else 1):
-        centres = _start(rows, K, init, rng) - rows.centre
+        centres = _start(rows, K, init, rng)
         try:
             run = lloyd(rows, centres, max_iter=max_iter, tol=tol, verbose=verbose)
         except Interrupted as cut:
@@ -177,14 +188,17 @@ def _is(init: Any, name: str) -> bool:
 
 def _start(rows: CentredRows, K: int, init: Any, rng: np.random.RandomState) -> Tensor:
     """Draw centres, or take those given, (K, d)."""
-    X, weight = to_array(rows.x), to_array(rows.weight)
+    X = centred_array(rows, np.float64)
+    weight, centre = to_array(rows.weight), to_array(rows.centre)
     if _is(init, "k-means++"):
-        start, _ = kmeans_plusplus(X, K, sample_weight=weight, random_state=rng)
+        with blas_threads_for(0):
+            _, picks = kmeans_plusplus(X, K, sample_weight=weight, random_state=rng)
+        start = to_array(rows.x)[picks]
     elif isinstance(init, str):
         p = weight / weight.sum()
-        start = X[rng.choice(len(X), size=K, replace=False, p=p)]
+        start = to_array(rows.x)[rng.choice(len(X), size=K, replace=False, p=p)]
     else:
-        start = init(X, K, random_state=rng) if callable(init) else init
+        start = init(X, K, random_state=rng) + centre if callable(init) else init
     start = check_array(start, dtype=np.float64, input_name="init")
     if start.shape != (K, X.shape[1]):
         raise ValueError(
@@ -192,3 +206,121 @@ def _start(rows: CentredRows, K: int, init: Any, rng: np.random.RandomState) -> 
             f"(n_clusters, n_features) = {(K, X.shape[1])}."
         )
     return to_tensor(start, rows.x.device).to(rows.centre)
+
+
+class Clusters(NamedTuple):
+    """What K-means found."""
+
+    centres: Tensor  # (K, d), wide
+    labels: Tensor  # (n,)
+    inertia: float | None  # where it is known
+    n_iter: int
+    is_sure: bool  # whether labels are those of the nearest centres, up to ties
+
+
+def find_clusters(
+    rows: CentredRows,
+    K: int,
+    *,
+    rng: np.random.RandomState,
+    init: Any = "k-means++",
+    n_init: int | str = 1,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    **params: Any,
+) -> Clusters:
+    """Find clusters on a CPU by `sklearn.cluster.KMeans`, whose parameters these are.
+
+    It expands distances about the mean of the rows, in their dtype. Where that cannot
+    tell the clusters apart, as with a sentinel far from all other rows, this goes on to
+    float64, and to Lloyd's algorithm with distances that are summed directly.
+    """
+    settings = {"init": init, "n_init": n_init, "max_iter": max_iter, "tol": tol}
+    state = rng.get_state(legacy=False)
+    for dtype in dict.fromkeys((to_array(rows.x[:1]).dtype, np.dtype(np.float64))):
+        rng.set_state(state)
+        clusters = _by_scikit_learn(rows, K, dtype, rng, **settings, **params)
+        if clusters is not None:
+            return clusters
+    rng.set_state(state)
+    verbose = params.get("verbose", 0)
+    run = restarted_lloyd(rows, K, rng=rng, verbose=verbose, **settings)
+    found = assign(rows, run.state)
+    inertia = found.inertia(rows.weight)
+    return Clusters(run.state, found.labels, inertia, len(run.bounds), is_sure=True)
+
+
+def _by_scikit_learn(
+    rows: CentredRows,
+    K: int,
+    dtype: np.dtype[Any],
+    rng: np.random.RandomState,
+    *,
+    init: Any,
+    tol: float,
+    copy_x: bool = True,
+    **params: Any,
+) -> Clusters | None:
+    """Run scikit-learn's K-means on rows in a dtype; None if rounding decided."""
+    is_float64 = to_array(rows.x[:1]).dtype == np.float64
+    # scikit-learn centres float64 rows by itself, and rounds the mean of float32 rows.
+    X = to_array(rows.x) if is_float64 else centred_array(rows, dtype)
+    centre = 0 if is_float64 else to_array(rows.centre)
+    if not is_plain(X):
+        return None
+    weight = to_array(rows.weight) if rows.is_weighted else None
+    if tol and not (is_float64 and weight is None):
+        # scikit-learn relates tol to the variance in the rows' dtype without weights.
+        spread = np.var(X, axis=0).mean()
+        tol = tol * float(rows.moments()[1].mean()) / spread if spread else 0.0
+    checked = not callable(init) or None  # all but what a callable gives
+    if not isinstance(init, str) and not callable(init):
+        init = check_array(init, input_name="init")
+        # A wrong shape is for scikit-learn to complain about.
+        init = init - centre if init.shape[1:] == X.shape[1:] else init
+    kmeans = KMeans(
+        K,
+        init=init,
+        tol=tol,
+        random_state=rng,
+        copy_x=copy_x and is_float64,
+        **params,
+    )
+    checks = config_context(assume_finite=checked, skip_parameter_validation=checked)
+    said = warnings.catch_warnings(record=True, action="always")
+    with said as messages, checks, blas_threads_for(X.size * K):
+        kmeans.fit(X, sample_weight=weight)
+    centres = torch.from_numpy(kmeans.cluster_centers_.astype(np.float64) + centre)
+    labels = torch.from_numpy(kmeans.labels_).long()
+    # The least square distance that has to be told from none.
+    least = kmeans.inertia_ / float(rows.weight.sum()) or np.inf
+    seen = centres - rows.centre
+    gaps = squared_distances(seen, seen).fill_diagonal_(torch.inf)
+    least = min(least, float(gaps.min()))
+    eps, largest = np.finfo(dtype).eps, float((seen**2).sum(1).max())
+    if eps * largest > BLUR * least:
+        return None
+    for each in messages or ():
+        warnings.warn(each.message, stacklevel=2)
+    # Rows that are as near to two centres as their rounding is large are few.
+    is_sure = len(X) * eps * float(centres.abs().max()) < BLUR * least**0.5
+    inertia = kmeans.inertia_ if is_float64 and weight is None else None
+    return Clusters(centres, labels, inertia, kmeans.n_iter_, is_sure)
+
+
+def centred_array(rows: CentredRows, dtype: Any) -> NDArray[Any]:
+    """Copy rows (n, d) minus their centre, in a dtype, to the host."""
+    X = np.empty(rows.x.shape, dtype=dtype)
+    size = chunk_rows(rows.x.device, rows.x.shape[1])
+    for part, (x, _) in zip(slices(len(X), size), rows.chunks(size)):
+        with np.errstate(over="ignore"):
+            X[part] = to_array(x)
+    return X
+
+
+def is_plain(X: NDArray[Any]) -> bool:
+    """Return whether sums of squares neither overflow nor underflow in X's dtype."""
+    info = np.finfo(X.dtype)
+    largest = max(float(X.max()), -float(X.min()))
+    small, large = info.tiny ** (1 / 2) / info.eps, info.max ** (1 / 2) * info.eps
+    return small < largest < large or largest == 0

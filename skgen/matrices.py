@@ -1,23 +1,30 @@
-"""What a covariance type of a mixture decides; covariance matrices, by whitening.
+"""The interface of a covariance type, and covariance matrices.
 
 K components, n rows, d features. A covariance is known by its root ``P``, the
 Cholesky factor of its inverse: ``S^-1 = P P^T``, upper triangular where it is a
-matrix. Rows and means are seen from one centre. What the rows of a chunk give to
-distances and to moments alike is made once, by ``project``.
+matrix. What distances and moments both need of the rows of a chunk is computed once,
+by ``project``.
 
-Parameters, responsibilities and moments may have a dimension more, before those that
-are named: C mixtures of one size, which see the same rows.
+Each type has several forms of the same mathematics. The direct form subtracts the
+mean of each component from the rows: nothing cancels, however far apart the
+components lie. Faster forms are matrix products about one centre, which lose digits
+where a component is narrow for its distance to that centre; ``loss`` estimates how
+many nats that costs.
+
+Parameters, responsibilities and moments may have a leading dimension: a stack of C
+mixtures of one size, which see the same rows.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from skgen.rows import CentredRows, chunk_rows
+from skgen.rows import chunk_rows
 
 ILL_DEFINED = (
     "Fitting the mixture model failed because some components have ill-defined "
@@ -28,7 +35,24 @@ ILL_DEFINED = (
 
 
 class Covariance(ABC):
-    """One covariance type."""
+    """One covariance type, in one form."""
+
+    #: Whether rows and means are to be given minus a common centre.
+    is_centred: ClassVar[bool] = True
+    #: Whether moments are about the means that rows were projected with.
+    is_about_means: ClassVar[bool] = False
+    #: Rows that a chunk needs at least for this form to be fast.
+    least_rows: ClassVar[int] = 1
+
+    @property
+    def forms(self) -> tuple[Covariance, ...]:
+        """Return the forms of this type, the fastest first, the direct one last."""
+        return (self,)
+
+    @property
+    def score_forms(self) -> tuple[Covariance, ...]:
+        """Return the forms in which rows are scored, likewise."""
+        return self.forms
 
     @abstractmethod
     def shape(self, K: int, d: int) -> tuple[int, ...]:
@@ -85,18 +109,9 @@ class Covariance(ABC):
         ``means`` and ``roots`` are those that rows were projected with.
         """
 
-    def spread(self, rows: CentredRows, means: Tensor) -> Tensor | None:
-        """Return the covariances that go with means that are rows, where not zero."""
-        return None
-
-    @property
-    def expanded(self) -> Covariance | None:
-        """The same type in a form that is faster and may lose digits, if any."""
-        return None
-
+    @abstractmethod
     def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> Tensor:
-        """Nats that a log-density loses by this form, beyond what any form does: ()."""
-        return means.new_zeros(means.shape[:-2])
+        """Return the nats that this form costs a log-density by rounding, ()."""
 
     # What matrices and variances do each in their way.
 
@@ -127,6 +142,14 @@ class Covariance(ABC):
     @abstractmethod
     def covariances(self, roots: Tensor) -> Tensor:
         """Covariances of roots."""
+
+    @abstractmethod
+    def variances(self, covariances: Tensor) -> Tensor:
+        """Variances of the features, which broadcast against means (K, d)."""
+
+    @abstractmethod
+    def excess(self, covariances: Tensor, roots: Tensor) -> Tensor:
+        """P^T S P less its value for the covariances S of the roots: relative error."""
 
     @abstractmethod
     def log_det(self, roots: Tensor, d: int) -> Tensor:
@@ -170,6 +193,12 @@ class Matrix(Covariance):
         back = inverse(roots, upper=True)
         return back.mT @ back
 
+    def variances(self, covariances: Tensor) -> Tensor:
+        return covariances.diagonal(dim1=-2, dim2=-1)
+
+    def excess(self, covariances: Tensor, roots: Tensor) -> Tensor:
+        return roots.mT @ covariances @ roots - eye(roots)
+
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return roots.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
@@ -184,32 +213,31 @@ def eye(like: Tensor) -> Tensor:
     return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
-class Whitened(Matrix):
-    """A matrix a component. Rows are whitened: y_k = P_k^T (x - m_k), (K, d, n).
+class Direct(Covariance):
+    """The direct form: y_k = P_k^T (x - m_k), (K, d, n)."""
 
-    Whatever the scale of a component and wherever it lies, nothing cancels: its
-    distances and its moments are taken about its own mean.
-    """
+    is_centred = False
+    is_about_means = True
 
-    def shape(self, K: int, d: int) -> tuple[int, ...]:
-        return (K, d, d)
+    @abstractmethod
+    def scale(self, difference: Tensor, roots: Tensor) -> Tensor:
+        """Whiten differences (K, d, n) to the means; they may be overwritten."""
 
-    def n_parameters(self, K: int, d: int) -> int:
-        return K * d * (d + 1) // 2
+    def component(self, roots: Tensor, k: int) -> Tensor:
+        """Return the roots of one component, as of a mixture of one."""
+        return roots[k : k + 1]
 
     def row_elements(self, K: int, d: int, C: int = 1) -> int:
         return C * K * d
 
+    def score_elements(self, K: int, d: int) -> int:
+        return K + 2 * d
+
+    def loss(self, means: Tensor, covariances: Tensor, roots: Tensor) -> Tensor:
+        return means.new_zeros(means.shape[:-2])
+
     def projection(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
-        # One product for all components, features first: the shape that is fastest.
-        stacked = roots.mT.flatten(0, -2)
-        centres = (roots.mT @ means[..., None]).view(-1, 1)
-
-        def at(x: Tensor) -> Tensor:
-            y = torch.addmm(centres, stacked, x.T, beta=-1)
-            return y.view(*means.shape, len(x))
-
-        return at
+        return lambda x: self.scale(x.T - means[..., None], roots)
 
     def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda y: (y * y).sum(-2)
@@ -217,74 +245,17 @@ class Whitened(Matrix):
     def row_log_masses(
         self, means: Tensor, roots: Tensor, constant: Tensor
     ) -> Callable[[Tensor], Tensor]:
-        project = self.projection(means, roots)
-        return lambda x: half_less(constant, project(x).square_().sum(-2))
+        # One component after the other, which takes the memory of one.
+        each = [
+            self.projection(means[k : k + 1], self.component(roots, k))
+            for k in range(len(means))
+        ]
 
-    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
-        z = y * resp[..., None, :]
-        return z.sum(-1), z @ y.mT
+        def at(x: Tensor) -> Tensor:
+            squares = [project(x).square_().sum(-2) for project in each]
+            return half_less(constant, torch.cat(squares))
 
-    def maximise(
-        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        shift = (first / nk[..., None])[..., None, :]  # (K, 1, d), still white
-        white = second / nk[..., None, None] - shift.mT @ shift
-        back = inverse(roots, upper=True)
-        return means + (shift @ back).squeeze(-2), back.mT @ white @ back
-
-    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
-        coloured = torch.empty_like(noise)
-        for i, back in enumerate(inverse(roots, upper=True)):
-            coloured[k == i] = noise[k == i] @ back
-        return coloured
-
-
-class Tied(Matrix):
-    """One matrix for all components. Rows are whitened: y = x P, (n, d)."""
-
-    def shape(self, K: int, d: int) -> tuple[int, ...]:
-        return (d, d)
-
-    def n_parameters(self, K: int, d: int) -> int:
-        return d * (d + 1) // 2
-
-    def row_elements(self, K: int, d: int, C: int = 1) -> int:
-        return C * (K + d)
-
-    def projection(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda x: x @ roots
-
-    def metric(self, means: Tensor, roots: Tensor) -> Callable[[Tensor], Tensor]:
-        white = means @ roots
-        return lambda y: squared_distances(white, y)
-
-    def moments(self, y: Tensor, resp: Tensor, d: int) -> tuple[Tensor, Tensor]:
-        return resp @ y, (y * resp.sum(-2)[..., None]).mT @ y
-
-    def maximise(
-        self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        white_means = first / nk[..., None]
-        between = white_means.mT @ (nk[..., None] * white_means)
-        white = (second - between) / nk.sum(-1)[..., None, None]
-        back = inverse(roots, upper=True)
-        return white_means @ back, back.mT @ white @ back
-
-    def log_det(self, roots: Tensor, d: int) -> Tensor:
-        return super().log_det(roots, d)[..., None]
-
-    def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
-        return noise @ inverse(roots, upper=True)
-
-    def spread(self, rows: CentredRows, means: Tensor) -> Tensor | None:
-        # scikit-learn takes the second moment of all rows about the origin, whatever
-        # the responsibilities; the same seed is to give the same start.
-        K, d = means.shape
-        origin = rows._replace(centre=torch.zeros_like(rows.centre))
-        chunks = origin.chunks(chunk_rows(means.device, d))
-        second = sum((x * w[:, None]).T @ x for x, w in chunks)
-        means = means + rows.centre
-        return (second - means.T @ means) / K
+        return at
 
 
 def half_less(constant: Tensor, squares: Tensor) -> Tensor:
@@ -292,19 +263,47 @@ def half_less(constant: Tensor, squares: Tensor) -> Tensor:
     return torch.add(constant, squares, alpha=-0.5, out=squares)
 
 
-def nearest_of(means: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the function of rows (n, d): the nearest (n,) of means (K, d)."""
-    constant = (means**2).sum(1)[:, None]
-    backwards = torch.arange(len(means), 0, -1).to(means)[:, None]
+def nearest_of(means: Tensor, centre: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the function of rows (n, d): the nearest (n,) of means (K, d).
+
+    Rows may have another dtype. Distances are expanded about a centre, in one product;
+    for rows where rounding leaves a doubt they are summed directly.
+    """
+    K, d = means.shape
+    seen, rounding = means - centre, (d + 8) * torch.finfo(means.dtype).eps
+    constant = (seen**2).sum(1)[:, None]
+    reach = constant.max().sqrt()
+    # A sum of these over the means within rounding of the least says if there is one
+    # alone, and which.
+    codes = torch.arange(K, 2 * K).to(means)
 
     def nearest(x: Tensor) -> Tensor:
+        y = x.to(means.dtype) - centre
         # Less the squares of the row, which all share.
-        distances = torch.addmm(constant, means, x.T, alpha=-2)
-        # The first of the least: min's own index takes a branch a number.
-        is_least = distances.eq_(distances.amin(0))
-        return len(means) - is_least.mul_(backwards).amax(0).long()
+        distances = torch.addmm(constant, seen, y.T, alpha=-2)
+        low, high = torch.aminmax(y)
+        farthest = reach + d**0.5 * torch.maximum(-low, high)
+        bound = distances.amin(0).add_(rounding * reach * farthest)
+        code = codes @ distances.le_(bound)
+        k = code.long() - K
+        doubtful = k >= K
+        if doubtful.any():
+            k[doubtful] = _nearest_directly(x[doubtful], means)
+        return k
 
     return nearest
+
+
+def _nearest_directly(x: Tensor, means: Tensor) -> Tensor:
+    """Return the nearest (n,) of means (K, d), by sums of squared differences."""
+    mode = "donot_use_mm_for_euclid_dist"
+    size = chunk_rows(x.device, sum(means.shape))
+    return torch.cat(
+        [
+            torch.cdist(part.to(means.dtype), means, compute_mode=mode).argmin(1)
+            for part in x.split(size)
+        ]
+    )
 
 
 def squared_distances(means: Tensor, x: Tensor) -> Tensor:

@@ -19,9 +19,17 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skgen.base import FitCallbacks, GenerativeModel, InformationCriteria
-from skgen.covariance import COVARIANCES, Covariance
-from skgen.em import FittedMixture, Mixture, start_from, start_from_picks
+from skgen.covariance import COVARIANCES
+from skgen.em import (
+    FittedMixture,
+    Mixture,
+    holds,
+    start_around,
+    start_from,
+    weighted_means,
+)
 from skgen.engine import FixedPoint, Steps
+from skgen.matrices import Direct
 from skgen.parameters import (
     Rules,
     array_like,
@@ -247,7 +255,8 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
         callbacks: FitCallbacks,
     ) -> Steps:
         rows = CentredRows.of(x, weight).proper()
-        warn_scales(rows, self.reg_covar, type(self).__name__)
+        variance = warn_scales(rows, self.reg_covar, type(self).__name__)
+        rows = rows.with_rounded_centre(variance)
         given = self._check_start(rows)
         observer = SILENCE
         if self.verbose or callbacks.listen:
@@ -304,14 +313,19 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
             start = draw_responsibilities(
                 rows, self.n_components, self.init_params, rng
             )
-            found = start_from(self._kind, *start, self.reg_covar)
-            if self.init_params in ("k-means++", "random_from_data"):
-                found = start_from_picks(self._kind, rows, found, self.reg_covar)
+            if self.covariance_type == "tied" and self.init_params != "kmeans":
+                means = weighted_means(*start) if given.means is None else given.means
+                moves = self.init_params == "random"
+                found = start_around(
+                    self._kind, rows, means, self.reg_covar, moves=moves
+                )
+            else:
+                found = start_from(self._kind, *start, self.reg_covar)
         weights, means, covariances, roots = found
         if given.weights is not None:
             weights = given.weights
         if given.means is not None:
-            means = given.means - rows.centre
+            means = given.means
         if given.precisions is not None:
             roots = self._kind.roots_of_precisions(given.precisions)
             covariances = self._kind.covariances(roots)
@@ -324,8 +338,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
     def _last(self, rows: CentredRows) -> Mixture:
         """Return where the last fit ended."""
         model = self._model(rows.centre.dtype)
-        means = model.theta.means + (model.centre - rows.centre)
-        return model.theta._replace(means=means)
+        return model.theta.minus(-model.centre)
 
     def _warn_unless_converged(self, run: FixedPoint[Mixture]) -> None:
         if run.converged or run.stopped or self.max_iter == 0:
@@ -340,17 +353,20 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
     def _attributes(
         self, rows: CentredRows, run: FixedPoint[Mixture]
     ) -> dict[str, Any]:
-        """Return the fitted attributes, in the dtype of the data."""
+        """Return the fitted attributes, in the dtype of the data if that holds them."""
         theta = run.state
+        is_narrow = self._dtype == np.float32
+        narrow = is_narrow and holds(torch.float32, self._kind, theta)
+        dtype = np.float32 if narrow else np.float64
         arrays = {
             "weights_": theta.weights,
-            "means_": theta.means + rows.centre,
+            "means_": theta.means,
             "covariances_": theta.covariances,
             "precisions_": self._kind.precisions(theta.roots),
             "precisions_cholesky_": theta.roots,
         }
         return {
-            **{name: to_array(t).astype(self._dtype) for name, t in arrays.items()},
+            **{name: to_array(t).astype(dtype) for name, t in arrays.items()},
             "converged_": run.converged,
             "n_iter_": len(run.bounds),
             "lower_bound_": run.bound,
@@ -416,7 +432,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
         return self._kind.n_parameters(K, d) + K * d + K - 1
 
     @property
-    def _kind(self) -> Covariance:
+    def _kind(self) -> Direct:
         return COVARIANCES[self._fitted("covariance_type")]
 
     def _model(self, dtype: torch.dtype) -> FittedMixture:

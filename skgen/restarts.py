@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from skgen.covariance import Covariance
-from skgen.em import ENOUGH_ROWS, LOSS, Mixture, em_step, one_pass
+from skgen.em import EMSteps, Mixture, one_pass
 from skgen.engine import (
     FixedPoint,
     Interrupted,
@@ -28,9 +28,9 @@ from skgen.engine import (
 )
 from skgen.rows import CentredRows, chunk_rows
 
-# Rows that a chunk of a stack holds at least, unless one of a single mixture has less
-# than twice as many: products with fewer rows lose what the stack gains.
-STACK_ROWS = 256
+# Rows that a chunk of a stack holds at least, or half of those of a single mixture but
+# no fewer than the second: products with fewer rows lose what the stack gains.
+STACK_ROWS, FEWEST_ROWS = 256, 64
 
 
 class Observer:
@@ -102,7 +102,7 @@ class Climb:
         if self.is_over or until(self.theta):
             return
         iterate_fixed_point(
-            lambda theta: em_step(kind, rows, theta, self.reg_covar),
+            EMSteps(kind, rows, self.reg_covar),
             Iterate(self.theta, self.bound),
             max_iter=self.max_iter - len(self.bounds),
             settled=lambda *_: self.converged,
@@ -210,7 +210,7 @@ def climb_together(
     What is not over then has to go on alone: the last of a stack, those for whom the
     form that is stacked came to be not exact, and all where a step fails.
     """
-    form = kind.expanded or kind
+    form = kind.forms[0]
     climbs = [climb for climb in climbs if not climb.is_over]
     if len(climbs) < 2:
         return
@@ -220,15 +220,15 @@ def climb_together(
     for climb in climbs:
         # Rows as starts have no spread yet, and take their first step alone.
         with suppress(ValueError):  # it will meet it again, where it is its own
-            climb.go_on(kind, rows, until=lambda theta: bool(_exact(form, theta)))
+            climb.go_on(kind, rows, until=lambda theta: not _loses(form, rows, theta))
     climbs = [climb for climb in climbs if not climb.is_over]
     for i in range(0, len(climbs), size):
         _Stack(form, rows, climbs[i : i + size]).climb()
 
 
-def _exact(form: Covariance, theta: Mixture) -> Tensor:
-    """Whether the form loses no digits of a mixture, or of each of a stack, (C,)."""
-    return (form.loss(*theta[1:]) < LOSS).cpu()
+def _loses(form: Covariance, rows: CentredRows, theta: Mixture) -> Tensor:
+    """Return whether the form loses digits of a mixture, or of each of a stack (C,)."""
+    return theta.loses(form, rows.centre).cpu()
 
 
 def _stack_size(form: Covariance, n: int, means: Tensor, most: int) -> int:
@@ -245,7 +245,7 @@ def _stack_size(form: Covariance, n: int, means: Tensor, most: int) -> int:
     projects_alone = form.row_elements(K, d, 2) == 2 * form.row_elements(K, d)
     if projects_alone and n > 2 * chunk(1):
         return 1
-    least = min(STACK_ROWS, max(ENOUGH_ROWS, chunk(1) // 2))
+    least = min(STACK_ROWS, max(FEWEST_ROWS, chunk(1) // 2))
     return max((C for C in range(1, most + 1) if chunk(C) >= least), default=1)
 
 
@@ -264,7 +264,7 @@ class _Stack:
     def climb(self) -> None:
         """Take steps while there are two; each gets the parameters that it reached."""
         try:
-            self._dismiss(~_exact(self.form, self.theta))
+            self._dismiss(_loses(self.form, self.rows, self.theta))
             while len(self.climbs) > 1:
                 self._step()
         except ValueError:
@@ -276,7 +276,7 @@ class _Stack:
     def _step(self) -> None:
         step: Any = one_pass(self.form, self.rows, self.theta, self.reg_covar)
         found, bounds = step
-        exact = _exact(self.form, found)
+        exact = ~_loses(self.form, self.rows, found)
         self._dismiss(~exact)
         self.theta = found if exact.all() else found.take(exact)
         for climb, bound in zip(self.climbs, compress(bounds, exact)):

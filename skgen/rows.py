@@ -18,6 +18,9 @@ from skgen.tensors import wide_dtype
 # Numbers that a chunk's largest intermediate may hold. On a CPU it should stay in
 # the cache; elsewhere a launch should have enough to do.
 CPU_CHUNK, DEVICE_CHUNK = 3 * 2**16, 2**24
+# Rows above which a start is sought on so many. K-means would copy all rows, and
+# responsibilities (n, K) may be larger than they.
+MANY_ROWS = 2**20
 
 
 def chunk_rows(device: torch.device, row_elements: int) -> int:
@@ -73,13 +76,34 @@ class CentredRows(NamedTuple):
         kinds = ((rows.x.device, rows.x.dtype) for rows in (self, other))
         return len({*kinds}) == 1 and all(map(torch.equal, self, other))
 
+    def uncentred(self) -> Self:
+        """See the same rows from the origin."""
+        return self._replace(centre=torch.zeros_like(self.centre))
+
+    def with_rounded_centre(self, variance: Tensor) -> Self:
+        """Round the centre to a sixteenth of a standard deviation, or less.
+
+        Differences to a centre of few binary digits are exact more often.
+        """
+        step = (variance.sqrt() / 16).log2().floor().exp2()
+        rounded = (self.centre / step).round() * step
+        return self._replace(centre=rounded.where(rounded.isfinite(), self.centre))
+
+    def thinned(self, most: int) -> Self:
+        """Take evenly spaced rows, where there are more than ``most``."""
+        every = -(-len(self.x) // most)
+        return self._replace(x=self.x[::every], weight=self.weight[::every])
+
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and variance of each column, (d,) and (d,)."""
-        total = self.weight.sum()
-        first = second = torch.zeros_like(self.centre)
+        sums = [torch.zeros_like(self.centre)] * 2
+        is_weighted, total = self.is_weighted, self.weight.sum()
         for x, weight in self.chunks(chunk_rows(self.x.device, self.x.shape[1])):
-            weight = weight / total
-            first, second = first + weight @ x, second + weight @ (x * x)
+            for power in range(2):
+                each = weight @ x if is_weighted else x.sum(0) * weight[0]
+                sums[power] = sums[power] + each
+                x.square_()
+        first, second = sums[0] / total, sums[1] / total
         return self.centre + first, (second - first * first).clamp(min=0)
 
     def take(self, index: Tensor) -> Self:

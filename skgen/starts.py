@@ -14,20 +14,21 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
 from skgen.covariance import Covariance
-from skgen.lloyd import assign, restarted_lloyd
-from skgen.rows import CentredRows
+from skgen.lloyd import (
+    assign,
+    centred_array,
+    find_clusters,
+    is_plain,
+    restarted_lloyd,
+)
+from skgen.rows import MANY_ROWS, CentredRows
 from skgen.tensors import to_array, to_tensor
 from skgen.threads import blas_threads_for
-
-# Rows above which a start is sought on so many, drawn at random. K-means would copy
-# all rows, and responsibilities (n, K) may be larger than they.
-MANY_ROWS = 2**20
 
 
 class Given(NamedTuple):
@@ -106,13 +107,13 @@ def draw_responsibilities(
         resp /= resp.sum(axis=1)[:, np.newaxis]
         return rows, to_tensor(resp, x.device)
     if method == "kmeans":
-        labels = _kmeans_labels(rows, K, weight, rng)
+        labels = _kmeans_labels(rows, K, rng)
         return rows, x.new_zeros(n, K).scatter_(1, labels[:, None], 1)
     if method == "k-means++":
+        X = to_array(x)
+        X = X if is_plain(X) else centred_array(rows, np.float64)
         with blas_threads_for(0):
-            _, picks = kmeans_plusplus(
-                to_array(x), K, sample_weight=weight, random_state=rng
-            )
+            _, picks = kmeans_plusplus(X, K, sample_weight=weight, random_state=rng)
     else:
         p = None if weight is None else weight / weight.sum()
         picks = rng.choice(n, size=K, replace=False, p=p)
@@ -150,31 +151,24 @@ def drawn_once() -> Iterator[None]:
         _DRAWN.reset(token)
 
 
-def _kmeans_labels(
-    rows: CentredRows, K: int, weight: NDArray[Any] | None, rng: np.random.RandomState
-) -> Tensor:
+def _kmeans_labels(rows: CentredRows, K: int, rng: np.random.RandomState) -> Tensor:
     """Cluster rows; or remember how, and leave ``rng`` where it would be."""
     known = _DRAWN.get()
     if known is None or len(rows.x) >= MANY_ROWS:  # some of many are not to be kept
-        return _cluster(rows, K, weight, rng)
+        return _cluster(rows, K, rng)
     before = rng.get_state(legacy=False)
     drawn = next((each for each in known if each.serves(rows, K, before)), None)
     if drawn is None:
-        labels = _cluster(rows, K, weight, rng)
+        labels = _cluster(rows, K, rng)
         drawn = _Drawn(rows, K, before, labels, rng.get_state(legacy=False))
         known.append(drawn)
     rng.set_state(drawn.after)
     return drawn.labels
 
 
-def _cluster(
-    rows: CentredRows, K: int, weight: NDArray[Any] | None, rng: np.random.RandomState
-) -> Tensor:
+def _cluster(rows: CentredRows, K: int, rng: np.random.RandomState) -> Tensor:
     if rows.x.device.type == "cpu":
-        kmeans = KMeans(n_clusters=K, n_init=1, random_state=rng)
-        with blas_threads_for(rows.x.numel() * K):
-            labels = kmeans.fit(to_array(rows.x), sample_weight=weight).labels_
-        return torch.from_numpy(labels).long()
+        return find_clusters(rows, K, rng=rng).labels
     centres = restarted_lloyd(
         rows, K, init="k-means++", n_init=1, max_iter=300, tol=1e-4, rng=rng
     ).state

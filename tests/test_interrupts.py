@@ -282,15 +282,15 @@ def test_a_search_ends_in_a_fit_that_is_not_stacked(ctrl_c, monkeypatch):
 
 @pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
 def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
-    em_step, calls = skgen.restarts.em_step, []
+    one_pass, calls = skgen.em.one_pass, []
 
     def pressed(*args):
         calls.append(args)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        return em_step(*args)
+        return one_pass(*args)
 
-    monkeypatch.setattr(skgen.restarts, "em_step", pressed)
+    monkeypatch.setattr(skgen.em, "one_pass", pressed)
     search = Search(GaussianMixtureEM(3, random_state=0), {"tol": [0.0]}, cv=2)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)

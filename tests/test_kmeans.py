@@ -67,7 +67,7 @@ def test_lloyd_in_torch_gives_scikit_learns_centres(init, weight):
     )
     theirs = KMeans(5, init=init, random_state=3, tol=1e-6)
     theirs.fit(X, sample_weight=weight)
-    assert_allclose(run.state + rows.centre, theirs.cluster_centers_, atol=1e-10)
+    assert_allclose(run.state, theirs.cluster_centers_, atol=1e-10)
     found = assign(rows, run.state)
     assert_array_equal(found.labels, theirs.labels_)
     assert_allclose(found.inertia(rows.weight), theirs.inertia_)
@@ -81,7 +81,7 @@ def test_lloyd_in_torch_reseeds_as_scikit_learn_does():
     run = restarted_lloyd(rows, 5, init=far, n_init=1, max_iter=300, tol=0, rng=rng)
     theirs = KMeans(5, init=far, n_init=1, tol=0).fit(X)
     assert len(run.bounds) == theirs.n_iter_
-    assert_allclose(run.state + rows.centre, theirs.cluster_centers_, atol=1e-10)
+    assert_allclose(run.state, theirs.cluster_centers_, atol=1e-10)
 
 
 def test_lloyd_never_raises_the_inertia():
@@ -151,9 +151,9 @@ def test_float32_far_from_zero_finds_the_same_clusters():
     X = (blobs() + 1e4).astype(np.float32)
     single = KMeansAutoencoder(4, init=X[:4]).fit(X)
     double = KMeansAutoencoder(4, init=X[:4]).fit(X.astype(np.float64))
-    assert single.cluster_centers_.dtype == single.weights_.dtype == np.float32
+    assert single.cluster_centers_.dtype == single.weights_.dtype == np.float64
     assert_array_equal(single.labels_, double.labels_)
-    assert_allclose(single.variance_, double.variance_, rtol=1e-4)
+    assert_allclose(single.variance_, double.variance_, rtol=1e-6)
 
 
 # Codes.

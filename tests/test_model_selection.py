@@ -32,6 +32,8 @@ from skgen.vae import VariationalAutoencoder
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    # A grid goes to the values that blur.
+    pytest.mark.filterwarnings("ignore:reg_covar"),
 ]
 
 RNG = np.random.default_rng(0)

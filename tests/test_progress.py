@@ -15,6 +15,8 @@ from tests.estimators import ONE_OF_EACH, class_name, features, rows_for
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    # A grid goes to the values that blur.
+    pytest.mark.filterwarnings("ignore:reg_covar"),
 ]
 
 one_of_each = pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)

@@ -220,7 +220,10 @@ def test_a_stack_leaves_chunks_long_enough(name, K, d):
 def test_tied_covariances_share_steps_over_few_rows_alone():
     means = torch.zeros(8, 16)
     sizes = [
-        [restarts._stack_size(COVARIANCES[name], n, means, 8) for n in (10**3, 10**6)]
+        [
+            restarts._stack_size(COVARIANCES[name].forms[0], n, means, 8)
+            for n in (10**3, 10**6)
+        ]
         for name in ("tied", "diag")
     ]
     assert sizes == [[8, 1], [8, 8]]
