@@ -4,9 +4,10 @@
     SKGEN_DATA=folder python benchmarks/likelihood.py --size cpu
     SKGEN_DATA=folder python benchmarks/likelihood.py --size paper --device cuda
 
-``small`` trains ours and pythae's (``pip install 'skgen[bench]'``) in about ten minutes
-on two cores, and ``cpu`` ours alone, longer. ``paper`` trains ours under the papers'
-protocols, which wants a GPU; ``--epochs`` cuts it and ``--only`` chooses runs.
+``small`` trains ours and pythae's (``pip install 'scikit-generative[bench]'``) in
+about ten minutes on two cores, and ``cpu`` ours alone, longer. ``paper`` trains ours
+under the papers' protocols, which wants a GPU; ``--epochs`` cuts it and ``--only``
+chooses runs.
 ``trial`` shows in a minute that all of it works. A finished run is a line of
 ``likelihood-<size>.jsonl``, and long runs are saved every ``--every`` epochs: what was
 stopped goes on where it was, and what was cut goes on with more epochs. The table is
@@ -239,7 +240,9 @@ def main() -> None:
     size = options.size
     runs = [cut(run, options.epochs) for run in RUNS[size]()]
     if size in ("trial", "small") and importlib.util.find_spec("pythae") is None:
-        raise SystemExit("This size needs pythae: pip install 'skgen[bench]'")
+        raise SystemExit(
+            "This size needs pythae: pip install 'scikit-generative[bench]'"
+        )
 
     options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / f"likelihood-{size}.jsonl"

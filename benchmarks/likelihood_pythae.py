@@ -25,7 +25,8 @@ try:
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 except ImportError as error:
     raise ImportError(
-        "The comparison needs pythae. Install it with: pip install 'skgen[bench]'"
+        "The comparison needs pythae. Install it with: pip install "
+        "'scikit-generative[bench]'"
     ) from error
 
 if TYPE_CHECKING:

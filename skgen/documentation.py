@@ -11,12 +11,14 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata
 
+DISTRIBUTION = "scikit-generative"
+
 
 @cache
 def documentation_url() -> str | None:
     """Return the address of the documentation, or None where none is declared."""
     try:
-        urls = metadata("skgen").get_all("Project-URL", [])
+        urls = metadata(DISTRIBUTION).get_all("Project-URL", [])
     except PackageNotFoundError:  # a source tree that is not installed
         return None
     declared = dict(url.split(", ", 1) for url in urls)

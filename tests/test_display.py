@@ -1039,7 +1039,8 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, name):
     display = getattr(skgen.display, name)
     more = {"Interpolation": 2, "Reconstruction": 1, "LatentSpace": 1}
     n_rows = more.get(name.removesuffix("Display"), 0)
-    with pytest.raises(ImportError, match=rf'{name}\.from_est.*"skgen\[plot\]"'):
+    message = rf'{name}\.from_est.*"scikit-generative\[plot\]"'
+    with pytest.raises(ImportError, match=message):
         # Before anything is computed: it does not matter that this is no estimator.
         display.from_estimator(object(), *[MOONS] * n_rows)
 

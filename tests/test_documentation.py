@@ -1,14 +1,17 @@
 """The HTML representation of an estimator, and where its links lead."""
 
 import re
+import tomllib
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
+import skgen
 from skgen import VAE, GenerativePipeline
-from skgen.documentation import documentation_url
+from skgen.documentation import DISTRIBUTION, documentation_url
 from skgen.model_selection import BatchedGridSearchCV
 from tests.estimators import ONE_OF_EACH, class_name, features
 
@@ -29,12 +32,12 @@ class Own(VAE):
 
 @pytest.fixture
 def declare(tmp_path, monkeypatch):
-    """Install a package skgen that declares project URLs."""
+    """Install a distribution that declares project URLs."""
 
     def install(*urls):
-        folder = tmp_path / "skgen-9.9.9.dist-info"
+        folder = tmp_path / "scikit_generative-9.9.9.dist-info"
         folder.mkdir()
-        lines = ["Metadata-Version: 2.1", "Name: skgen", "Version: 9.9.9"]
+        lines = ["Metadata-Version: 2.1", "Name: scikit-generative", "Version: 9.9.9"]
         lines += [f"Project-URL: {url}" for url in urls]
         (folder / "METADATA").write_text("\n".join(lines) + "\n")
         monkeypatch.syspath_prepend(tmp_path)
@@ -81,3 +84,18 @@ def test_a_fitted_estimator_says_so():
     model = clone(VAE(2, max_iter=1, random_state=0))
     assert "Not fitted" in model._repr_html_()
     assert "<span>Fitted</span>" in model.fit(features())._repr_html_()
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_distribution_has_one_name_and_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == DISTRIBUTION
+    # Where the pages are is not declared before they are there.
+    assert "Documentation" not in project["urls"]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {skgen.__version__}\n" in citation
+    extras = project["optional-dependencies"].values()
+    own = [each for extra in extras for each in extra if "[" in each]
+    assert all(each.startswith(f"{DISTRIBUTION}[") for each in own)

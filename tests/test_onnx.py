@@ -102,6 +102,6 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     model = VAE(1, **TINY).fit(np.random.RandomState(0).randn(30, 2))
     monkeypatch.setattr(sys.modules["skgen.io.onnx"], "find_spec", lambda name: None)
     with pytest.raises(
-        ImportError, match=r"onnx and onnxscript: pip install \"skgen\["
+        ImportError, match=r"onnx and onnxscript: pip install \"scikit-generative\["
     ):
         skgen.to_onnx(model, encoder=tmp_path / "encoder.onnx")

@@ -1,7 +1,7 @@
 """Pictures of models, as scikit-learn's Displays: ``from_estimator``, ``plot``.
 
-They need matplotlib: ``pip install "skgen[plot]"``. It is imported when a picture is
-drawn, and no earlier.
+They need matplotlib: ``pip install "scikit-generative[plot]"``. It is imported when a
+picture is drawn, and no earlier.
 """
 
 from skgen.display.codebook import CodebookDisplay

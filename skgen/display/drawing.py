@@ -41,7 +41,7 @@ def pyplot(owner: Any, method: str) -> Any:
         name = owner.__name__ if isinstance(owner, type) else type(owner).__name__
         raise ImportError(
             f"{name}.{method} requires matplotlib. Install it with "
-            '`pip install "skgen[plot]"`.'
+            '`pip install "scikit-generative[plot]"`.'
         ) from error
     return plt
 

@@ -47,7 +47,7 @@ def to_onnx(
     decoder maps ``code`` to ``X``, as ``inverse_transform`` does: rows in their units,
     any number of them, in float32. The code of a ``VQVAE`` is its code vectors,
     whatever its ``encode``. A graph has neither the density nor the prior. This needs
-    an extra: ``pip install "skgen[onnx]"``.
+    an extra: ``pip install "scikit-generative[onnx]"``.
 
     Parameters
     ----------
@@ -125,7 +125,8 @@ def _check(model: Any, encoder: Path | None) -> None:
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ImportError(
-            f'to_onnx needs {" and ".join(missing)}: pip install "skgen[onnx]".'
+            f"to_onnx needs {' and '.join(missing)}: pip install "
+            '"scikit-generative[onnx]".'
         )
 
 
