@@ -342,7 +342,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     def _has_missing(self, rows: WeightedRows) -> bool:
         """Whether any cell of the rows is missing, where the likelihood allows it."""
-        if not self.module_.likelihood.allows_missing:
+        if not self._allows_missing:
             return False
         return any(bool(chunk.x.isnan().any()) for chunk in rows.chunks())
 

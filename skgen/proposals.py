@@ -25,7 +25,7 @@ N_HIDDEN = 256
 MAX_COUPLED = 32
 # Part of the draws that comes from the prior. It bounds the importance weights.
 FROM_PRIOR = 0.1
-# Hidden units of the network over tokens, at each place.
+# Hidden units of what a row adds to the logits of tokens, at each place.
 N_TOKEN_HIDDEN = 64
 
 
@@ -166,8 +166,8 @@ class WithPrior(NamedTuple):
 class TokenProposal(nn.Module):
     """Network that proposes tokens one after the other, given a row.
 
-    As :class:`skgen.token_priors.AutoregressivePrior`, from which it starts where that
-    is the prior; but hidden units at each place also see the row.
+    Its logits are those of a prior over tokens, from which it starts, and what the row
+    adds to them, given the tokens before.
 
     Parameters
     ----------
@@ -182,45 +182,55 @@ class TokenProposal(nn.Module):
     def __init__(self, n_inputs: int, n_tokens: int, codebook_size: int) -> None:
         super().__init__()
         T, K, H = n_tokens, codebook_size, N_TOKEN_HIDDEN
+        self.base = AutoregressivePrior(T, K)
         self.network = mlp(n_inputs, T * H, [N_HIDDEN], "relu")
         self.inputs = nn.Parameter(torch.randn(T, K, H) / math.sqrt(T))
         self.outputs = nn.Parameter(torch.zeros(T, H, K))
 
     @torch.no_grad()
     def start_from(self, prior: TokenPrior) -> None:
-        """Propose what the prior's network does, whatever the row."""
-        if not isinstance(prior, AutoregressivePrior):
-            return
-        last: Any = self.network[-1]
-        last.weight.zero_()
-        last.bias.copy_(prior.bias.flatten())
-        self.inputs.copy_(prior.inputs)
-        self.outputs.copy_(prior.outputs)
+        """Propose what the prior's network does, or unigrams, whatever the row."""
+        self.outputs.zero_()
+        if isinstance(prior, AutoregressivePrior):
+            self.base.load_state_dict(prior.state_dict())
 
-    def forward(self, inputs: Tensor, prior: Any, explore: float) -> TokenSequence:
-        """Return the probabilities of token sequences of rows (n, n_inputs)."""
+    @property
+    def row_elements(self) -> int:
+        """Numbers that one pass of a row holds at a time."""
+        return self.inputs[:, 0].numel()
+
+    def forward(self, inputs: Tensor, prior: TokenPrior, explore: float) -> Any:
+        """Return the `TokenSequence` of rows (n, n_inputs)."""
         context = self.network(inputs).unflatten(-1, (len(self.inputs), -1))
-        return TokenSequence(
-            context, self.inputs, self.outputs, prior.log_unigrams, explore
-        )
+        return TokenSequence(context, self, prior.log_unigrams, explore)
+
+
+def _product(hidden: Tensor, outputs: Tensor) -> Tensor:
+    """Multiply (..., H) by (H, K), or (..., T, H) by (T, H, K) at each place."""
+    if outputs.ndim == 2:
+        return hidden @ outputs
+    return torch.einsum("...th,thk->...tk", hidden, outputs)
 
 
 class TokenSequence(NamedTuple):
     """q(k_1|x) q(k_2|k_1, x) ..., each mixed with the unigrams of its place."""
 
     context: Tensor  # (n, T, H)
-    inputs: Tensor  # (T, K, H)
-    outputs: Tensor  # (T, H, K)
+    proposal: TokenProposal
     log_unigrams: Tensor  # (T, K)
     explore: float  # weight of the unigrams
 
-    def _log_probs(self, t: int, before: Tensor) -> Tensor:
-        """Log-probabilities (..., n, K) at a place, given sums (..., n, H)."""
-        hidden = (self.context[:, t] + before).tanh()
+    def _log_probs(self, t: Any, past: Tensor, before: Tensor) -> Tensor:
+        """Log-probabilities (..., K) at a place, or at all of them.
+
+        Given the sums over the tokens before, of the prior's inputs and of the
+        proposal's own.
+        """
+        own, base = self.proposal, self.proposal.base
+        prior = _product((base.bias[t] + past).tanh(), base.outputs[t])
+        evidence = _product((self.context[:, t] + before).relu(), own.outputs[t])
         log_unigrams = self.log_unigrams[t]
-        log_probs = (log_unigrams + hidden @ self.outputs[t]).log_softmax(-1)
-        if not self.explore:
-            return log_probs
+        log_probs = (log_unigrams + prior + evidence).log_softmax(-1)
         return torch.logaddexp(
             log_probs + math.log1p(-self.explore),
             log_unigrams + math.log(self.explore),
@@ -228,11 +238,13 @@ class TokenSequence(NamedTuple):
 
     def _sequence(self, choose: Any, shape: torch.Size) -> Tensor:
         """Choose tokens (*shape, T), place after place."""
-        before = self.context.new_zeros(*shape, self.context.shape[-1])
+        own, base = self.proposal, self.proposal.base
+        past = self.context.new_zeros(*shape, base.inputs.shape[-1])
+        before = self.context.new_zeros(*shape, own.inputs.shape[-1])
         tokens = []
-        for t, inputs in enumerate(self.inputs):
-            token = choose(t, self._log_probs(t, before))
-            before = before + inputs[token]
+        for t in range(len(own.inputs)):
+            token = choose(t, self._log_probs(t, past, before))
+            past, before = past + base.inputs[t, token], before + own.inputs[t, token]
             tokens.append(token)
         return torch.stack(tokens, dim=-1)
 
@@ -256,11 +268,13 @@ class TokenSequence(NamedTuple):
 
     def log_prob(self, tokens: Tensor) -> Tensor:
         """Return the log-mass (S, n) of tokens (S, n, T)."""
-        before = self.context.new_zeros(*tokens.shape[:-1], self.context.shape[-1])
-        total: Any = 0.0
-        for t, inputs in enumerate(self.inputs):
-            token = tokens[..., t]
-            log_probs = self._log_probs(t, before)
-            total = total + log_probs.gather(-1, token[..., None]).squeeze(-1)
-            before = before + inputs[token]
-        return total
+        places = torch.arange(tokens.shape[-1], device=tokens.device)
+        past, before = (
+            inputs.cumsum(-2) - inputs
+            for inputs in (
+                self.proposal.base.inputs[places, tokens],
+                self.proposal.inputs[places, tokens],
+            )
+        )
+        log_probs = self._log_probs(slice(None), past, before)
+        return log_probs.gather(-1, tokens[..., None]).squeeze(-1).sum(-1)

@@ -8,6 +8,7 @@ autoregressive ``p(k)``; it is bounded by drawing tokens from a softmax posterio
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from functools import partial
@@ -16,11 +17,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen.adam import StepRule
+from skgen.base import FitCallbacks
 from skgen.codebooks import (
     CodeAverages,
     Codebook,
@@ -44,9 +47,17 @@ from skgen.priors import Categorical
 from skgen.proposals import TokenProposal, TokenSequence
 from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
-from skgen.tensors import check_tokens, make_generator, one_hot, to_array, wide_dtype
+from skgen.tensors import (
+    check_tokens,
+    draw_seed,
+    make_generator,
+    one_hot,
+    to_array,
+    wide_dtype,
+)
 from skgen.token_priors import AutoregressivePrior, TokenPrior, TransformerPrior
-from skgen.training_rows import WeightedRows
+from skgen.training_rows import StoredRows, WeightedRows
+from skgen.vae import VAE
 
 # Part of the draws from q(k|x) that has a token from the unigrams. It bounds the
 # importance weights where the softmax misses a code that explains the row.
@@ -187,6 +198,10 @@ class VectorQuantizedAutoencoder(BoundedModel):
             )
         )
 
+    def set_learns_incomplete(self, holds: bool) -> None:
+        """Say that no proposal is trained with the networks: rows are completed."""
+        super().set_learns_incomplete(False)
+
     def proposed(self, x: Tensor) -> TokenSequence:
         """Density that tokens of incomplete rows (n, d) are drawn from."""
         assert self.proposal is not None
@@ -249,7 +264,9 @@ class VectorQuantizedAutoencoder(BoundedModel):
     @property
     def row_elements(self) -> int:
         """Numbers that one pass of a row holds: a distance to every code, or more."""
-        return max(super().row_elements, self.prior.row_elements)
+        proposal: Any = self.proposal
+        more = 0 if proposal is None else proposal.row_elements
+        return max(super().row_elements, self.prior.row_elements, more)
 
     @property
     def score_elements(self) -> int:
@@ -340,6 +357,9 @@ class VQVAE(NeuralModel):
     mixed with independent tokens, and tau. A code is dead when it has less than a
     tenth of an equal share of the vectors, over the last steps; it is put on a random
     vector of the batch.
+
+    Where the likelihood allows missing cells, those of the rows of ``fit`` are drawn,
+    given the others of their row, from a :class:`VAE` that is fitted to them first.
 
     Ctrl-C ends the descent that is running: that of the networks, after which the prior
     is still learned, or that of the prior, which keeps what it has learned.
@@ -499,6 +519,38 @@ class VQVAE(NeuralModel):
             n_inputs = likelihood.encoder_width(n_features)
             module.set_proposal(TokenProposal(n_inputs, T, K))
         return module
+
+    def _fit(
+        self,
+        x: StoredRows,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> Steps:
+        if self._has_missing(x):
+            x = self._completed(x, weight, draw_seed(rng))
+        yield from super()._fit(x, weight, rng, callbacks)
+
+    def _completed(self, x: StoredRows, weight: Tensor | None, seed: int) -> StoredRows:
+        """Draw the missing cells of training rows, given the others, from a VAE.
+
+        There is no bound to train tokens of incomplete rows by: the nearest code is
+        one of many that explain such a row, and the prior over codes would learn of
+        that one alone.
+        """
+        rows = to_array(x.in_memory().x)
+        model = VAE(
+            likelihood=self.likelihood,
+            max_iter=self.max_iter,
+            batch_size=self.batch_size,
+            standardize=self.standardize,
+            device=self.device,
+            random_state=seed,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(rows, sample_weight=None if weight is None else to_array(weight))
+        return self._place(model.impute(rows, noise=True, random_state=seed), x.device)
 
     def _reset_curves(self) -> None:
         super()._reset_curves()
