@@ -129,7 +129,7 @@ def test_models_stand_side_by_side():
 # Searches.
 
 GRIDS = {
-    "GaussianDensity": {"reg_covar": [1e-6, 1.0]},
+    "GaussianDensity": {"reg_covar": [1e-6, 1e-3]},
     "GaussianMixtureEM": {"n_components": [1, 3]},
     "KMeansAutoencoder": {"n_clusters": [1, 3]},
     "VAE": {"n_components": [1, 2]},

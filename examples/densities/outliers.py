@@ -33,7 +33,7 @@ malignant = np.concatenate([malignant, is_malignant[is_malignant]])
 
 models = {
     "GaussianDensity": GaussianDensity(reg_covar=1e-3),
-    "GaussianMixtureEM": GaussianMixtureEM(2, reg_covar=1e-2, random_state=0),
+    "GaussianMixtureEM": GaussianMixtureEM(2, reg_covar=1e-3, random_state=0),
     "VAE": VAE(5, learning_rate_init=3e-3, random_state=0),
 }
 models = {

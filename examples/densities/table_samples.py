@@ -20,7 +20,7 @@ from skgen import GaussianMixtureEM, make_generative_pipeline
 from skgen.display import SamplesDisplay
 
 X = load_wine(as_frame=True).data
-mixture = GaussianMixtureEM(2, reg_covar=1e-2, random_state=0)
+mixture = GaussianMixtureEM(2, reg_covar=1e-3, random_state=0)
 model = make_generative_pipeline(PowerTransformer(), mixture)
 model.set_output(transform="pandas").fit(X)
 
