@@ -516,7 +516,7 @@ def test_holes_are_left_out_of_distributions_and_said(models):
     seen = TABLE["age"].dropna()
     np.testing.assert_allclose(heights, np.histogram(seen, edges, density=True)[0])
     for panel, share in zip(display.axes_, HOLES.mean(axis=0)):
-        assert panel.get_title(loc="right") == f"data: {100 * share:.2g} % missing"
+        assert panel.get_title(loc="right") == f"data: {100 * share:.3g} % missing"
     # Bins of counts are centred on them.
     edges = display.bars_[1].get_data().edges
     np.testing.assert_array_equal(edges % 1, 0.5)

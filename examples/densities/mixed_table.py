@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from skgen import VAE, MixedDensity
+from skgen.display import LatentSpaceDisplay, ManifoldDisplay, SamplesDisplay
 
 rng = np.random.RandomState(0)
 n = 900
@@ -41,7 +42,7 @@ print(table.head())
 vae = VAE(2, hidden_layer_sizes=(64,), n_iter_no_change=10, random_state=0)
 model = MixedDensity(vae).fit(table)
 print(model.kinds_)
-print(f"{model.score(table):.2f} nats a row, of the cells that are there")
+print(f"{model.score(table):.2f} nats per row, of the cells that are there")
 
 # %%
 # Rows like these
@@ -49,6 +50,21 @@ print(f"{model.score(table):.2f} nats a row, of the cells that are there")
 # Samples have the columns of the table, and all cells.
 
 print(model.sample(5, random_state=0))
+
+# %%
+# All columns beside those of the data: histograms of numbers and bars of levels. The
+# cells that nobody filled in are left out.
+
+SamplesDisplay.from_estimator(model, table)
+
+# %%
+# The code that all columns share
+# -------------------------------
+# The three groups are apart in the code, whichever cells a row has. Below, what each
+# place of this plane decodes to: numbers on a scale, levels as colours.
+
+LatentSpaceDisplay.from_estimator(model, table, truth["ward"])
+ManifoldDisplay.from_estimator(model)
 
 # %%
 # What the holes may have been

@@ -162,7 +162,7 @@ def plain(text: Any, width: int = 28) -> str:
     return (" " + text if text.startswith("_") else text).replace("$", r"\$")
 
 
-def level_ticks(axis: Any, names: Sequence[Any], *, chars: int = 30) -> None:
+def level_ticks(axis: Any, names: Sequence[Any], *, chars: int = 24) -> None:
     """Label the places 0, 1, ... of an axis; upright where they do not fit beside."""
     texts = [plain(name, 16) for name in names]
     crowded = axis.axis_name == "x" and sum(len(t) + 1 for t in texts) > chars

@@ -359,7 +359,7 @@ def _draw_distributions(panel: Axes, feature: Feature, names: list[str]) -> Any:
     artists = draw(panel, feature, names)
     panel.set_xlabel(plain(feature.name))
     holes = [np.isnan(x).mean() for x in feature.tables]
-    missing = [f"{n}: {100 * h:.2g} % missing" for n, h in zip(names, holes) if h]
+    missing = [f"{n}: {100 * h:.3g} % missing" for n, h in zip(names, holes) if h]
     _note(panel, "\n".join(missing))
     return artists[-1]
 
@@ -413,7 +413,7 @@ def _draw_pairs(panel: Axes, feature: Feature) -> Any:
     """Draw decoded against original values, where there are originals."""
     there = np.isfinite(feature.tables[0]) & np.isfinite(feature.tables[1])
     feature = feature._replace(tables=[x[there] for x in feature.tables])
-    notes = [f"{100 * (1 - there.mean()):.2g} % missing"] * (not there.all())
+    notes = [f"{100 * (1 - there.mean()):.3g} % missing"] * (not there.all())
     original, decoded = feature.tables
     if feature.kind == "level":
         points = _draw_levels(panel, feature, ["original", "decoded"])[-1]
