@@ -149,6 +149,8 @@ class ColumnCode(NamedTuple):
     def encode(self, cells: Cells, owner: str) -> NDArray[np.float64]:
         """Numbers (n,) of cells (n,): levels by their places; NaN where missing."""
         code = np.full(len(cells.values), np.nan)
+        if cells.missing.all():  # which has no form
+            return code
         try:
             code[~cells.missing] = self._numbers(cells)
         except (TypeError, ValueError) as error:

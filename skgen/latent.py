@@ -387,7 +387,7 @@ def _decode(estimator: Any, codes: Array) -> Array:
 def _one_row(row: Any) -> Any:
     """Return a row as a table of one row; names of features stay."""
     if hasattr(row, "to_frame"):  # a line of a pandas DataFrame
-        row = row.to_frame().T
+        row = row.to_frame().T.infer_objects()  # of all objects, else
     if not hasattr(row, "shape"):
         row = np.asarray(row)
     table = row if len(row.shape) == 2 else row[None]

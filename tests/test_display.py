@@ -178,7 +178,7 @@ def test_every_display_is_drawn_here():
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_picture_says_what_it_shows(models, name):
+def test_a_picture_says_what_it_shows_and_goes_where_it_is_told(models, name):
     display = draw(name, models)
     assert display.figure_ is plt.gcf()
     title = display.figure_.get_suptitle() or display.ax_.get_title()
@@ -187,15 +187,19 @@ def test_a_picture_says_what_it_shows(models, name):
     assert any(ax.get_xlabel() for ax in axes) or "images" in name
     assert all(ax.get_xlabel() or ax.get_title() or len(axes) == 1 for ax in axes)
 
-
-@pytest.mark.parametrize("name", DRAWN)
-def test_a_picture_goes_where_it_is_told(models, name):
     figure, (left, right) = plt.subplots(1, 2, layout="constrained", figsize=(16, 6))
-    display = draw(name, models, ax=left)
+    assert display.plot(ax=left) is display
     figure.canvas.draw()
     assert display.figure_ is figure
     middle = right.get_window_extent().x0
     assert all(ax.get_window_extent().x1 < middle for ax in axes_of(display))
+    assert not right.has_data()
+
+
+def test_a_picture_is_computed_where_it_is_told(models):
+    _, (left, right) = plt.subplots(1, 2)
+    for name in ("density", "search", "sampled kinds"):
+        assert draw(name, models, ax=left).figure_ is left.figure
     assert not right.has_data()
 
 
@@ -598,6 +602,25 @@ def test_columns_are_drawn_by_what_is_in_them():
     assert ticks_of(display.axes_[3].xaxis)[0] == "(-9, -1]"
     assert ticks_of(display.axes_[4].xaxis) == ["low", "high"]
     assert ticks_of(display.axes_[5].xaxis) == [r"\$b\$", " _a"]
+
+
+def test_rows_of_dates_and_holes_have_ways_through_the_code():
+    n = 30
+    frame = pd.DataFrame(
+        {
+            "day": pd.date_range("2020-01-01", periods=n),
+            "size": np.linspace(0.0, 1.0, n),
+            "kind": ["a", "b", "c"] * (n // 3),
+        }
+    )
+    frame.loc[0, ["day", "kind"]] = None
+    model = MixedDensity(VAE(2, **{**_NETWORK, "max_iter": 1})).fit(frame)
+    whole = TraversalDisplay.from_estimator(model, frame[:1], n_steps=2)
+    line = TraversalDisplay.from_estimator(model, frame.iloc[0], n_steps=2)
+    np.testing.assert_array_equal(line.rows, whole.rows)
+    grid = ManifoldDisplay.from_estimator(model, n_steps=2, features=["day"])
+    days = matplotlib.dates.date2num(grid.rows[..., 0].ravel())
+    np.testing.assert_allclose(grid.images_[0].get_array().ravel(), days)
 
 
 def test_rare_levels_are_one_bar():
