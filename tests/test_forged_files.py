@@ -133,6 +133,10 @@ FORGED = [
     _with("density", "feature_names_in_", value="this"),
     _with("density", "n_features_in_", value=True),
     *(
+        _with("table", "_array_dtype", value=value)
+        for value in ("object", "i4,f8", "O", "float64", 3)
+    ),
+    *(
         _with("density", name, value={"dict": {}})
         for name in ("_callback_fit_ctx", "_skl_callbacks", "__sklearn_clone__")
     ),
@@ -240,6 +244,27 @@ HUGE = {
     "code size": ("VQVAE", _built(code_size=10**12)),
     "tokens": ("VQVAE", _built(n_tokens=10**7, prior="transformer")),
     "levels": ("VAE", _of_module(likelihood=_mixed(range(1, 65537)))),
+    "ordered levels": (
+        "VAE",
+        _of_module(likelihood=_mixed([_tuple("ordinal", 65536)] * 10**4)),
+    ),
+    "kinds in a list": (
+        "VAE",
+        _of_module(
+            likelihood={
+                "likelihood": [
+                    "mixed",
+                    {"dict": {"kinds": [["ordinal", 65536]] * 10**4}},
+                ]
+            }
+        ),
+    ),
+    "levels as numbers of NumPy": (
+        "VAE",
+        _of_module(
+            likelihood=_mixed([{"number": ["int64", i]} for i in range(1, 20000)])
+        ),
+    ),
     "levels of a parameter": ("VAE", _parameter(likelihood=_mixed(range(1, 65537)))),
     "iterations": ("VAE", lambda model: model["fitted"].update(n_iter_=10**300)),
     "tol": ("VAE", _parameter(tol=10**400)),

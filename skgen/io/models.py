@@ -47,6 +47,10 @@ ESTIMATORS: dict[str, type[Any]] = {
 }
 # What may be inside another: a model with networks.
 INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE")
+# Names of the dtypes of arrays that tables are made as.
+ARRAY_DTYPE = (
+    r"u?int(8|16|32|64)|[<>]?[iu][1248]|(datetime64|timedelta64|[<>][mM]8)(\[\w+\])?"
+)
 # Characters of what went wrong, some of which may be the file's.
 MOST_WORDS = 500
 # Epochs and iterations that a file may state; seeds are made from them.
@@ -84,6 +88,16 @@ STATE_RULES: dict[str, Rule] = {
         "the dtype float32 or float64",
     ),
     "_is_objects": boolean,
+    "_array_dtype": Rule(
+        lambda value: (
+            value is None
+            or (
+                isinstance(value, str)
+                and bool(re.fullmatch(ARRAY_DTYPE, value, re.ASCII))
+            )
+        ),
+        "the name of a dtype of integers or times",
+    ),
     "_weight_exponent": integer(-1100, 1100),
     "_sklearn_output_config": Rule(
         _is_output, f"the output 'default', {', '.join(map(repr, LIBRARIES))}"

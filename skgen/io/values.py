@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from skgen.io.container import ModelFileError
 from skgen.likelihoods import Likelihood, known_likelihood, name_of_likelihood
+from skgen.likelihoods.specs import checked
 from skgen.tensors import to_array
 
 FLOATS = ("float32", "float64")
@@ -205,9 +206,8 @@ class Reader:
 
     def _likelihood(self, name: str, options: dict[str, Any]) -> Likelihood:
         """Make a likelihood, of no more levels than the file has weights for them."""
-        kinds = options.get("kinds")
-        if isinstance(kinds, tuple):
-            n_levels = sum({kind for kind in kinds if isinstance(kind, int)})
+        if "kinds" in options:
+            n_levels = _n_levels(options["kinds"])
             if n_levels > self.n_elements:
                 raise ValueError(f"there are {n_levels} levels, and fewer weights")
         return known_likelihood(name, **options)
@@ -237,6 +237,16 @@ class Reader:
                 "given to the estimator."
             )
         return self.given[part]
+
+
+def _n_levels(kinds: Any) -> int:
+    """Return how many levels have weights of their own in columns of these kinds."""
+    if not isinstance(kinds, tuple):
+        raise ValueError("the kinds of columns are no tuple")
+    found = [checked(kind) for kind in kinds]
+    shared = {kind for kind in found if isinstance(kind, int)}
+    specs = [kind for kind in found if isinstance(kind, tuple)]
+    return sum(shared) + sum(spec[1] for spec in specs if spec[0] == "ordinal")
 
 
 def _checked_text(text: str) -> str:
