@@ -202,6 +202,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     }
 
     _batches: MiniBatchKMeans | None  # what partial_fit goes on with
+    # Where its centres are seen from: scikit-learn expands distances about the origin.
+    _origin: NDArray[Any]  # (d,)
     _counts: NDArray[Any]  # weight of the rows of each centre so far
     # Mean and variance of the columns of all rows so far.
     _column_moments: NDArray[Any]  # (2, d)
@@ -301,7 +303,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
 
     def _reset_counts(self) -> None:
         """Forget all rows."""
-        self._batches = None
+        self._batches, self._origin = None, np.zeros(self.n_features_in_)
         self._counts = np.zeros(self.n_clusters)
         self._inertia = 0.0
 
@@ -386,19 +388,21 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         if first:
             self._reset_counts()
             self.n_iter_ = 0
+        rows = CentredRows.of(x, weight)
+        if first:
+            warn_scales(rows.proper(), self.reg_covar, type(self).__name__)
+        if self._batches is None:
+            self._origin = _far_mean(*rows.moments())
         # A copy: scikit-learn changes its arrays in place.
         self._batches = copy.deepcopy(self._batches) or self._start_batches(first)
-        rows = CentredRows.of(x, weight)
         kept = rows.weight > 0
         # Cast: a centre is a mean over batches, of either dtype.
-        batch, weights = (
-            to_array(rows.x[kept].cpu().double()),
-            to_array(rows.weight[kept]),
-        )
+        batch = to_array(rows.x[kept]).astype(np.float64) - self._origin
+        weights = to_array(rows.weight[kept])
         with blas_threads_for(batch.size * self.n_clusters):
             self._batches.partial_fit(batch, sample_weight=weights)
         self.n_iter_ += 1
-        centres = to_tensor(self._batches.cluster_centers_, x.device)
+        centres = to_tensor(self._batches.cluster_centers_ + self._origin, x.device)
         centres = centres.to(rows.centre)
         found = assign(rows, centres)
         inertia = found.inertia(rows.weight)
@@ -408,14 +412,15 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     def _start_batches(self, first: bool) -> MiniBatchKMeans:
         """Make mini-batch K-means that starts anew, or where ``fit`` has ended."""
         if first:
+            is_given = not isinstance(self.init, str) and not callable(self.init)
             return MiniBatchKMeans(
                 self.n_clusters,
-                init=self.init,
+                init=self.init - self._origin if is_given else self.init,
                 n_init=self.n_init,
                 verbose=self.verbose,
                 random_state=check_random_state(self.random_state),
             )
-        centres = self.cluster_centers_.astype(np.float64)
+        centres = self.cluster_centers_ - self._origin
         batches = MiniBatchKMeans(
             len(centres),
             init=centres,
@@ -438,9 +443,11 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     @classmethod
     def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
         state = super()._upgraded(state)
-        if "inertia_" in state:  # without a scale of the weights in 0.1
-            return {"_inertia": state["inertia_"], **state}
-        return state
+        if "inertia_" not in state:
+            return state
+        # 0.1 had no scale of the weights, and saw batches from zero.
+        zero = np.zeros(state["n_features_in_"])
+        return {"_inertia": state["inertia_"], "_origin": zero, **state}
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
         super()._set_file_state({**state, "_batches": None})
@@ -448,6 +455,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         shape = (2, self.n_features_in_)
         if moments is not None and _kind(moments)[:2] != (np.ndarray, shape):
             raise ValueError("the moments of the columns have no proper shape")
+        if _kind(state.get("_origin"))[:2] != (np.ndarray, shape[1:]):
+            raise ValueError("the origin of the batches has no proper shape")
         seen = state["_batches"]
         if seen is not None:
             self._batches = self._start_batches(first=False)
@@ -563,6 +572,14 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         if self.encode == "ordinal":
             tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _far_mean(mean: Tensor, variance: Tensor) -> NDArray[Any]:
+    """Return the means (d,) that are a thousand deviations from zero, and 0 for others.
+
+    About an origin as near as that, expanded distances lose no digits that matter.
+    """
+    return to_array(mean.where(mean**2 > 1e6 * variance, 0))
 
 
 def _evaluated(rows: CentredRows, clusters: Clusters) -> tuple[Tensor, Tensor, float]:

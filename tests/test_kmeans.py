@@ -312,6 +312,27 @@ def test_partial_fit_goes_on_where_fit_has_ended():
     assert model.inertia_ > inertia
 
 
+@pytest.mark.parametrize("is_fitted", [False, True])
+@pytest.mark.parametrize(("offset", "scale"), [(1e9, 1.0), (1.6e12, 1e3), (1, 1e-9)])
+def test_partial_fit_far_from_zero_finds_the_same_clusters(offset, scale, is_fitted):
+    unit = blobs()
+    X = offset + scale * unit
+    models = [
+        KMeansAutoencoder(4, random_state=0, init=rows[:4], reg_covar=0)
+        for rows in (unit, X)
+    ]
+    for model, rows in zip(models, (unit, X)):
+        if is_fitted:
+            model.fit(rows)
+        for batch in np.split(rows, 3):
+            model.partial_fit(batch)
+    near, far = models
+    found = (far.cluster_centers_ - offset) / scale
+    assert_allclose(found, near.cluster_centers_, atol=1e-3)
+    assert_allclose(far.variance_ / scale**2, near.variance_, rtol=1e-3)
+    assert_array_equal(far.predict(X), near.predict(unit))
+
+
 def test_fit_forgets_the_batches():
     model = KMeansAutoencoder(4, random_state=0).partial_fit(blobs(seed=5))
     expected = fitted()
