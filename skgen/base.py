@@ -43,8 +43,9 @@ from torch import Tensor
 
 from skgen.documentation import DocumentationLinks
 from skgen.engine import Steps, run_each
-from skgen.parameters import Rules, check_parameters, integer, is_same, string
+from skgen.parameters import Rules, check_parameters, device, integer, is_same
 from skgen.rows import chunk_rows, slices
+from skgen.sizes import check_memory
 from skgen.tables import Columns, dressed
 from skgen.tensors import (
     check_random_state,
@@ -192,7 +193,7 @@ class GenerativeModel(
 ):
     """Base of all estimators: the contract ``fit / transform / sample / score``."""
 
-    _parameters: ClassVar[Rules] = {"device": string}
+    _parameters: ClassVar[Rules] = {"device": device}
     _task_name: ClassVar[str] = "iteration"
     #: Whether scores are float64 whatever the dtype of the rows.
     _scores_are_wide: ClassVar[bool] = False
@@ -529,6 +530,9 @@ class GenerativeModel(
                 f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires "
                 "at least one sample."
             )
+        n_bytes = float(n_samples) * self.n_features_in_ * self._dtype.itemsize
+        sizes = {"n_samples": n_samples}
+        check_memory(n_bytes, torch.device("cpu"), type(self).__name__, sizes)
         generator = make_generator(
             draw_seed(fresh_random_state(random_state)), torch.device(self.device_)
         )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -253,6 +254,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> None:
+        self._check_init(x)
         rows = CentredRows.of(x, weight)
         proper = rows.proper()
         variance = warn_scales(proper, self.reg_covar, type(self).__name__)
@@ -262,6 +264,29 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         self._reset_counts()
         self._count_columns(rows.centre, variance, rows.weight)
         self._set_attributes(rows, *_evaluated(rows, clusters))
+
+    def _check_init(self, x: Tensor) -> None:
+        """Raise a ValueError if there are too few rows, or centres of another shape."""
+        n, d = x.shape
+        if n < self.n_clusters:
+            raise ValueError(
+                f"n_samples={n} should be >= n_clusters={self.n_clusters}. Lower "
+                "n_clusters, or give more rows."
+            )
+        if isinstance(self.init, str) or callable(self.init):
+            return
+        expected = f"an array of shape {(self.n_clusters, d)}, (n_clusters, n_features)"
+        try:
+            shape = check_array(self.init, dtype=np.float64, input_name="init").shape
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The 'init' parameter of KMeansAutoencoder must be {expected}. {error}"
+            ) from error
+        if shape != (self.n_clusters, d):
+            raise ValueError(
+                f"The 'init' parameter of KMeansAutoencoder must be {expected}. Got an "
+                f"array of shape {shape} instead."
+            )
 
     def _find_on_cpu(
         self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
@@ -386,6 +411,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             self._check_unchanged("partial_fit")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         if first:
+            self._check_init(x)
             self._reset_counts()
             self.n_iter_ = 0
         rows = CentredRows.of(x, weight)

@@ -44,6 +44,7 @@ from skgen.parameters import Rules, integer
 from skgen.proposal_learning import MAX_STEPS, learn_proposal
 from skgen.rebuilding import check_depth, module_state, rebuilt
 from skgen.settings import NETWORK_RULES, NetworkSettings
+from skgen.sizes import are_small, check_memory, module_bytes
 from skgen.tensors import (
     DrawingFrom,
     check_random_state,
@@ -104,6 +105,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         "standardize",
         "n_importance_samples",
     )
+    #: Parameters that multiply the memory of a step.
+    _step_sizes: ClassVar[tuple[str, ...]] = ()
     #: Multiples of the learning rate for parameters of the module, by what their names
     #: end with. At the networks' rate sigma stays wide for so long that codes go out of
     #: use.
@@ -361,6 +364,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """Build the module, and adapt it to the training rows."""
         likelihood = copy.deepcopy(as_likelihood(self.likelihood))
         standardizer = likelihood.standardizer(train.kept(), self.standardize)
+        self._check_sizes(likelihood, standardizer, len(train), train.device)
         draws = DrawingFrom(seed) if self._is_plain else forked_rng(seed)
         with draws, torch.no_grad():
             module = self._build(train.shape[1], likelihood, standardizer.cpu())
@@ -373,6 +377,30 @@ class NeuralModel(NetworkSettings, GenerativeModel):
                 x = torch.where(train.sample().x.isnan(), x, near)
             module.set_rows(x)
         return module.eval()
+
+    def _check_sizes(
+        self,
+        likelihood: Likelihood,
+        standardizer: Standardizer,
+        n_rows: int,
+        device: torch.device,
+    ) -> None:
+        """Raise a ValueError if the networks, or a step, need more memory than is."""
+        names = [*self._fixed, *self._step_sizes]
+        sizes = {name: getattr(self, name) for name in names}
+        n_features = len(standardizer.shift)
+        if are_small([*sizes.values(), n_features]):
+            return
+        build = partial(
+            self._as_blank({name: sizes[name] for name in self._fixed})._build,
+            n_features,
+            copy.deepcopy(likelihood),
+            Standardizer.identity(n_features),
+        )
+        n_bytes = module_bytes(build)
+        draws = math.prod(getattr(self, name) for name in self._step_sizes)
+        n_bytes += 4.0 * draws * self._batch_rows(n_rows) * n_features
+        check_memory(n_bytes, device, type(self).__name__, sizes)
 
     def _networks(
         self, n_features: int, n_encoded: int, n_code: int, likelihood: Likelihood
@@ -743,10 +771,15 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     ) -> BoundedModel:
         """Put the module of a file together as it was built, whatever was set since."""
         own = {"encoder": self.encoder, "decoder": self.decoder}
-        blanks = {name: Blank for name, network in own.items() if network is not None}
-        builder = self._as_built(built_with).set_params(**blanks)
+        builder = self._as_blank(built_with)
         check_depth(builder._layer_sizes, state)
         return rebuilt(builder._build, state, own)
+
+    def _as_blank(self, built_with: dict[str, Any]) -> Self:
+        """Return an unfitted copy, with no network of the user's inside."""
+        own = {"encoder": self.encoder, "decoder": self.decoder}
+        blanks = {name: Blank for name, network in own.items() if network is not None}
+        return self._as_built(built_with).set_params(**blanks)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the module on the CPU: pickles have no map_location."""

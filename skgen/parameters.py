@@ -8,11 +8,11 @@ one or several a name; a value is good when any of them accepts it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn
+import torch
 
 
 class Rule(NamedTuple):
@@ -22,28 +22,44 @@ class Rule(NamedTuple):
     words: str
 
 
+# Sizes and counts fit into 64 bits.
+LARGEST_INTEGER = 2**63 - 1
+# Numbers that meet float32 in training stay far from its largest.
+LARGEST_STEP = 1e30
+
+
+def _is_integer(value: Any) -> bool:
+    """Return whether a value is an int; booleans and times are none."""
+    is_number = isinstance(value, (int, np.integer))
+    return is_number and not isinstance(value, (bool, np.timedelta64))
+
+
+def _is_real(value: Any) -> bool:
+    """Return whether a value is a number that NumPy and torch compute with."""
+    return _is_integer(value) or isinstance(value, (float, np.float32, np.float16))
+
+
 def integer(low: int, high: int | None = None) -> Rule:
-    """Accept an int in [low, high]; booleans are no ints."""
+    """Accept an int in [low, high], or of 64 bits where there is no ``high``."""
+    largest = LARGEST_INTEGER if high is None else high
 
     def accepts(value: Any) -> bool:
-        return (
-            isinstance(value, Integral)
-            and not isinstance(value, (bool, np.bool_))
-            and int(value) >= low
-            and (high is None or int(value) <= high)
-        )
+        return _is_integer(value) and low <= int(value) <= largest
 
-    end = "inf)" if high is None else f"{high}]"
+    end = "2**63)" if high is None else f"{high}]"
     return Rule(accepts, f"an int in the range [{low}, {end}")
 
 
 def real(low: float, high: float = np.inf, closed: str = "left") -> Rule:
-    """Accept a finite number between low and high."""
+    """Accept a finite int or float between low and high."""
 
     def accepts(value: Any) -> bool:
-        if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+        if not _is_real(value):
             return False
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            return False
         above = number >= low if closed in ("left", "both") else number > low
         below = number <= high if closed in ("right", "both") else number < high
         return above and below
@@ -68,7 +84,8 @@ def sequence(item: Rule, low: int = 0, high: int | None = None) -> Rule:
     def accepts(value: Any) -> bool:
         return (
             isinstance(value, (Sequence, np.ndarray))
-            and not isinstance(value, str)
+            and not isinstance(value, (str, bytes))
+            and getattr(value, "shape", None) != ()
             and low <= len(value) <= (len(value) if high is None else high)
             and all(item.accepts(each) for each in value)
         )
@@ -83,14 +100,15 @@ def instance(kind: type, words: str) -> Rule:
 
 
 def array_like() -> Rule:
-    """Accept what NumPy takes for an array."""
-    return Rule(
-        lambda value: (
-            (hasattr(value, "__len__") or hasattr(value, "__array__"))
-            and not isinstance(value, str)
-        ),
-        "an array-like",
-    )
+    """Accept lists, tuples, and arrays of one dimension or more."""
+
+    def accepts(value: Any) -> bool:
+        if isinstance(value, (list, tuple)):
+            return True
+        is_array = hasattr(value, "__array__") or hasattr(value, "__array_interface__")
+        return is_array and getattr(value, "shape", None) != ()
+
+    return Rule(accepts, "an array-like")
 
 
 boolean = Rule(
@@ -103,6 +121,10 @@ verbosity = Rule(
 )
 none = Rule(lambda value: value is None, "None")
 string = Rule(lambda value: isinstance(value, str), "an instance of 'str'")
+device = Rule(
+    lambda value: isinstance(value, (str, torch.device)),
+    "an instance of 'str' or 'torch.device'",
+)
 factory = Rule(callable, "a callable")
 random_state = Rule(
     lambda value: (
@@ -129,8 +151,16 @@ def check_parameters(estimator: Any, rules: Rules) -> None:
             words = " or ".join(rule.words for rule in allowed)
             raise ValueError(
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
-                f"{words}. Got {value!r} instead."
+                f"{words}. Got {shown(value)} instead."
             )
+
+
+def shown(value: Any) -> str:
+    """Return the repr of a value; Python has none of an int of many digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"an int of {value.bit_length()} bits"
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -17,8 +17,10 @@ from skgen.evaluation import PRECISIONS
 from skgen.likelihoods import NAMES, Likelihood
 from skgen.networks import ACTIVATIONS, Factory
 from skgen.parameters import (
+    LARGEST_STEP,
     Rules,
     boolean,
+    device,
     factory,
     instance,
     integer,
@@ -27,7 +29,6 @@ from skgen.parameters import (
     random_state,
     real,
     sequence,
-    string,
     verbosity,
 )
 from skgen.steps import EXECUTIONS
@@ -72,10 +73,13 @@ class NetworkSettings:
     verbose: bool | int = False
 
 
+# Hidden layers of a network: more than any that trains.
+MOST_LAYERS = 1000
+
 network = instance(nn.Module, "a torch Module")
 
 NETWORK_RULES: Rules = {
-    "hidden_layer_sizes": (sequence(integer(1)), integer(1)),
+    "hidden_layer_sizes": (sequence(integer(1), 0, MOST_LAYERS), integer(1)),
     "activation": options(*ACTIVATIONS),
     "architecture": options("mlp", "conv"),
     "image_shape": (sequence(integer(1), 2, 3), none),
@@ -90,9 +94,9 @@ NETWORK_RULES: Rules = {
     "n_importance_samples": integer(1),
     "batch_size": (options("auto"), integer(1)),
     "learning_rate": options(*SCHEDULES),
-    "learning_rate_init": real(0, closed="neither"),
-    "weight_decay": real(0),
-    "max_grad_norm": (real(0, closed="neither"), none),
+    "learning_rate_init": real(0, LARGEST_STEP, closed="right"),
+    "weight_decay": real(0, LARGEST_STEP),
+    "max_grad_norm": (real(0, LARGEST_STEP, closed="neither"), none),
     "weight_averaging": real(0, 1),
     "max_iter": integer(1),
     "tol": real(0),
@@ -101,7 +105,7 @@ NETWORK_RULES: Rules = {
     "n_iter_no_change": (options("auto"), integer(1)),
     "warm_start": boolean,
     "random_state": random_state,
-    "device": string,
+    "device": device,
     "execution": options(*EXECUTIONS),
     "precision": options(*PRECISIONS),
     "verbose": verbosity,

@@ -64,13 +64,19 @@ def check_given(
 def _array(value: Any, shape: tuple[int, ...], name: str) -> Tensor | None:
     if value is None:
         return None
-    array = check_array(
-        value, dtype=(np.float64, np.float32), ensure_2d=False, allow_nd=True
-    )
+    parameter = f"{name.split()[-1].removesuffix('s')}s_init"
+    try:
+        array = check_array(
+            value, dtype=(np.float64, np.float32), ensure_2d=False, allow_nd=True
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The {parameter!r} parameter must be an array of shape {shape}. {error}"
+        ) from error
     if array.shape != shape:
         raise ValueError(
             f"The parameter '{name}' should have the shape of {shape}, but got "
-            f"{array.shape}"
+            f"{array.shape}. Change {parameter}."
         )
     return to_tensor(array, torch.device("cpu"))
 

@@ -254,6 +254,24 @@ class DrawingFrom(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class Undrawn(TorchFunctionMode):
+    """Leave out the draws of initial values, inside a ``with`` block.
+
+    For modules of no memory: what torch does on its "meta" device in place of a draw
+    takes seconds to import.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function, unless it draws."""
+        kwargs = kwargs or {}
+        if func not in _DRAWS:
+            return func(*args, **kwargs)
+        given = args[0] if args else kwargs.get("tensor")
+        return given if isinstance(given, Tensor) else torch.empty(*args)
+
+
 # The global generators are one for all threads: one block at a time may borrow them.
 _GLOBAL_RNG = threading.RLock()
 

@@ -28,10 +28,17 @@ from skgen.objectives import (
     KLWeight,
     elbo,
 )
-from skgen.parameters import Rules, integer, options, real, sequence
+from skgen.parameters import (
+    LARGEST_STEP,
+    Rules,
+    integer,
+    options,
+    real,
+    sequence,
+)
 from skgen.priors import DeepPrior, Normal, StandardNormal
 from skgen.proposals import CoupledNormal, NormalProposal, WithPrior
-from skgen.settings import estimator
+from skgen.settings import MOST_LAYERS, estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import to_array
 from skgen.training_rows import WeightedRows
@@ -247,11 +254,11 @@ class VAE(NeuralModel):
 
     _parameters: ClassVar[Rules] = {
         **NeuralModel._parameters,
-        "n_components": (integer(1), sequence(integer(1), 1)),
+        "n_components": (integer(1), sequence(integer(1), 1, MOST_LAYERS)),
         "hidden_layer_sizes": (
             integer(1),
-            sequence(integer(1)),
-            sequence(sequence(integer(1))),
+            sequence(integer(1), 0, MOST_LAYERS),
+            sequence(sequence(integer(1), 0, MOST_LAYERS)),
         ),
         "kl_warmup": (options("auto"), integer(0)),
     }
@@ -474,9 +481,9 @@ class BetaVAE(VAE):
 
     _parameters: ClassVar[Rules] = {
         **VAE._parameters,
-        "beta": real(0),
-        "capacity": real(0),
-        "free_bits": real(0),
+        "beta": real(0, LARGEST_STEP),
+        "capacity": real(0, LARGEST_STEP),
+        "free_bits": real(0, LARGEST_STEP),
     }
 
     _: KW_ONLY
@@ -551,6 +558,8 @@ class IWAE(VAE):
         "n_draws": integer(1),
         "gradient": options("dreg", "stl", "standard"),
     }
+
+    _step_sizes = ("n_draws",)
 
     _: KW_ONLY
     n_draws: int = 5

@@ -41,7 +41,7 @@ from skgen.likelihoods import Likelihood
 from skgen.networks import Factory, Standardizer, is_mlp
 from skgen.neural import NeuralModel
 from skgen.objectives import EncodedTerms, TokenLoss
-from skgen.parameters import Rules, integer, options, real
+from skgen.parameters import LARGEST_STEP, Rules, integer, options, real
 from skgen.prior_learning import encoded, learn_prior, token_usage
 from skgen.priors import Categorical
 from skgen.proposals import TokenProposal, TokenSequence
@@ -394,7 +394,7 @@ class VQVAE(NeuralModel):
         "codebook_update": options("ema", "gradient"),
         "distance": options("euclidean", "cosine"),
         "gradient": options(*GRADIENTS),
-        "commitment_cost": real(0),
+        "commitment_cost": real(0, LARGEST_STEP),
         "prior": options("auto", *PRIORS),
         "encode": options("embedding", "ordinal", "onehot"),
     }

@@ -50,7 +50,7 @@ BAD_PARAMETERS = {
     "copy_x": NO_FLAG,
     "covariance_type": [*NO_NAME, None],
     "decoder": NO_NAME,
-    "device": ["gpu", "cuda:x", "xpu", "", 0, None, torch.device("cpu")],
+    "device": ["gpu", "cuda:x", "xpu", "", 0, None],
     "distance": [*NO_NAME, None],
     "early_stopping": NO_FLAG,
     "encode": [*NO_NAME, None],

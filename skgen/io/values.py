@@ -63,6 +63,8 @@ class Writer:
                 return self._array(value, where)
             case Tensor():
                 return {"tensor": self._put(to_array(value), where)}
+            case torch.device():
+                return str(value)
             case np.dtype() if value.name in FLOATS:
                 return {"dtype": value.name}
             case np.random.RandomState():
