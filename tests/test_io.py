@@ -278,6 +278,18 @@ def test_names_and_output_come_back(path):
     pandas.testing.assert_frame_equal(found.transform(frame), model.transform(frame))
 
 
+def test_kinds_by_position_and_set_output_of_a_table_come_back(path):
+    pytest.importorskip("pandas")
+    kinds = {0: "real", 1: [0.0, 1.0]}
+    rows = np.column_stack([X[:, 0], np.arange(len(X)) % 2])
+    model = MixedDensity(VAE(1, **TINY), kinds=kinds).fit(rows)
+    found = travelled(model.set_output(transform="pandas"), path)
+    assert found.kinds == kinds
+    assert found.kinds_ == model.kinds_
+    assert list(found.sample(1, random_state=0).columns) == ["x0", "x1"]
+    assert_array_equal(found.score_samples(rows), model.score_samples(rows))
+
+
 def test_callbacks_stay_behind(path):
     model = GaussianDensity().fit(X)
     model.set_callbacks(ProgressBar())

@@ -57,8 +57,10 @@ class Writer:
                 ]
             case tuple():
                 return {"tuple": self.write(list(value), where)}
-            case dict():
+            case dict() if all(isinstance(name, str) for name in value):
                 return {"dict": self.write_all(value, where)}
+            case dict():  # as of columns by their positions
+                return {"items": self.write([*map(list, value.items())], where)}
             case np.ndarray():
                 return self._array(value, where)
             case Tensor():
@@ -168,6 +170,8 @@ class Reader:
                 return tuple(self.read(items))
             case {"dict": dict(nodes)}:
                 return self.read_all(nodes)
+            case {"items": list(pairs)}:
+                return dict(self.read(pairs))
             case {"float": "inf" | "-inf" | "nan" as text}:
                 return float(text)
             case {"number": [str(name), value]} if name in DTYPES:
