@@ -269,6 +269,8 @@ def _by_scikit_learn(
     if not is_plain(X):
         return None
     weight = to_array(rows.weight) if rows.is_weighted else None
+    if weight is not None and weight.min() < np.finfo(dtype).tiny:
+        return None  # scikit-learn casts weights to the dtype, where some would be 0
     if tol and not (is_float64 and weight is None):
         # scikit-learn relates tol to the variance in the rows' dtype without weights.
         spread = np.var(X, axis=0).mean()

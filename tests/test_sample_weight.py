@@ -17,6 +17,7 @@ from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
 import skgen
+from skgen.model_selection import BatchedGridSearchCV
 
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -243,3 +244,80 @@ def test_held_out_rows_of_small_weight_still_judge():
         assert np.isfinite(model.validation_curve_).all()
         assert np.isfinite(model.loss_curve_).all()
         assert np.isfinite(model.score(X))
+
+
+def far_clusters(dtype):
+    """Two clusters of 30 rows; those of the second have weights of e^-120."""
+    rng = np.random.RandomState(0)
+    X = np.concatenate([rng.randn(30, 2), rng.randn(30, 2) + np.array([30, 5])]).astype(
+        dtype
+    )
+    weight = rng.uniform(0.5, 1.5, 60)
+    weight[30:] *= np.exp(-120)
+    means = np.stack(
+        [
+            np.average(X[part].astype(float), axis=0, weights=weight[part])
+            for part in (slice(30), slice(30, 60))
+        ]
+    )
+    return X, weight, means, weight[30:].sum() / weight.sum()
+
+
+@every_dtype
+def test_a_cluster_of_small_weight_keeps_its_centre(dtype):
+    X, weight, means, share = far_clusters(dtype)
+    starts = np.array([[0.0, 0.0], [30.0, 5.0]])
+    model = skgen.KMeansAutoencoder(2, init=starts, n_init=1)
+    for scale in (1, 1e308):
+        model.fit(X, sample_weight=scale * weight)
+        assert_allclose(model.cluster_centers_, means, rtol=1e-6)
+        assert_allclose(model.weights_[1], share, rtol=1e-6)
+        assert np.isfinite(model.inertia_)
+
+
+@every_dtype
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_a_component_of_small_weight_keeps_its_mean(covariance_type, dtype):
+    X, weight, means, share = far_clusters(dtype)
+    model = skgen.GaussianMixtureEM(
+        2, covariance_type=covariance_type, means_init=[[0, 0], [30, 5]], random_state=0
+    )
+    model.set_params(weights_init=[0.5, 0.5], max_iter=3)
+    precisions = {"full": np.stack([np.eye(2)] * 2), "tied": np.eye(2)}
+    shapes = {"diag": np.ones((2, 2)), "spherical": np.ones(2)}
+    model.set_params(precisions_init={**precisions, **shapes}[covariance_type])
+    for scale in (1, 1e308):
+        model.fit(X, sample_weight=scale * weight)
+        assert_allclose(model.means_, means, rtol=1e-6)
+        assert_allclose(float(model.weights_[1]), share, rtol=1e-6)
+
+
+def test_a_batched_search_keeps_ratios_and_totals():
+    X, weight, *_ = far_clusters(np.float32)
+    small = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0}
+    small["n_importance_samples"] = 4
+    grid = {"beta": [1.0, 2.0]}
+    results = []
+    for scale in (1, 1e308):
+        search = BatchedGridSearchCV(skgen.BetaVAE(1, **small), grid, cv=2)
+        search.fit(X, sample_weight=scale * weight)
+        results.append(search.cv_results_["mean_test_score"])
+    assert np.isfinite(results).all()
+    assert_allclose(*results, rtol=1e-4)
+
+
+def test_tables_and_pipelines_keep_ratios_and_totals():
+    X, weight, means, _ = far_clusters(np.float32)
+    last = skgen.GaussianDensity()
+    pipeline = skgen.make_generative_pipeline(StandardScaler(), last)
+    small = {"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0}
+    table = skgen.MixedDensity(skgen.VAE(1, **small))
+    found = []
+    for scale in (1, 1e308):
+        w = scale * weight
+        pipeline.fit(X, gaussiandensity__sample_weight=w)
+        centre = pipeline.inverse_transform(np.zeros((1, 2)))
+        assert_allclose(centre, means[:1], rtol=1e-4)
+        found.append((pipeline.score(X), table.fit(X, sample_weight=w).score(X)))
+    assert np.isfinite(found).all()
+    assert_allclose(*found, rtol=1e-4)
