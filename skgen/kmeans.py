@@ -98,8 +98,10 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     """K-means whose latent code says which centre is nearest.
 
     On a CPU the centres are those of :class:`sklearn.cluster.KMeans`, elsewhere of
-    Lloyd's algorithm in torch, which equals it from the same start. The score is the
-    exact log-density of the mixture ``sum_k p_k N(c_k, s2 I)``.
+    Lloyd's algorithm in torch, which equals it from the same start. It also takes over
+    where rounding keeps scikit-learn from telling clusters apart, as beside a sentinel
+    far from all other rows. The score is the exact log-density of the mixture
+    ``sum_k p_k N(c_k, s2 I)``. Fitted attributes are float64.
 
     Parameters
     ----------
@@ -121,7 +123,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     random_state : int, RandomState, Generator or None, default=None
         Source of the starts.
     copy_x : bool, default=True
-        Whether scikit-learn centres a copy; else the rows themselves, and back.
+        Whether scikit-learn centres a copy; else the rows themselves, and back. Rows
+        in float32 are copied in any case.
     algorithm : {"lloyd", "elkan"}, default="lloyd"
         Which of scikit-learn's algorithms runs on a CPU.
     encode : {"onehot-dense", "onehot", "ordinal"}, default="onehot-dense"

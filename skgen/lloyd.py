@@ -268,45 +268,52 @@ def _by_scikit_learn(
     centre = 0 if is_float64 else to_array(rows.centre)
     if not is_plain(X):
         return None
-    weight = to_array(rows.weight) if rows.is_weighted else None
-    if weight is not None and weight.min() < np.finfo(dtype).tiny:
+    if rows.is_weighted and float(rows.weight.min()) < np.finfo(dtype).tiny:
         return None  # scikit-learn casts weights to the dtype, where some would be 0
-    if tol and not (is_float64 and weight is None):
+    if tol and (rows.is_weighted or not is_float64):
         # scikit-learn relates tol to the variance in the rows' dtype without weights.
         spread = np.var(X, axis=0).mean()
         tol = tol * float(rows.moments()[1].mean()) / spread if spread else 0.0
-    checked = not callable(init) or None  # all but what a callable gives
     if not isinstance(init, str) and not callable(init):
         init = check_array(init, input_name="init")
         # A wrong shape is for scikit-learn to complain about.
         init = init - centre if init.shape[1:] == X.shape[1:] else init
-    kmeans = KMeans(
-        K,
-        init=init,
-        tol=tol,
-        random_state=rng,
-        copy_x=copy_x and is_float64,
-        **params,
-    )
+    params |= {"init": init, "tol": tol, "copy_x": copy_x and is_float64}
+    kmeans = KMeans(K, random_state=rng, **params)
+    with warnings.catch_warnings(record=True, action="always") as messages:
+        _fit(kmeans, X, to_array(rows.weight) if rows.is_weighted else None)
+    found = _clusters(kmeans, rows, centre, np.finfo(dtype).eps)
+    for each in messages if found else ():
+        warnings.warn(each.message, stacklevel=2)
+    return found
+
+
+def _fit(kmeans: KMeans, X: NDArray[Any], weight: NDArray[Any] | None) -> None:
+    # All has been checked, but for what a callable gives.
+    checked = not callable(kmeans.init) or None
     checks = config_context(assume_finite=checked, skip_parameter_validation=checked)
-    said = warnings.catch_warnings(record=True, action="always")
-    with said as messages, checks, blas_threads_for(X.size * K):
+    with checks, blas_threads_for(X.size * kmeans.n_clusters):
         kmeans.fit(X, sample_weight=weight)
+
+
+def _clusters(
+    kmeans: KMeans, rows: CentredRows, centre: Any, eps: float
+) -> Clusters | None:
+    """Return what K-means found on rows minus a centre; None if rounding decided."""
     centres = torch.from_numpy(kmeans.cluster_centers_.astype(np.float64) + centre)
-    labels = torch.from_numpy(kmeans.labels_).long()
-    # The least square distance that has to be told from none.
-    least = kmeans.inertia_ / float(rows.weight.sum()) or np.inf
     seen = centres - rows.centre
+    # The least square distance that has to be told from none.
     gaps = squared_distances(seen, seen).fill_diagonal_(torch.inf)
-    least = min(least, float(gaps.min()))
-    eps, largest = np.finfo(dtype).eps, float((seen**2).sum(1).max())
+    within = kmeans.inertia_ / float(rows.weight.sum()) or torch.inf
+    least, largest = min(within, float(gaps.min())), float((seen**2).sum(1).max())
     if eps * largest > BLUR * least:
         return None
-    for each in messages or ():
-        warnings.warn(each.message, stacklevel=2)
     # Rows that are as near to two centres as their rounding is large are few.
-    is_sure = len(X) * eps * float(centres.abs().max()) < BLUR * least**0.5
-    inertia = kmeans.inertia_ if is_float64 and weight is None else None
+    rounding = eps * float(centres.abs().max())
+    is_sure = len(rows.x) * rounding < BLUR * least**0.5
+    is_exact = rows.x.dtype == torch.float64 and not rows.is_weighted
+    inertia = kmeans.inertia_ if is_exact else None
+    labels = torch.from_numpy(kmeans.labels_).long()
     return Clusters(centres, labels, inertia, kmeans.n_iter_, is_sure)
 
 

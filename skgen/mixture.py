@@ -94,15 +94,15 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
 
     The model, the parameters and, from the same start, the results are those of
     :class:`sklearn.mixture.GaussianMixture`; sample weights, a device, and the way
-    between rows and codes are new. The score is exact.
+    between rows and codes are new. The score is exact. The notes say where it deviates.
 
     Parameters
     ----------
     n_components : int, default=1
         Number of components.
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        A covariance matrix a component, one for all, a variance a component and
-        feature, or a variance a component.
+        A covariance matrix per component, one for all, a variance per component and
+        feature, or a variance per component.
     tol : float, default=1e-3
         EM stops when the mean log-density changes by less.
     reg_covar : float, default=1e-6
@@ -140,7 +140,8 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
-        Prior probability of each component.
+        Prior probability of each component. This and the arrays below are float64; of
+        float32 rows they are float32 if that says the same density.
     means_ : ndarray of shape (n_components, n_features)
         Mean of each component.
     covariances_ : ndarray
@@ -171,6 +172,20 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
     GaussianDensity : One Gaussian, in closed form.
     KMeansAutoencoder : Hard codes.
     sklearn.mixture.GaussianMixture : The same model.
+
+    Notes
+    -----
+    Three things differ from scikit-learn, which is wrong there:
+
+    - Weights of a start from picked rows sum to one, not to ``n_components`` divided by
+      the number of rows.
+    - A tied covariance that starts from picked rows or random responsibilities is that
+      of rows about the nearest of the starting means, in units of the covariance of all
+      rows; random means then move to their rows. scikit-learn starts with the second
+      moment of the rows about the origin, or with the covariance of all rows, where EM
+      stays: all components become one.
+    - Sums, scores and the start by K-means are float64 whatever the dtype of the rows,
+      and distances lose no digits where components are far apart for their width.
 
     Examples
     --------
