@@ -279,6 +279,17 @@ def test_a_partial_fit_keeps_its_last_epoch():
     assert {mark.get_xdata()[0] for mark in display.marks_.values()} == {2}
 
 
+def test_first_epochs_do_not_flatten_the_others():
+    fast = [1e6, 50.0, 20.0, 10.0, 9.0, 8.5, 8.2, 8.1]
+    slow = np.linspace(30.0, 10.0, 8)
+    display = LossCurveDisplay({"fast": {"a": fast}, "slow": {"b": slow}}).plot()
+    cut, whole = display.axes_
+    assert cut.get_ylim()[1] < 50
+    assert cut.get_ylabel() == "nats per row\n(starts outside)"
+    assert whole.get_ylim()[1] > 30
+    assert whole.get_ylabel() == "nats per row"
+
+
 def test_a_start_that_was_kept_and_curves_of_one_epoch():
     curves = {"Loss": {"loss": [3.0]}, "Prior": {"prior": [2.0]}}
     _, ax = plt.subplots()
@@ -367,6 +378,8 @@ def test_groups_differ_in_colour_and_marker_together():
         ([0.5, 1.0, 2.0, 3.0], 0),
         (np.array(["2020-01", "2020-02", "2021-01", "2022-02"], "M8[D]"), 0),
         (["_a", None, "b", "_a"], 3),
+        (np.array([[0], [1], [1], [2]]), 3),
+        (pd.DataFrame({"label": list("abba")}), 2),
         (pd.Series([1, 2, None, 2], dtype="Int64"), 3),
     ],
 )
@@ -921,6 +934,9 @@ WRONG_LENGTHS = {
         np.zeros((3, 2)), axis_labels=["a"]
     ),
     "codes of LatentSpaceDisplay": lambda: LatentSpaceDisplay(np.zeros((3, 4))),
+    "y must hold one label for each row. Got the shape": lambda: LatentSpaceDisplay(
+        np.zeros((3, 2)), np.zeros((3, 2))
+    ),
     "feature_names of SamplesDisplay has 3 items, and should have 2": (
         lambda: SamplesDisplay(np.zeros((4, 2)), feature_names=["a", "b", "c"])
     ),

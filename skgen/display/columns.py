@@ -93,8 +93,13 @@ def features_of(
 
 def labels_of(y: Any) -> Feature:
     """Read labels (n,): levels of a few whole numbers, too, else as a column."""
-    series = hasattr(y, "to_numpy")
-    column = _read(y if series else np.asarray(y))
+    shape = np.shape(y)
+    if len(shape) != 1 and shape[1:] != (1,):
+        raise ValueError(f"y must hold one label for each row. Got the shape {shape}.")
+    if len(shape) == 2:
+        column = _column(y if hasattr(y, "columns") else np.asarray(y), 0)
+    else:
+        column = _read(y if hasattr(y, "to_numpy") else np.asarray(y))
     seen = column.seen
     if column.kind == "number":
         groups = np.unique(seen)
@@ -193,7 +198,7 @@ def _proper_std(mean: Array, variance: Array) -> Array:
 
 
 class Column(NamedTuple):
-    """What the values of a column are, and the values (n,)."""
+    """Hold the values (n,) of a column, and of what kind they are."""
 
     kind: str  # "number", "date", "duration", or "" of anything else
     values: Array  # floats, NaN where missing: numbers, days or seconds; or objects

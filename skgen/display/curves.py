@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +23,9 @@ from skgen.display.drawing import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+# Range of a curve, in those of its last three quarters, beyond which its start is cut.
+MOST_FLATTENED = 10.0
 
 # What the parts of a loss are, in the order in which they are drawn, with the signs
 # with which they are in it.
@@ -151,6 +154,7 @@ class LossCurveDisplay:
             panel.locator_params(axis="x", integer=True)
             panel.locator_params(axis="y", nbins=6)
             panel.grid(alpha=0.3)
+            _show_late_values(panel, lines.values())
             legend_below(panel)
         return self
 
@@ -179,6 +183,17 @@ class LossCurveDisplay:
                 step, color="0.3", linestyle=":", linewidth=1.5, label=label
             )
             self.marks_.update(dict.fromkeys(of, mark))
+
+
+def _show_late_values(panel: Axes, curves: Iterable[ArrayLike]) -> None:
+    """Leave the first values out of a panel if they would flatten all others."""
+    values = [np.asarray(curve, dtype=float) for curve in curves]
+    late = np.concatenate([curve[len(curve) // 4 :] for curve in values])
+    late, every = (x[np.isfinite(x)] for x in (late, np.concatenate(values)))
+    span = np.ptp(late) if len(late) else 0.0
+    if span > 0 and np.ptp(every) > MOST_FLATTENED * span:
+        panel.set_ylim(late.min() - 0.1 * span, late.max() + 0.3 * span)
+        panel.set_ylabel("nats per row\n(starts outside)")
 
 
 def _best_epochs(model: Any) -> dict[str, int]:

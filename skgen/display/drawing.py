@@ -1,4 +1,4 @@
-"""What the pictures share: axes, mosaics of images, heat maps, names, colours."""
+"""Share axes, mosaics of images, heat maps, names and colours among the pictures."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ MOST_LATENTS = 10
 
 @dataclass(eq=False, repr=False)
 class TraversalDisplay:
-    """What each latent coordinate does, while the others stay.
+    """Decode codes in which one latent coordinate moves and the others stay.
 
     Images are a mosaic with a line for each coordinate; a table is a heat map of its
     features, with a block of columns for each coordinate.
@@ -239,7 +239,7 @@ class TraversalDisplay:
 
 @dataclass(eq=False, repr=False)
 class InterpolationDisplay:
-    """What lies between two rows in the latent space.
+    """Decode codes on the way between two rows.
 
     Images are a line of a mosaic; a table is a heat map of its features.
 

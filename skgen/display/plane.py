@@ -229,14 +229,14 @@ class LatentSpaceDisplay:
 
     def _scatter(self, rows: Any, **style: Any) -> Any:
         """Draw the points of some rows."""
-        size = float(np.clip(9000 / len(self.codes), 9, 25))
+        size = float(np.clip(9000 / max(len(self.codes), 1), 9, 25))
         x, y = self.codes[rows].T
         return self.ax_.scatter(x, y, s=size, alpha=0.7, linewidth=0, **style)
 
 
 @dataclass(eq=False, repr=False)
 class ManifoldDisplay(RowsPicture):
-    """What a plane of the latent space decodes to, spaced equally in probability.
+    """Decode a plane of the latent space, spaced equally in probability.
 
     Parameters
     ----------

@@ -358,7 +358,7 @@ def _draw_distributions(panel: Axes, feature: Feature, names: list[str]) -> Any:
     draw = _draw_levels if feature.kind == "level" else _draw_histograms
     artists = draw(panel, feature, names)
     panel.set_xlabel(plain(feature.name))
-    holes = [np.isnan(x).mean() for x in feature.tables]
+    holes = [np.isnan(x).sum() / max(len(x), 1) for x in feature.tables]
     missing = [f"{n}: {100 * h:.3g} % missing" for n, h in zip(names, holes) if h]
     _note(panel, "\n".join(missing))
     return artists[-1]
@@ -413,7 +413,8 @@ def _draw_pairs(panel: Axes, feature: Feature) -> Any:
     """Draw decoded against original values, where there are originals."""
     there = np.isfinite(feature.tables[0]) & np.isfinite(feature.tables[1])
     feature = feature._replace(tables=[x[there] for x in feature.tables])
-    notes = [f"{100 * (1 - there.mean()):.3g} % missing"] * (not there.all())
+    missing = 100 * (~there).sum() / max(len(there), 1)
+    notes = [f"{missing:.3g} % missing"] if missing else []
     original, decoded = feature.tables
     if feature.kind == "level":
         points = _draw_levels(panel, feature, ["original", "decoded"])[-1]

@@ -276,7 +276,7 @@ def _label_values(ax: Axes, x: Array, values: Sequence[Any], scale: str) -> None
 
 
 def _fit(ax: Axes, x: Array, texts: list[str]) -> bool:
-    """Whether labels at x, in order, are distinct and leave room between them."""
+    """Return whether labels at x, in order, are distinct and leave room between."""
     if len(x) < 2 or len(set(texts)) < len(texts):
         return len(x) < 2
     at = ax.transScale.transform(np.column_stack([x, np.ones(len(x))]))[:, 0]
@@ -358,7 +358,7 @@ def _roles(
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
-    """Whether values have places on an axis."""
+    """Return whether all values are finite numbers."""
     return all(
         isinstance(value, Real)
         and not isinstance(value, bool | np.bool_)
@@ -374,7 +374,7 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two values of a parameter, estimators among them, are the same."""
+    """Return whether two values of a parameter are written alike."""
     return str(a) == str(b)
 
 
@@ -393,7 +393,7 @@ def axis_scale(values: Sequence[Any]) -> str:
 
 
 def _is_geometric(x: Array) -> bool:
-    """Whether positive numbers are spaced by ratios rather than by differences."""
+    """Return whether positive numbers are spaced by ratios, not by differences."""
     if len(x) < 3:
         return bool(x[-1] >= 10 * x[0])
     steps, ratios = np.diff(x), np.diff(np.log(x))
