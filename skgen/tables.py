@@ -20,6 +20,8 @@ LISTED = ("category", "ordered category", "Enum")
 
 _BITS, _UNIT = "(8|16|32|64)", "(s|ms|us|ns)"
 _ZONE = r"\w[\w+-]*(/\w[\w+-]*)*(:\d\d)?"
+# Names of dtypes are parsed again where they are used, in quadratic time.
+MAX_DTYPE_LENGTH = 100
 #: Names of dtypes that a file may state, by library: regular expressions.
 DTYPES = {
     "pandas": (
@@ -190,7 +192,8 @@ def _is_name(name: Any) -> bool:
 
 
 def _is_dtype(name: Any, library: str) -> bool:
-    return isinstance(name, str) and any(
+    is_short = isinstance(name, str) and len(name) <= MAX_DTYPE_LENGTH
+    return is_short and any(
         re.fullmatch(pattern, name, re.ASCII) for pattern in DTYPES[library]
     )
 

@@ -117,6 +117,7 @@ FORGED = [
     _with("table", *_COLUMNS, 2, 0, value="datetime64[ns, ../../etc/passwd]"),
     _with("polars", *_COLUMNS, 2, 0, value="datetime64[ns]"),
     _with("polars", *_COLUMNS, 2, 0, value="Datetime(x); __import__"),
+    _with("polars", *_COLUMNS, 2, 0, value=f"Datetime({'a' * 10**6})"),
     *(_with("table", *_COLUMNS, 1, value=names) for names in ([], ["a"], "ab", [[1]])),
     *(
         _with(kind, "_sklearn_output_config", value={"dict": {"transform": value}})
