@@ -213,9 +213,9 @@ class Reader:
     def _likelihood(self, name: str, options: dict[str, Any]) -> Likelihood:
         """Make a likelihood, of no more levels than the file has weights for them."""
         if "kinds" in options:
-            n_levels = _n_levels(options["kinds"])
-            if n_levels > self.n_elements:
-                raise ValueError(f"there are {n_levels} levels, and fewer weights")
+            n_weights = _fewest_weights(options["kinds"])
+            if n_weights > self.n_elements:
+                raise ValueError(f"the columns need {n_weights} weights at least")
         return known_likelihood(name, **options)
 
     def _twister(
@@ -245,14 +245,19 @@ class Reader:
         return self.given[part]
 
 
-def _n_levels(kinds: Any) -> int:
-    """Return how many levels have weights of their own in columns of these kinds."""
+def _fewest_weights(kinds: Any) -> int:
+    """Return the least number of weights that columns of these kinds have.
+
+    A decoder has one for each column and each different number of levels, and ordered
+    levels have cut points in each column.
+    """
     if not isinstance(kinds, tuple):
         raise ValueError("the kinds of columns are no tuple")
     found = [checked(kind) for kind in kinds]
     shared = {kind for kind in found if isinstance(kind, int)}
     specs = [kind for kind in found if isinstance(kind, tuple)]
-    return sum(shared) + sum(spec[1] for spec in specs if spec[0] == "ordinal")
+    ordered = sum(spec[1] for spec in specs if spec[0] == "ordinal")
+    return max(len(found), sum(shared) + ordered)
 
 
 def _checked_text(text: str) -> str:

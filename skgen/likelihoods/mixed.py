@@ -88,8 +88,10 @@ class Mixed(Likelihood):
             raise ValueError("The 'kinds' parameter of Mixed has no column.")
         self.options = {"kinds": self.kinds}
         self.blocks = nn.ModuleList()
-        for kind in dict.fromkeys(self.kinds):
-            places = [i for i, other in enumerate(self.kinds) if other == kind]
+        columns: dict[Spec, list[int]] = {}
+        for i, kind in enumerate(self.kinds):
+            columns.setdefault(kind, []).append(i)
+        for kind, places in columns.items():
             self.blocks.append(block := build(kind, len(places)))
             index = torch.tensor(places)
             block.register_buffer("places", index, persistent=False)
