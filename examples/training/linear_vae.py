@@ -63,7 +63,7 @@ left.plot(epochs, scores, marker="o", label="linear VAE, score (a bound)")
 left.axhline(
     pca.score(X), color="black", linestyle="--", label="probabilistic PCA, exact"
 )
-left.set(xscale="log", xlabel="epoch", ylabel="nats a row", title="Log-likelihood")
+left.set(xscale="log", xlabel="epoch", ylabel="nats per row", title="Log-likelihood")
 left.legend(loc="lower right")
 right.plot(epochs, angles, marker="o")
 right.set(

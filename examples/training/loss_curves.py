@@ -65,7 +65,7 @@ for ax, kl_warmup in zip(axes, [0, 30]):
         f"{model.active_units_} of 2 coordinates in use",
         xlabel="epoch",
     )
-axes[0].set_ylabel("nats a row")
+axes[0].set_ylabel("nats per row")
 axes[0].legend()
 plt.show()
 

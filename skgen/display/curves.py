@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Range of a curve, in those of its last three quarters, beyond which its start is cut.
-MOST_FLATTENED = 10.0
+MOST_FLATTENED = 30.0
 
 # What the parts of a loss are, in the order in which they are drawn, with the signs
 # with which they are in it.
