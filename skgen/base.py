@@ -41,6 +41,7 @@ from sklearn.utils import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from skgen.advice import MISSING, check_is_table, explained
 from skgen.documentation import DocumentationLinks
 from skgen.engine import Steps, run_each
 from skgen.parameters import Rules, check_parameters, device, integer, is_same
@@ -605,14 +606,16 @@ class GenerativeModel(
 
     def _validate_rows(self, X: Any, *, reset: bool, n_min: int = 1) -> NDArray[Any]:
         """Return rows as a float array; ``reset`` learns the features anew."""
-        X = validate_data(
-            self,
-            _host(X, allows_missing=self._allows_missing),
-            reset=reset,
-            dtype=FLOATS,
-            ensure_min_samples=n_min,
-            ensure_all_finite=False,
-        )
+        check_is_table(X, self)
+        with explained(type(self).__name__):
+            X = validate_data(
+                self,
+                _host(X, allows_missing=self._allows_missing),
+                reset=reset,
+                dtype=FLOATS,
+                ensure_min_samples=n_min,
+                ensure_all_finite=False,
+            )
         for rows in slices(len(X), max(1, CHECKED_ELEMENTS // X.shape[1])):
             self._check_finite(X[rows])
             self._check_rows(X[rows])
@@ -623,7 +626,9 @@ class GenerativeModel(
         if _is_moderate(X):
             return
         owner, missing = type(self).__name__, self._allows_missing
-        assert_all_finite(X, allow_nan=missing, estimator_name=owner, input_name="X")
+        if not missing and np.isnan(X).any():
+            raise ValueError(f"Input X contains NaN, and {owner} {MISSING}")
+        assert_all_finite(X, allow_nan=missing, input_name="X")
         _check_magnitude(X, owner)
 
     def _apply(

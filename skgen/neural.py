@@ -10,18 +10,18 @@ import copy
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Generator, Hashable, Iterable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import partial, update_wrapper
 from itertools import chain
+from types import MethodType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -69,6 +69,32 @@ MOST_WEIGHT = 2.0**24
 PATIENCE_EPOCHS, PATIENCE_STEPS = 10, 300
 # How messages name the descent that learns the posterior of incomplete rows.
 PROPOSAL = ", posterior of rows with missing cells"
+
+
+class available_unless:
+    """Decorate a method that an instance lacks, with an AttributeError that says why.
+
+    Parameters
+    ----------
+    reason : callable
+        Takes the instance, and returns why it lacks the method, or None.
+    """
+
+    def __init__(self, reason: Callable[[Any], str | None]) -> None:
+        self.reason = reason
+
+    def __call__(self, method: Callable[..., Any]) -> Any:
+        """Take the method."""
+        self.method = method
+        return update_wrapper(self, method)
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        """Return the method of an instance, or the function of the class."""
+        if instance is None:
+            return self.method
+        if reason := self.reason(instance):
+            raise AttributeError(reason)
+        return MethodType(self.method, instance)
 
 
 class NeuralModel(NetworkSettings, GenerativeModel):
@@ -364,6 +390,13 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """Build the module, and adapt it to the training rows."""
         likelihood = copy.deepcopy(as_likelihood(self.likelihood))
         standardizer = likelihood.standardizer(train.kept(), self.standardize)
+        shape = self.image_shape
+        if shape is not None and math.prod(shape) != train.shape[1]:
+            raise ValueError(
+                f"image_shape={shape!r} of {type(self).__name__} is that of rows with "
+                f"{math.prod(shape)} features, and X has {train.shape[1]}. Change it, "
+                "or leave it out."
+            )
         self._check_sizes(likelihood, standardizer, len(train), train.device)
         draws = DrawingFrom(seed) if self._is_plain else forked_rng(seed)
         with draws, torch.no_grad():
@@ -651,7 +684,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         estimate.warn_of_few(type(self).__name__)
         return estimate
 
-    @available_if(lambda model: model._allows_missing)
+    @available_unless(lambda model: model._without_missing)
     def impute(
         self, X: ArrayLike, *, noise: bool = False, random_state: Any = None
     ) -> Any:
@@ -713,6 +746,17 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _allows_missing(self) -> bool:
         allowed = getattr(self._fitted("likelihood"), "allows_missing", False)
         return bool(allowed)
+
+    @property
+    def _without_missing(self) -> str | None:
+        """Why there are no cells to impute; None where there may be."""
+        if self._allows_missing:
+            return None
+        return (
+            f"{type(self).__name__} has no impute: its likelihood, "
+            f"{self._density!r}, takes no missing cells. Use skgen.MixedDensity("
+            f"{type(self).__name__}()), whose likelihood does."
+        )
 
     def _check_rows(self, X: NDArray[Any]) -> None:
         self._density.check_rows(X, type(self).__name__)

@@ -46,7 +46,7 @@ class UnitInterval(Likelihood):
         if low < 0 or high > 1:
             raise ValueError(
                 f"{owner} with likelihood={self.name!r} needs X in the range [0, 1], "
-                f"but got min value {low:.5g}, max value {high:.5g}. {self.remedy} X, "
+                f"but got min value {low!s}, max value {high!s}. {self.remedy} X, "
                 "or use likelihood='gaussian'."
             )
 

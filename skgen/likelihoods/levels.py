@@ -55,7 +55,7 @@ class Levels(Likelihood):
             raise ValueError(
                 f"{owner} with likelihood={self.name!r} needs X of integers in the "
                 f"range [0, {top}], but column {column} has the value "
-                f"{X[row, column]:.5g}. Round or rescale X, use likelihood="
+                f"{X[row, column]!s}. Round or rescale X, use likelihood="
                 f"{type(self).__name__}(n_levels) for another range, or "
                 "likelihood='gaussian'."
             )

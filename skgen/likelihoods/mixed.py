@@ -129,7 +129,7 @@ class Mixed(Likelihood):
                 raise ValueError(
                     f"Column {column} of X is of the kind {kind!r} for {owner}, which "
                     f"has {support(kind)}, but it has the value "
-                    f"{x[np.argmax(wrong)]:.5g}. Give the column another kind, or NaN "
+                    f"{x[np.argmax(wrong)]!s}. Give the column another kind, or NaN "
                     "for a value that is missing."
                 )
 
