@@ -62,7 +62,7 @@ class Scale(NamedTuple):
         origin = 0 if cells.is_duration else low
         steps = cells.seen.astype(np.uint64) - np.array(low % 2**64, dtype=np.uint64)
         first = np.array(abs(low - origin), dtype=np.uint64)  # the way to the first
-        step = int(np.gcd.reduce(np.append(steps, first))) or 1
+        step = int(np.gcd.reduce(np.append(steps, first))) or cells.per_unit
         return cls(cells.form, cells.dtype, origin, cells.per_unit, step)
 
     @property
@@ -90,7 +90,7 @@ class Scale(NamedTuple):
 
     def _ticks_of_limits(self, spec: Spec, low: float, high: float) -> tuple[int, int]:
         """Return the least and the largest tick of a kind that its dtype has."""
-        least, most = _limits_of(self.dtype)
+        least, most = _limits_of(OBJECT_TICKS.get(self.form, self.dtype))
         if math.isfinite(low):
             least = max(least, self.origin + math.ceil(low * self.per_unit))
             least += spec == "positive" and least == self.origin
@@ -482,6 +482,9 @@ def _limits_of(dtype: str) -> tuple[int, int]:
     name = dtype.lower().partition("[")[0]
     if dtype == "Time":
         return 0, 86400 * 10**9 - 1
+    if dtype in OBJECT_TICKS.values() and not dtype.startswith("timedelta"):
+        first, last = np.array(["0001-01-01", "9999-12-31"], dtype=dtype)  # of Python
+        return int(first.astype(np.int64)), int(last.astype(np.int64))
     if dtype == "Date" or name == "date32":
         name = "int32"
     try:

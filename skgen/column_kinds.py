@@ -38,10 +38,20 @@ MOST_LEVELS = 128
 # A value is an atom when it is seen so many times, so large a part of all cells, and so
 # much more often than the values beside it.
 ATOM_CELLS, ATOM_SHARE, ATOM_RATIO, NEIGHBOURS, MOST_ATOMS = 6, 0.01, 5, 5, 16
+# Largest number whose square is finite, with room for sums.
+LARGEST = 1e150
 # Nats by which an interval must better a density without ends, since later rows may be
 # outside; and the natural intervals that are tried.
 MARGIN = 3.0
-NATURAL = ((0.0, 1.0), (0.0, 100.0), (-1.0, 1.0), (0.0, math.inf))
+NATURAL = (
+    (0.0, 1.0),
+    (0.0, 100.0),
+    (-1.0, 0.0),
+    (-1.0, 1.0),
+    (-100.0, 0.0),
+    (0.0, math.inf),
+    (-math.inf, 0.0),
+)
 # Where scales of whole numbers end that begin with 0 or 1: marks, days, months, hours.
 NATURAL_TOPS = (4.0, 5.0, 6.0, 7.0, 10.0, 12.0, 23.0, 24.0, 31.0, 59.0, 100.0)
 # Variance of whole numbers from which on a density at them is their mass.
@@ -130,7 +140,7 @@ def guessed(x: Array, *, is_whole: bool) -> Guess:
     """
     values = Values.of(x)
     low, high = values.ends
-    if low == high or np.isinf([low, high]).any():  # which ``encode`` refuses
+    if low == high or max(-low, high) > LARGEST:  # which are refused later
         return Guess("real", "real")
     if len(values.x) == 2 and _is_binary(values):
         return Guess("binary", levels=tuple(values.x.tolist()))
@@ -146,9 +156,15 @@ def natural_interval(x: Array) -> tuple[float, float]:
     """Return the narrowest natural interval of a column, or else its own."""
     low, high = float(x.min()), float(x.max())
     for first, last in NATURAL:
-        if first <= low and high <= last < math.inf and high > 0.5 * last:
+        if _fits_in(low, high, first, last) and math.isfinite(last - first):
             return first, last
     return low, high
+
+
+def _fits_in(low: float, high: float, first: float, last: float) -> bool:
+    """Say whether a range is within an interval, and takes much of its width."""
+    is_within = first <= low and high <= last
+    return is_within and (math.isinf(last - first) or high - low > 0.25 * (last - first))
 
 
 def _is_binary(values: Values) -> bool:
@@ -175,15 +191,16 @@ def _whole_fits(values: Values) -> Iterator[Fit]:
         yield Fit(score, Guess("count", "count"))
     score = _normal_mass(values) - values.cost(2) - MARGIN * may_be_counts
     yield Fit(score, Guess("real", "real"))
-    if low >= 0:
-        score = _truncated(values, 0, math.inf, margin=0.5) - values.cost(2)
-        yield Fit(score - MARGIN, Guess("bounded", ("whole", 0.0, math.inf)))
+    if low >= 0 or high <= 0:
+        ends = (0.0, math.inf) if low >= 0 else (-math.inf, 0.0)
+        score = _truncated(values, *ends, margin=0.5) - values.cost(2)
+        yield Fit(score - MARGIN, Guess("bounded", ("whole", *ends)))
     if low > 0 and values.variance > SMOOTH:
         yield from _log_normal(values)
-    ends = _firm_ends(values)
-    if ends is not None:
-        spec = ("whole", *ends)
-        score = _truncated(values, *ends, margin=0.5) - values.cost(4)
+    firm = _firm_ends(values)
+    if firm is not None:
+        spec = ("whole", *firm)
+        score = _truncated(values, *firm, margin=0.5) - values.cost(4)
         for fit in (Fit(score, Guess("bounded", spec)), *_ordinal_fit(values)):
             yield fit._replace(score=fit.score - MARGIN)
 
@@ -265,7 +282,7 @@ def _density_fits(values: Values) -> Iterator[Fit]:
     logistic = _truncated(values, -math.inf, math.inf) - values.cost(2)
     best = max([logistic, *(fit.score for fit in free)])
     for first, last in NATURAL:
-        if first <= low and high <= last and (last == math.inf or high > 0.5 * last):
+        if _fits_in(low, high, first, last):
             score = _truncated(values, first, last) - values.cost(2)
             if score > best + MARGIN:
                 yield Fit(score, Guess("bounded", ("bounded", first, last)))
@@ -304,6 +321,8 @@ def _truncated(values: Values, low: float, high: float, margin: float = 0.0) -> 
     """
     few = values.thinned()
     centre, spread = few.mean, math.sqrt(few.variance)
+    if not 0 < spread < math.inf:  # squares leave the range of floats
+        return -math.inf
     x, ends = (few.x - centre) / spread, (np.array([low, high]) - centre) / spread
     half = margin / spread
     ends = (ends + np.array([-half, half])).clip(-1e6, 1e6)

@@ -120,10 +120,11 @@ class MixedDensity(
     """A density of a table: columns of several kinds, and cells that are missing.
 
     One model with a latent code has a density of its own for each column: normal for
-    real numbers, log-normal for positive ones, negative binomial for counts, a
-    probability for each level of binary and categorical columns. Given the code, cells
-    are independent; together they are one density of the row. Missing cells are left
-    out of it: training and scores are those of what was observed.
+    real numbers, log-normal for positive ones, negative binomial for counts, truncated
+    for numbers in an interval, a probability for each level, a mass at values that are
+    repeated. Given the code, cells are independent; together they are one density of
+    the row. Missing cells are left out of it: training and scores are those of what was
+    observed.
 
     Parameters
     ----------
@@ -132,12 +133,19 @@ class MixedDensity(
         It is fitted afresh each time. Parameters of one that is given are reached as
         ``estimator__n_components``.
     kinds : "auto" or dict, default="auto"
-        Kinds of columns by name, or by position where there are no names: "real",
-        "positive", "count", "binary", "categorical", or a list of all levels. Other
-        columns are guessed: text, booleans and categories are levels, and so are two
-        numbers; integers that are not negative and vary as counts do are counts;
-        positive numbers that a log-normal density fits better than a normal one are
-        positive; the rest is real.
+        Kinds of columns by name, or by position where there are no names. The others
+        are guessed: text, booleans, categories, intervals and two numbers are levels;
+        other numbers are of the kind whose likelihood is best, less half the log of the
+        number of rows for each parameter. A kind is one of
+
+        - "real", "positive" or "count";
+        - "bounded", or ("bounded", low, high) with None for no end: samples stay within
+          the interval, and those of integers are whole;
+        - "ordinal", or ("ordinal", levels) with the levels in their order;
+        - "inflated", ("inflated", values) or ("inflated", values, kind): a mass at each
+          of the values, and otherwise the kind, "real", "positive", "count" or
+          ("bounded", low, high);
+        - "binary" or "categorical", or a list of all levels.
 
     Attributes
     ----------
@@ -146,7 +154,7 @@ class MixedDensity(
     kinds_ : dict
         The kind of each column.
     levels_ : dict
-        The levels of each column that has them.
+        The levels of each column that has them, dates as dates.
     n_features_in_ : int
         Number of columns seen during fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -159,9 +167,17 @@ class MixedDensity(
 
     Notes
     -----
-    The score is the log of a density in the columns "real" and "positive", and of a
-    mass in the others: it compares with others of the same table under the same
+    The score is the log of a density in columns of real, positive and bounded numbers,
+    and of a mass in counts, levels, bounded integers, and cells at the repeated values
+    of an "inflated" column. It compares with others of the same table under the same
     kinds. For rows with missing cells it is that of the observed part.
+
+    Dates and times are real numbers of days, durations are of seconds, and periods of
+    their own unit. Samples come back in the dtype of the column, rounded to the steps
+    of the training rows, and integers within their dtype.
+
+    A kind that is guessed from rows is that of these rows: later values that it does
+    not have raise an error, which says what kind to give.
 
     Cells are taken to be missing at random: that one is missing may depend on what was
     observed in its row, and on nothing else.
