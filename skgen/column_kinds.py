@@ -163,8 +163,9 @@ def natural_interval(x: Array) -> tuple[float, float]:
 
 def _fits_in(low: float, high: float, first: float, last: float) -> bool:
     """Say whether a range is within an interval, and takes much of its width."""
-    is_within = first <= low and high <= last
-    return is_within and (math.isinf(last - first) or high - low > 0.25 * (last - first))
+    width = last - first
+    is_wide = math.isinf(width) or high - low > 0.25 * width
+    return first <= low and high <= last and is_wide
 
 
 def _is_binary(values: Values) -> bool:
