@@ -27,7 +27,6 @@ def run(name):
         [sys.executable, "-W", "error", RUNNER, name],
         capture_output=True,
         text=True,
-        timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert result.returncode == 0, result.stderr

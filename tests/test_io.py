@@ -156,7 +156,6 @@ def test_models_are_the_same_in_another_process(tmp_path):
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), tmp_path],
         capture_output=True,
         text=True,
-        timeout=300,
         env=os.environ | {"PYTHONPATH": str(Path(skgen.__file__).parents[1])},
     )
     assert result.stdout == "the same\n", result.stderr

@@ -12,6 +12,7 @@ import torch
 from estimators import (
     CLOSED_FORM,
     ESTIMATORS,
+    brief,
     class_name,
     dense,
     fitted,
@@ -96,6 +97,7 @@ def test_evaluation_is_deterministic(estimator):
 
 @every_estimator
 def test_seeds_come_from_the_parameter_alone(estimator):
+    estimator = brief(estimator)
     X = rows_for(estimator)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
     try:
@@ -112,6 +114,7 @@ def test_seeds_come_from_the_parameter_alone(estimator):
     "estimator", [e for e in ESTIMATORS if hasattr(e, "random_state")], ids=name_of
 )
 def test_no_seed_is_numpys_generator_as_in_scikit_learn(estimator):
+    estimator = brief(estimator)
     X, state = rows_for(estimator), np.random.get_state()
     unseeded = clone(estimator).set_params(random_state=None)
     scores = []
@@ -124,6 +127,7 @@ def test_no_seed_is_numpys_generator_as_in_scikit_learn(estimator):
 
 @every_estimator
 def test_y_is_ignored(estimator):
+    estimator = brief(estimator)
     X = rows_for(estimator)
     model = clone(estimator).fit(X, np.arange(len(X)))
     assert_array_equal(model.score_samples(X), fitted(estimator).score_samples(X))
@@ -346,6 +350,7 @@ CONTAINERS = {
 @every_estimator
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_every_container_gives_the_same_answers(estimator, container, tmp_path):
+    estimator = brief(estimator)
     model, X = fitted(estimator), rows_for(estimator)
     given = CONTAINERS[container](X, tmp_path)
     other = clone(estimator).fit(given)
@@ -361,6 +366,7 @@ def test_every_container_gives_the_same_answers(estimator, container, tmp_path):
 
 @every_estimator
 def test_integers_are_rows(estimator):
+    estimator = brief(estimator)
     X = np.rint(rows_for(estimator)).astype(int)
     model = clone(estimator).fit(X)
     assert_array_equal(
@@ -372,6 +378,7 @@ def test_integers_are_rows(estimator):
 @every_dtype
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_rows_are_never_written(estimator, dtype, order):
+    estimator = brief(estimator)
     X = np.array(rows_for(estimator, dtype=dtype), order=order)
     before, weight = X.copy(), np.linspace(1, 2, len(X))
     model = clone(estimator).fit(X, sample_weight=weight)
@@ -388,6 +395,7 @@ def test_rows_are_never_written(estimator, dtype, order):
 
 @every_estimator
 def test_evaluation_caches_nothing(estimator):
+    estimator = brief(estimator)
     X = rows_for(estimator)
     model = clone(estimator).fit(X)  # never evaluated before
     before = joblib.hash(vars(model))
@@ -427,6 +435,7 @@ ROUND_TRIPS = {
 @every_estimator
 @pytest.mark.parametrize("round_trip", ROUND_TRIPS)
 def test_copies_give_the_same_answers(estimator, round_trip, tmp_path):
+    estimator = brief(estimator)
     model, X = fitted(estimator), rows_for(estimator)
     restored = ROUND_TRIPS[round_trip](model, tmp_path)
     for method in ROW_METHODS:
@@ -440,6 +449,7 @@ def test_copies_give_the_same_answers(estimator, round_trip, tmp_path):
 
 @every_estimator
 def test_an_unfitted_estimator_travels(estimator):
+    estimator = brief(estimator)
     X = rows_for(estimator)
     restored = pickle.loads(pickle.dumps(clone(estimator)))
     assert repr(restored) == repr(estimator)
@@ -450,6 +460,7 @@ def test_an_unfitted_estimator_travels(estimator):
 
 @every_estimator
 def test_a_model_whose_device_is_gone_evaluates_on_the_cpu(estimator):
+    estimator = brief(estimator)
     model, X = fitted(estimator), rows_for(estimator)
     elsewhere = copy.deepcopy(model).set_params(device="cuda:99")
     elsewhere.device_ = "cuda:99"
@@ -464,6 +475,7 @@ def test_a_model_whose_device_is_gone_evaluates_on_the_cpu(estimator):
 
 @every_estimator
 def test_auto_takes_a_device_that_is_here(estimator):
+    estimator = brief(estimator)
     X = rows_for(estimator)
     model = clone(estimator).set_params(device="auto").fit(X)
     assert model.device == "auto"
@@ -484,6 +496,7 @@ def test_a_refit_forgets(estimator):
 
 @every_estimator
 def test_a_quiet_fit_says_nothing(estimator, capsys):
+    estimator = brief(estimator)
     with warnings.catch_warnings(record=True):
         clone(estimator).fit(rows_for(estimator))
     captured = capsys.readouterr()
