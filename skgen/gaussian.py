@@ -161,14 +161,14 @@ class Spectrum(NamedTuple):
     variances: NDArray[np.float64]  # (r,)
 
     @classmethod
-    def of(cls, moments: Moments) -> Spectrum:
-        """Decompose the covariance of rows."""
+    def of(cls, moments: Moments, rounding: float) -> Spectrum:
+        """Decompose the covariance of rows; correlations are known to ``rounding``."""
         weight, eps = float(moments.weight), torch.finfo(moments.mean.dtype).eps
         scatter = to_array(moments.scatter).astype(np.float64, copy=False)
         if moments.is_factor:
             root = independent_rows(scatter / math.sqrt(weight), eps).T
         else:
-            root = graded_cholesky(scatter / weight, eps)
+            root = graded_cholesky(scatter / weight, eps * rounding)
         return cls.of_root(root)
 
     @classmethod
@@ -196,18 +196,20 @@ class Spectrum(NamedTuple):
         return rows
 
 
-def graded_cholesky(covariance: NDArray[np.float64], eps: float) -> NDArray[np.float64]:
+def graded_cholesky(
+    covariance: NDArray[np.float64], rounding: float
+) -> NDArray[np.float64]:
     """Return F (d, r) with F F^T a covariance of rank r.
 
     By Cholesky with pivots, of the correlations: that keeps the digits of columns of
-    any scale. Correlations below rounding do not count as rank.
+    any scale. What is left of correlations below rounding does not count as rank.
     """
     scale = np.sqrt(covariance.diagonal())
     varies = scale > 0
     own = scale[varies, None]
     correlation = covariance[np.ix_(varies, varies)] / own / own.T
     lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(
-        correlation, lower=1, tol=len(own) * eps
+        correlation, lower=1, tol=rounding
     )
     root = np.zeros((len(own), rank))
     root[pivots - 1] = np.tril(lower)[:, :rank]
@@ -679,8 +681,18 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
 
     def _spectrum(self, moments: Moments) -> Spectrum:
         if self.covariance_type == "full":
-            return Spectrum.of(moments)
+            return Spectrum.of(moments, self._rounding)
         return Spectrum.of_features(_wide(self._feature_variances(moments)))
+
+    @property
+    def _rounding(self) -> float:
+        """Rounding of correlations of sums over rows, in units of the machine's.
+
+        Below it columns may depend on each other: without ``reg_covar``, to be refused.
+        With it, what is left of their difference is the best that is known.
+        """
+        d = len(self.mean_)
+        return d if self.reg_covar else 10 * (d + math.sqrt(self._n_rows))
 
     def _set_axes(self, spectrum: Spectrum, *, is_wide: bool) -> None:
         """Keep q axes; the variances that are left out become that of the noise."""

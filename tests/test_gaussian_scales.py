@@ -105,6 +105,17 @@ def test_codes_are_white_and_decoded_whatever_the_scales(seed):
     assert_allclose(*correlation, atol=0.08)
 
 
+@pytest.mark.parametrize("n", [20, 2000, 30000])
+def test_dependent_columns_of_any_scale_are_refused(n):
+    for seed in range(6):
+        X = np.random.RandomState(seed).randn(n, 4)
+        X[:, 3] = [X[:, 0] - X[:, 1], 3.7 * X[:, 2], X[:, :3].sum(1)][seed % 3]
+        weight = None if seed % 2 else np.random.RandomState(seed).rand(n)
+        with pytest.raises(ValueError, match="ill-defined"):
+            fit(X * scales(4, seed), weight=weight)
+        assert np.isfinite(GaussianDensity().fit(X, sample_weight=weight).score(X))
+
+
 @every_seed
 def test_a_mixture_of_one_component_is_the_same_density(seed):
     X = correlated(60, 4, seed) * scales(4, seed)
