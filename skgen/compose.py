@@ -179,6 +179,10 @@ class MixedDensity(
     A kind that is guessed from rows is that of these rows: later values that it does
     not have raise an error, which says what kind to give.
 
+    Any cells of a row may be missing, whatever cells the training rows had: a network
+    of its own learns the posterior of incomplete rows, from rows that the model draws
+    and from which cells are hidden at random.
+
     Cells are taken to be missing at random: that one is missing may depend on what was
     observed in its row, and on nothing else.
 

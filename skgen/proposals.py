@@ -139,8 +139,8 @@ class WithPrior(NamedTuple):
     So no importance weight exceeds ``p(x|z)`` over that part (Owen & Zhou 2000).
     """
 
-    proposal: CoupledNormal
-    prior: Any
+    proposal: Any  # a CoupledNormal or a TokenSequence
+    prior: Any  # p(z), or the prior's network over tokens
 
     def draw(self, eps: Tensor) -> Tensor:
         """Draw codes (S, n, k), the first of them from the prior."""
@@ -199,10 +199,11 @@ class TokenProposal(nn.Module):
         """Numbers that one pass of a row holds at a time."""
         return self.inputs[:, 0].numel()
 
-    def forward(self, inputs: Tensor, prior: TokenPrior, explore: float) -> Any:
-        """Return the `TokenSequence` of rows (n, n_inputs)."""
+    def forward(self, inputs: Tensor, prior: TokenPrior, explore: float) -> WithPrior:
+        """Return the density of the tokens of rows (n, n_inputs)."""
         context = self.network(inputs).unflatten(-1, (len(self.inputs), -1))
-        return TokenSequence(context, self, prior.log_unigrams, explore)
+        found = TokenSequence(context, self, prior.log_unigrams, explore)
+        return WithPrior(found, found._replace(context=None))
 
 
 def _product(hidden: Tensor, outputs: Tensor) -> Tensor:
@@ -215,7 +216,7 @@ def _product(hidden: Tensor, outputs: Tensor) -> Tensor:
 class TokenSequence(NamedTuple):
     """q(k_1|x) q(k_2|k_1, x) ..., each mixed with the unigrams of its place."""
 
-    context: Tensor  # (n, T, H)
+    context: Tensor | None  # (n, T, H); None where nothing is known of rows
     proposal: TokenProposal
     log_unigrams: Tensor  # (T, K)
     explore: float  # weight of the unigrams
@@ -227,10 +228,12 @@ class TokenSequence(NamedTuple):
         proposal's own.
         """
         own, base = self.proposal, self.proposal.base
-        prior = _product((base.bias[t] + past).tanh(), base.outputs[t])
-        evidence = _product((self.context[:, t] + before).relu(), own.outputs[t])
         log_unigrams = self.log_unigrams[t]
-        log_probs = (log_unigrams + prior + evidence).log_softmax(-1)
+        logits = log_unigrams + _product((base.bias[t] + past).tanh(), base.outputs[t])
+        if self.context is not None:
+            hidden = (self.context[:, t] + before).relu()
+            logits = logits + _product(hidden, own.outputs[t])
+        log_probs = logits.log_softmax(-1)
         return torch.logaddexp(
             log_probs + math.log1p(-self.explore),
             log_unigrams + math.log(self.explore),
@@ -239,8 +242,8 @@ class TokenSequence(NamedTuple):
     def _sequence(self, choose: Any, shape: torch.Size) -> Tensor:
         """Choose tokens (*shape, T), place after place."""
         own, base = self.proposal, self.proposal.base
-        past = self.context.new_zeros(*shape, base.inputs.shape[-1])
-        before = self.context.new_zeros(*shape, own.inputs.shape[-1])
+        past = base.inputs.new_zeros(*shape, base.inputs.shape[-1])
+        before = own.inputs.new_zeros(*shape, own.inputs.shape[-1])
         tokens = []
         for t in range(len(own.inputs)):
             token = choose(t, self._log_probs(t, past, before))
@@ -259,12 +262,14 @@ class TokenSequence(NamedTuple):
 
         return self._sequence(choose, uniform.shape[:-1])
 
-    @property
-    def mode(self) -> Tensor:
-        """The most probable token (n, T) at each place, given those before it."""
-        return self._sequence(
-            lambda t, log_probs: log_probs.argmax(-1), self.context.shape[:1]
-        )
+    def draw_layers(self, uniform: Tensor) -> Tensor:
+        """Draw tokens, of which there is one layer."""
+        return self.draw(uniform)
+
+    def mode(self, n: int) -> Tensor:
+        """Return the most probable token at each place, given those before, (n, T)."""
+        size = torch.Size([n])
+        return self._sequence(lambda t, log_probs: log_probs.argmax(-1), size)
 
     def log_prob(self, tokens: Tensor) -> Tensor:
         """Return the log-mass (S, n) of tokens (S, n, T)."""

@@ -44,7 +44,7 @@ from skgen.objectives import EncodedTerms, TokenLoss
 from skgen.parameters import LARGEST_STEP, Rules, integer, options, real
 from skgen.prior_learning import encoded, learn_prior, token_usage
 from skgen.priors import Categorical
-from skgen.proposals import TokenProposal, TokenSequence
+from skgen.proposals import TokenProposal, WithPrior
 from skgen.settings import estimator
 from skgen.shared_docs import with_shared_docs
 from skgen.tensors import (
@@ -202,13 +202,11 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """Say that no proposal is trained with the networks: rows are completed."""
         super().set_learns_incomplete(False)
 
-    def proposed(self, x: Tensor) -> TokenSequence:
+    def proposed(self, x: Tensor) -> WithPrior:
         """Density that tokens of incomplete rows (n, d) are drawn from."""
         assert self.proposal is not None
         explore = EXPLORATION / self.prior.n_tokens
-        found: TokenSequence = self.proposal(
-            self.likelihood.inputs(x), self.prior, explore
-        )
+        found: WithPrior = self.proposal(self.likelihood.inputs(x), self.prior, explore)
         return found
 
     def simulated_codes(self, n: int, generator: torch.Generator) -> Tensor:
@@ -242,8 +240,9 @@ class VectorQuantizedAutoencoder(BoundedModel):
             return self.codebook.nearest(self.latents(scaled))
 
         def found(rows: Tensor, q: Any, index: Any) -> Tensor:
-            if isinstance(q, TokenSequence):
-                return q.mode
+            if isinstance(q, WithPrior):
+                mode: Tensor = q.proposal.mode(len(rows))
+                return mode
             return self.codebook.nearest(self.latents(rows))
 
         return self.by_completeness(scaled, found)

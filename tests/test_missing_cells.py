@@ -267,10 +267,10 @@ def test_a_token_proposal_is_a_density_and_draws_from_it():
     every = torch.cartesian_prod(torch.arange(3), torch.arange(3))[:, None]
     with torch.no_grad():
         network = prior.token_log_probs(every[:, 0])[0].sum(-1)
-        q = proposal(inputs, prior, 1e-9)
+        q = proposal(inputs, prior, 1e-9).proposal
         torch.testing.assert_close(q.log_prob(every)[:, 0], network, atol=1e-2, rtol=0)
         proposal.outputs.normal_(generator=generator(3))
-        q = proposal(inputs, prior, 0.1)
+        q = proposal(inputs, prior, 0.1).proposal
         mass = q.log_prob(every)[:, 0].exp()
         drawn = q.draw(uniform(20_000, 1, 2).float())[:, 0]
     assert mass.sum().item() == pytest.approx(1)
