@@ -208,6 +208,20 @@ def test_a_warm_start_goes_on_as_scikit_learn_does(covariance_type):
         assert_same_mixture(ours.fit(X), theirs.fit(X), X, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"n_components": 3}, {"covariance_type": "diag"}, {"covariance_type": "tied"}],
+    ids=str,
+)
+def test_a_warm_start_refuses_another_mixture(changed):
+    X, (name,) = blobs(), changed
+    model = GaussianMixtureEM(2, warm_start=True, random_state=0).fit(X)
+    with pytest.raises(ValueError, match=f"{name}=.* differs from .*Set {name} back"):
+        model.set_params(**changed).fit(X)
+    with pytest.raises(ValueError, match="X has 2 features, but GaussianMixtureEM"):
+        model.set_params(n_components=2, covariance_type="full").fit(X[:, :2])
+
+
 def test_parameters_are_scikit_learns_and_a_device():
     theirs = GaussianMixture().get_params(deep=False)
     ours = GaussianMixtureEM().get_params(deep=False)
