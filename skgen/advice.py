@@ -58,7 +58,8 @@ def explained(owner: str) -> Iterator[None]:
         if words.startswith("Found array with dim"):
             raise ValueError(f"{words.rstrip('.')}. {IMAGES}") from error
         if any(part in words for part in NO_NUMBERS):
-            raise ValueError(
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
                 f"{owner} takes columns of numbers: {words.rstrip('.')}. {MIXED}"
             ) from error
         raise
