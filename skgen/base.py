@@ -417,13 +417,13 @@ class GenerativeModel(
     def _check_unchanged(self, way: str) -> None:
         """Raise a ValueError if a fixed parameter was set since the last fit."""
         now = self._fixed_parameters()
+        anew = "warm_start=False" if way.startswith("warm") else "fit"
         for name, value in getattr(self, "_built_with", {}).items():
             if not is_same(now[name], value):
                 raise ValueError(
                     f"{name}={now[name]!r} differs from the {value!r} that this "
                     f"{type(self).__name__} was fitted with, and {way} goes on with "
-                    f"what was fitted. Set {name} back, or fit anew: call fit with "
-                    "warm_start=False."
+                    f"what was fitted. Set {name} back, or start anew with {anew}."
                 )
 
     def _as_built(self, built_with: Mapping[str, Any]) -> Self:
