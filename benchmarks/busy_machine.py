@@ -7,7 +7,8 @@ multiple of that; and on all that torch has. On an idle machine, beside one proc
 that counts, and beside two. What is chosen should cost at most 1.05 times the better
 of one and all threads where the machine is idle, and at most 1.2 times one thread
 where it is not. Rounds take turns; the median is taken on an idle machine, the mean
-beside others, whose turns fall by chance.
+beside others, whose turns fall by chance. Run it without OMP_NUM_THREADS, on a machine
+that is idle otherwise.
 """
 
 from __future__ import annotations
