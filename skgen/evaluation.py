@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skgen.exceptions import DegenerateWeightsWarning
 from skgen.likelihoods import Likelihood
 from skgen.networks import PassSize, Standardizer
 from skgen.objectives import importance_weighted_bound, log_weights, weights_at
@@ -51,10 +52,6 @@ def row_blocks(x: Tensor) -> Tensor:
     total = mixed.sum(1)
     total = (total ^ (total >> 32)) * _MIX
     return (total >> 40) & (N_BLOCKS - 1)
-
-
-class DegenerateWeightsWarning(UserWarning):
-    """Few importance samples carry nearly all the weight of an estimate."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,14 +124,23 @@ def _reseed(
 def lloyd(
     rows: CentredRows, centres: Tensor, *, max_iter: int, tol: float, verbose: int = 0
 ) -> FixedPoint[Tensor]:
-    """Iterate both steps until the centres move by no more than ``tol``, squared."""
+    """Iterate until labels stay, or centres move by at most ``tol``, squared.
+
+    Without the first, centres could move by rounding for ever, with ``tol=0``.
+    """
+    labels: Tensor | None = None
+    labels_stay = False
 
     def step(centres: Tensor) -> Iterate[Tensor]:
+        nonlocal labels, labels_stay
         found = assign(rows, centres)
+        labels_stay = labels is not None and torch.equal(found.labels, labels)
+        labels = found.labels
         return Iterate(update(rows, found, centres), -found.inertia(rows.weight))
 
     def settled(previous: Iterate[Tensor], present: Iterate[Tensor]) -> bool:
-        return bool(((present.state - previous.state) ** 2).sum() <= tol)
+        moved = ((present.state - previous.state) ** 2).sum()
+        return labels_stay or bool(moved <= tol)
 
     def report(i: int, previous: Any, present: Iterate[Tensor]) -> bool:
         if verbose:  # in scikit-learn's words

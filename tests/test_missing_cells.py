@@ -9,7 +9,8 @@ from sklearn.base import clone
 from toys import generator, normal, uniform
 
 from skgen import IWAE, VAE, VQVAE, MixedDensity
-from skgen.evaluation import DegenerateWeightsWarning, LogLikelihood
+from skgen.evaluation import LogLikelihood
+from skgen.exceptions import DegenerateWeightsWarning
 from skgen.likelihoods import Mixed
 from skgen.neural import NeuralModel
 from skgen.priors import StandardNormal

@@ -6,6 +6,8 @@ Three experiments on what a variational autoencoder stands on: the gradient that
 through a draw, the encoder that proposes codes, and the bound that rises with draws.
 """
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from skgen import IWAE, VAE
+from skgen.exceptions import DegenerateWeightsWarning
 from skgen.objectives import importance_weighted_bound
 
 # %%
@@ -123,6 +126,8 @@ def prior_sampling(model, X, n_draws):
 DRAWS = [1, 10, 100, 1000]
 models = {"VAE": VAE(random_state=0), "IWAE": IWAE(random_state=0)}
 prior, encoder, limit = {}, {}, {}
+# Two digits rest on few draws even of 1000, as a warning says.
+warnings.simplefilter("ignore", DegenerateWeightsWarning)
 print("estimates of log p(x) with K draws: mean over 100 held-out digits, nats")
 print(f"{'':22}" + "".join(f"{f'K={K}':>9}" for K in [*DRAWS, 5000]))
 for name, model in models.items():

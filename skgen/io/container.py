@@ -156,8 +156,7 @@ def place_of(path: str | os.PathLike[str]) -> Path:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory", path)
     # A descriptor of a process is a link, too, to what may have no name.
-    is_there = place.exists() and os.path.samestat(found, place.stat())
-    if not (stat.S_ISREG(found.st_mode) and is_there):
+    if not (stat.S_ISREG(found.st_mode) and place.exists()):
         raise FileExistsError(
             errno.EEXIST, "Not a regular file, and nothing is written over it", path
         )
