@@ -31,7 +31,7 @@ from sklearn.exceptions import ConvergenceWarning
 from timing import machine, report, threads
 
 import skgen
-from skgen import threads as chosen
+from skgen._utils import threads as chosen
 
 RESULTS = Path(__file__).parent / "results" / "busy_machine.txt"
 DIGITS = load_digits().data.astype(np.float32)

@@ -24,8 +24,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from skgen import IWAE
+from skgen._utils.tensors import make_generator
 from skgen.objectives import ImportanceWeightedLoss
-from skgen.tensors import make_generator
 
 RESULTS = Path(__file__).parent / "results" / "gradient_signal.txt"
 DRAWS = (1, 4, 16, 64, 256)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skgen._networks.dense import mlp
 from skgen.likelihoods import Bernoulli
-from skgen.networks import mlp
 
 try:
     from pythae import models

@@ -23,7 +23,8 @@ from mixture_speed import TYPES, blobs
 from sklearn.exceptions import ConvergenceWarning
 from timing import interleaved, machine, report, threads
 
-from skgen import GaussianMixtureEM, restarts
+from skgen import GaussianMixtureEM
+from skgen._em import restarts
 
 RESULTS = Path(__file__).parent / "results" / "mixture_stack.txt"
 CASES = [(500, 2, 3), (2000, 8, 8), (20_000, 16, 8), (100_000, 32, 16)]

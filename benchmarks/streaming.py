@@ -27,8 +27,9 @@ FIT = """
 import re, sys, threading, time, warnings
 import numpy as np
 import torch
-from skgen import VAE, training_rows
-from skgen.engine import Descent
+from skgen import VAE
+from skgen._training import data as training_rows
+from skgen._training.engine import Descent
 
 way, path, n_threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(n_threads)

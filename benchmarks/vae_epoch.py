@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen import VAE
-from skgen.engine import Descent, Rows
+from skgen._training.engine import Descent, Rows
 
 RESULTS = Path(__file__).parent / "results" / "vae_epoch.txt"
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from skgen.compose import MixedDensity
-    from skgen.gaussian import GaussianDensity
     from skgen.io import load, save, to_onnx
-    from skgen.kmeans import KMeansAutoencoder
-    from skgen.mixture import GaussianMixtureEM
+    from skgen.models.gaussian import GaussianDensity
+    from skgen.models.kmeans import KMeansAutoencoder
+    from skgen.models.mixed import MixedDensity
+    from skgen.models.mixture import GaussianMixtureEM
+    from skgen.models.vae import IWAE, VAE, BetaVAE
+    from skgen.models.vqvae import VQVAE
     from skgen.pipeline import GenerativePipeline, make_generative_pipeline
-    from skgen.vae import IWAE, VAE, BetaVAE
-    from skgen.vqvae import VQVAE
 
 __all__ = [
     "IWAE",
@@ -35,14 +35,14 @@ __all__ = [
 # Names are loaded when they are asked for, as scikit-learn loads its parts: K-means and
 # the pipeline need half of it. Where each is:
 _MODULES = {
-    "compose": ("MixedDensity",),
-    "gaussian": ("GaussianDensity",),
+    "models.mixed": ("MixedDensity",),
+    "models.gaussian": ("GaussianDensity",),
     "io": ("load", "save", "to_onnx"),
-    "kmeans": ("KMeansAutoencoder",),
-    "mixture": ("GaussianMixtureEM",),
+    "models.kmeans": ("KMeansAutoencoder",),
+    "models.mixture": ("GaussianMixtureEM",),
     "pipeline": ("GenerativePipeline", "make_generative_pipeline"),
-    "vae": ("IWAE", "VAE", "BetaVAE"),
-    "vqvae": ("VQVAE",),
+    "models.vae": ("IWAE", "VAE", "BetaVAE"),
+    "models.vqvae": ("VQVAE",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

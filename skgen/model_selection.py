@@ -2,9 +2,10 @@
 
 scikit-learn's ``GridSearchCV`` runs one fit after the other. Fits of small networks
 spend most of their time between operations; those of one shape are stacked here, and
-trained as one (``skgen.stacking``), as are mixtures of one size on the same rows
-(``skgen.restarts``). All that is not training, from the table of results to the choice
-of the best, stays scikit-learn's: its own search runs over fits that are done.
+trained as one (``skgen._search.stacking``), as are mixtures of one size on the same
+rows (``skgen._em.restarts``). All that is not training, from the table of results to
+the choice of the best, stays scikit-learn's: its own search runs over fits that are
+done.
 """
 
 from __future__ import annotations
@@ -31,17 +32,18 @@ from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples
 
-from skgen import restarts, stacking
-from skgen.base import NO_CALLBACKS
-from skgen.documentation import DocumentationLinks
-from skgen.engine import Steps, Training, value_or_error
-from skgen.mixture import GaussianMixtureEM
-from skgen.neural import NeuralModel
-from skgen.restarts import Restarts
-from skgen.stacking import is_small
-from skgen.starts import drawn_once
-from skgen.tensors import check_random_state
-from skgen.threads import threads_for
+from skgen._em import restarts
+from skgen._em.restarts import Restarts
+from skgen._em.starts import drawn_once
+from skgen._search import stacking
+from skgen._search.stacking import is_small
+from skgen._training.engine import Steps, Training, value_or_error
+from skgen._utils.documentation import DocumentationLinks
+from skgen._utils.tensors import check_random_state
+from skgen._utils.threads import threads_for
+from skgen.models.base import NO_CALLBACKS
+from skgen.models.mixture import GaussianMixtureEM
+from skgen.models.neural import NeuralModel
 
 # Models whose fits leave their iterations to who drives them.
 Stacked = NeuralModel | GaussianMixtureEM

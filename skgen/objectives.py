@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from skgen.codebooks import straight_through
+from skgen._networks.codebooks import straight_through
 
 
 class LatentTerms(NamedTuple):

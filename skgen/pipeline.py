@@ -19,13 +19,10 @@ from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skgen.base import (
-    FLOATS,
-    check_sample_weight,
-    weighted_mean,
-    whole_or_as_before,
-)
-from skgen.changes import (
+from skgen._tables.frames import Columns, dressed
+from skgen._utils.documentation import DocumentationLinks
+from skgen._utils.tensors import fresh_random_state, without_mask
+from skgen.bijections import (
     InvertibleFunction,
     active,
     inverse,
@@ -33,11 +30,14 @@ from skgen.changes import (
     pull_back,
     push_forward,
 )
-from skgen.documentation import DocumentationLinks
-from skgen.evaluation import LogLikelihood
-from skgen.tables import Columns, dressed
-from skgen.tensors import fresh_random_state, without_mask
-from skgen.vae import Elbo, Posterior
+from skgen.models.base import (
+    FLOATS,
+    check_sample_weight,
+    weighted_mean,
+    whole_or_as_before,
+)
+from skgen.models.evaluation import LogLikelihood
+from skgen.models.vae import Elbo, Posterior
 
 __all__ = [
     "GenerativePipeline",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from skgen.tensors import LOG_2PI
+from skgen._utils.tensors import LOG_2PI
 
 # Bounds on log sigma(x): beyond them exp leaves the range where training is stable.
 LOG_SIGMA_MIN, LOG_SIGMA_MAX = -12.0, 6.0

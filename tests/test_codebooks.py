@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from torch.autograd.functional import jacobian
 from toys import codebook, generator, normal, uniform
 
-from skgen.codebooks import (
+from skgen._networks.codebooks import (
     DEAD_SHARE,
     CodeAverages,
     code_sums,

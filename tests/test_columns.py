@@ -14,12 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import skgen
 from skgen import VAE, MixedDensity
-from skgen.column_kinds import guessed
+from skgen._tables.frames import Columns, saturated
+from skgen._tables.kinds import guessed
+from skgen._training.data import Rows
+from skgen._utils.tensors import make_generator
 from skgen.likelihoods import Mixed
 from skgen.likelihoods.kinds import Levels, negative_binomial_log_prob
-from skgen.tables import Columns, saturated
-from skgen.tensors import make_generator
-from skgen.training_rows import Rows
 
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -9,7 +9,7 @@ from estimators import ONE_OF_EACH, class_name, dense, rows_for
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from skgen.tensors import has_room
+from skgen._utils.tensors import has_room
 
 pytestmark = [
     pytest.mark.cuda,
@@ -66,10 +66,10 @@ def test_partial_fits_go_on_from_one_device_to_another(estimator):
 )
 def test_rows_that_a_device_has_no_room_for_are_streamed(estimator, monkeypatch):
     X = rows_for(estimator)
-    monkeypatch.setattr("skgen.neural.has_room", lambda device, n_bytes: False)
-    monkeypatch.setattr("skgen.training_rows.KEPT_ELEMENTS", 0)
-    monkeypatch.setattr("skgen.training_rows.PIECE_ELEMENTS", 50)
-    monkeypatch.setattr("skgen.training_rows.WINDOW_PIECES", 4)
+    monkeypatch.setattr("skgen.models.neural.has_room", lambda device, n_bytes: False)
+    monkeypatch.setattr("skgen._training.data.KEPT_ELEMENTS", 0)
+    monkeypatch.setattr("skgen._training.data.PIECE_ELEMENTS", 50)
+    monkeypatch.setattr("skgen._training.data.WINDOW_PIECES", 4)
     model, again = on_cuda(estimator).fit(X), on_cuda(estimator).fit(X)
     assert model.loss_curve_[-1] < model.loss_curve_[0]
     assert_allclose(model.loss_curve_, again.loss_curve_, rtol=1e-4)

@@ -9,7 +9,8 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from toys import D, K, draws_of, gaussian, generator, leaves_generators, linear, normal
 
 from skgen import IWAE, VAE, BetaVAE
-from skgen.networks import Standardizer
+from skgen._networks.dense import Standardizer
+from skgen.models.vae import VariationalAutoencoder
 from skgen.objectives import (
     ImportanceWeightedLoss,
     elbo,
@@ -17,7 +18,6 @@ from skgen.objectives import (
     log_weights,
 )
 from skgen.priors import DeepPrior, Normal, StandardNormal
-from skgen.vae import VariationalAutoencoder
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 

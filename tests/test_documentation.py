@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skgen
 from skgen import VAE, GenerativePipeline
-from skgen.documentation import DISTRIBUTION, documentation_url
+from skgen._utils.documentation import DISTRIBUTION, documentation_url
 from skgen.model_selection import BatchedGridSearchCV
 from tests.estimators import ONE_OF_EACH, class_name, features
 

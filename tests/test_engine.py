@@ -12,9 +12,15 @@ from sklearn.exceptions import ConvergenceWarning
 from toys import generator, normal
 
 from skgen import VAE, VQVAE, BetaVAE
-from skgen.engine import SCHEDULES, Descent, HeldOut, StepRule, auto_batch_size
+from skgen._training.data import ENOUGH_ROWS, Rows
+from skgen._training.engine import (
+    SCHEDULES,
+    Descent,
+    HeldOut,
+    StepRule,
+    auto_batch_size,
+)
 from skgen.likelihoods import Gaussian
-from skgen.training_rows import ENOUGH_ROWS, Rows
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 

@@ -9,7 +9,7 @@ from scipy import stats
 from toys import D, K, draws_of, generator, linear_gaussian, normal
 
 import skgen
-from skgen.evaluation import (
+from skgen.models.evaluation import (
     N_BLOCKS,
     LogLikelihood,
     estimate_log_likelihood,

@@ -25,8 +25,8 @@ from torch import nn
 
 import skgen
 from skgen import VAE, GaussianDensity, MixedDensity
+from skgen._tables.frames import Columns
 from skgen.io import ModelFileError
-from skgen.tables import Columns
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),

@@ -11,9 +11,9 @@ from torch import nn
 from toys import generator, normal
 
 from skgen import VAE, VQVAE
-from skgen.images import ImageNetworks, check_image_shape, grid_shape
-from skgen.networks import ACTIVATIONS, build_network
-from skgen.tensors import forked_rng
+from skgen._networks.dense import ACTIVATIONS, build_network
+from skgen._networks.images import ImageNetworks, check_image_shape, grid_shape
+from skgen._utils.tensors import forked_rng
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 

@@ -12,14 +12,14 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import skgen.lloyd
-import skgen.restarts
-import skgen.stacking
+import skgen._em.lloyd
+import skgen._em.restarts
+import skgen._search.stacking
 from skgen import VAE, VQVAE, GaussianMixtureEM, KMeansAutoencoder
-from skgen.engine import Descent
+from skgen._search.stacking import StackedDescent
+from skgen._training.engine import Descent
 from skgen.model_selection import BatchedGridSearchCV
-from skgen.prior_learning import prior_loss
-from skgen.stacking import StackedDescent
+from skgen.models.prior_learning import prior_loss
 from tests.estimators import ONE_OF_EACH, class_name, features
 
 pytestmark = [
@@ -215,7 +215,7 @@ def test_an_interrupted_k_means_keeps_its_centres(n_steps, monkeypatch):
     estimator = KMeansAutoencoder(
         4, init="random", n_init=2, max_iter=5, tol=0.0, random_state=0
     )
-    update, calls = skgen.lloyd.update, []
+    update, calls = skgen._em.lloyd.update, []
 
     def pressed(*args):
         calls.append(args)
@@ -227,7 +227,7 @@ def test_an_interrupted_k_means_keeps_its_centres(n_steps, monkeypatch):
         clone(estimator).set_params(n_init=1, max_iter=min(n_steps, 5)).fit(X),
         clone(estimator).fit(X),
     ]
-    monkeypatch.setattr(skgen.lloyd, "update", pressed)
+    monkeypatch.setattr(skgen._em.lloyd, "update", pressed)
     with pytest.warns(ConvergenceWarning, match="init=model.cluster_centers_"):
         model = clone(estimator).fit(X)
     if n_steps < 5:
@@ -274,7 +274,7 @@ def test_a_search_ends(Search, ctrl_c, monkeypatch):
 
 
 def test_a_search_ends_in_a_fit_that_is_not_stacked(ctrl_c, monkeypatch):
-    monkeypatch.setattr(skgen.stacking, "LARGEST_STEP", 0)
+    monkeypatch.setattr(skgen._search.stacking, "LARGEST_STEP", 0)
     ctrl_c(2)
     with pytest.raises(KeyboardInterrupt):
         BatchedGridSearchCV(skgen.BetaVAE(2, **SMALL), GRID, cv=2).fit(X)
@@ -282,7 +282,7 @@ def test_a_search_ends_in_a_fit_that_is_not_stacked(ctrl_c, monkeypatch):
 
 @pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
 def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
-    one_pass, calls = skgen.em.one_pass, []
+    one_pass, calls = skgen._em.steps.one_pass, []
 
     def pressed(*args):
         calls.append(args)
@@ -290,7 +290,7 @@ def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return one_pass(*args)
 
-    monkeypatch.setattr(skgen.em, "one_pass", pressed)
+    monkeypatch.setattr(skgen._em.steps, "one_pass", pressed)
     search = Search(GaussianMixtureEM(3, random_state=0), {"tol": [0.0]}, cv=2)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)

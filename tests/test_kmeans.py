@@ -12,8 +12,8 @@ from scipy.stats import norm
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from skgen import GaussianMixtureEM, KMeansAutoencoder
-from skgen.lloyd import assign, restarted_lloyd
-from skgen.rows import CentredRows
+from skgen._em.lloyd import assign, restarted_lloyd
+from skgen._utils.chunks import CentredRows
 
 ENCODINGS = ("onehot-dense", "onehot", "ordinal")
 every_encoding = pytest.mark.parametrize("encode", ENCODINGS)

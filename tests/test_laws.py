@@ -25,7 +25,7 @@ from estimators import (
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-import skgen.base
+import skgen.models.base
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -177,7 +177,7 @@ def test_a_row_does_not_see_its_neighbours(estimator, dtype, method, batches):
 def test_chunks_change_nothing(estimator, dtype, rows, monkeypatch):
     model, X = fitted(estimator, dtype), rows_for(estimator, dtype=dtype)
     whole = {method: evaluate(model, method, X) for method in ROW_METHODS}
-    monkeypatch.setattr(skgen.base, "chunk_rows", lambda device, elements: rows)
+    monkeypatch.setattr(skgen.models.base, "chunk_rows", lambda device, elements: rows)
     for method in ROW_METHODS:
         chunked = evaluate(model, method, X)
         assert chunked.dtype == whole[method].dtype

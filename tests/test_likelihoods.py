@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from toys import generator, normal, uniform
 
 from skgen import VAE
+from skgen._training.data import Rows
 from skgen.likelihoods import (
     NAMES,
     Bernoulli,
@@ -21,7 +22,6 @@ from skgen.likelihoods import (
     Likelihood,
     as_likelihood,
 )
-from skgen.training_rows import Rows
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 

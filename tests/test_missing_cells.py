@@ -9,15 +9,15 @@ from sklearn.base import clone
 from toys import generator, normal, uniform
 
 from skgen import IWAE, VAE, VQVAE, MixedDensity
-from skgen.evaluation import LogLikelihood
+from skgen._networks.proposals import CoupledNormal, TokenProposal, WithPrior
+from skgen._networks.token_priors import AutoregressivePrior
 from skgen.exceptions import DegenerateWeightsWarning
 from skgen.likelihoods import Mixed
-from skgen.neural import NeuralModel
+from skgen.models.evaluation import LogLikelihood
+from skgen.models.neural import NeuralModel
+from skgen.models.proposal_learning import hide_cells
+from skgen.models.vae import Posterior
 from skgen.priors import StandardNormal
-from skgen.proposal_learning import hide_cells
-from skgen.proposals import CoupledNormal, TokenProposal, WithPrior
-from skgen.token_priors import AutoregressivePrior
-from skgen.vae import Posterior
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -17,10 +17,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skgen
 from skgen import IWAE, VAE, VQVAE, MixedDensity
+from skgen._training.data import Rows
+from skgen._utils.tensors import make_generator
 from skgen.likelihoods import Gaussian, Mixed
 from skgen.model_selection import BatchedGridSearchCV
-from skgen.tensors import make_generator
-from skgen.training_rows import Rows
 
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

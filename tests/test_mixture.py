@@ -13,10 +13,11 @@ from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from skgen import GaussianDensity, GaussianMixtureEM, lloyd, starts
-from skgen.covariance import COVARIANCES, ExpandedFull, Full, Whitened
-from skgen.em import e_step, em_step, one_pass, start_from
-from skgen.rows import CentredRows
+from skgen import GaussianDensity, GaussianMixtureEM
+from skgen._em import lloyd, starts
+from skgen._em.covariance import COVARIANCES, ExpandedFull, Full, Whitened
+from skgen._em.steps import e_step, em_step, one_pass, start_from
+from skgen._utils.chunks import CentredRows
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
 INITS = ("kmeans", "k-means++", "random", "random_from_data")
@@ -161,7 +162,7 @@ def test_tied_components_come_apart_from_every_start(init_params, scale):
 
 @pytest.mark.parametrize("init_params", INITS[:3])
 def test_many_rows_start_from_some_of_them(init_params, monkeypatch):
-    monkeypatch.setattr("skgen.starts.MANY_ROWS", 200)
+    monkeypatch.setattr("skgen._em.starts.MANY_ROWS", 200)
     seen = []
     for module, name in ((starts, "kmeans_plusplus"), (lloyd, "KMeans.fit")):
         original = operator.attrgetter(name)(module)
@@ -326,7 +327,7 @@ def test_the_e_step_makes_the_bound_tight(covariance_type):
 def test_chunks_change_nothing(covariance_type, monkeypatch):
     X, start = blobs(), given_start(covariance_type)
     whole = GaussianMixtureEM(**start).fit(X)
-    monkeypatch.setattr("skgen.rows.CPU_CHUNK", 100)
+    monkeypatch.setattr("skgen._utils.chunks.CPU_CHUNK", 100)
     parts = GaussianMixtureEM(**start).fit(X)
     for name in PARTS:
         assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-10)

@@ -21,13 +21,13 @@ from skgen import (
     GaussianMixtureEM,
     KMeansAutoencoder,
     make_generative_pipeline,
-    restarts,
 )
+from skgen._em import restarts
 from skgen.likelihoods import Bernoulli, Gaussian
 from skgen.model_selection import BatchedGridSearchCV, Fit, fit_together, stacks_as
+from skgen.models.vae import VariationalAutoencoder
 from skgen.objectives import BetaLoss, KLWeight
 from skgen.priors import Normal, StandardNormal
-from skgen.vae import VariationalAutoencoder
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),

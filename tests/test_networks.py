@@ -11,9 +11,9 @@ from torch import nn
 from toys import normal
 
 from skgen import VAE, VQVAE
-from skgen.networks import ACTIVATIONS, Standardizer, mlp
-from skgen.tensors import forked_rng
-from skgen.training_rows import StoredRows
+from skgen._networks.dense import ACTIVATIONS, Standardizer, mlp
+from skgen._training.data import StoredRows
+from skgen._utils.tensors import forked_rng
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),

@@ -17,8 +17,10 @@ from toys import (
 )
 
 from skgen import IWAE, VAE, BetaVAE
-from skgen.codebooks import rotated
-from skgen.networks import Standardizer
+from skgen._networks.codebooks import rotated
+from skgen._networks.dense import Standardizer
+from skgen._utils.tensors import forked_rng
+from skgen.models.vqvae import VectorQuantizedAutoencoder
 from skgen.objectives import (
     BetaLoss,
     ImportanceWeightedLoss,
@@ -29,8 +31,6 @@ from skgen.objectives import (
     log_weights,
 )
 from skgen.priors import Normal
-from skgen.tensors import forked_rng
-from skgen.vqvae import VectorQuantizedAutoencoder
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),

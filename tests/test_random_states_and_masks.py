@@ -13,9 +13,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skgen import VAE, GaussianDensity, MixedDensity, make_generative_pipeline
+from skgen._utils.tensors import DrawingFrom, check_random_state, forked_rng
 from skgen.datasets import make_shapes
 from skgen.metrics import factor_vae_score, two_sample_test
-from skgen.tensors import DrawingFrom, check_random_state, forked_rng
 from tests.estimators import (
     ESTIMATORS,
     ONE_OF_EACH,

@@ -9,11 +9,12 @@ import torch
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
-from skgen import GaussianMixtureEM, restarts, starts
-from skgen.covariance import COVARIANCES, ExpandedFull, Full
-from skgen.em import Mixture, e_step, one_pass, start_from
-from skgen.restarts import STACK_ROWS, Climb, Restarts, climb_together
-from skgen.rows import CentredRows, chunk_rows
+from skgen import GaussianMixtureEM
+from skgen._em import restarts, starts
+from skgen._em.covariance import COVARIANCES, ExpandedFull, Full
+from skgen._em.restarts import STACK_ROWS, Climb, Restarts, climb_together
+from skgen._em.steps import Mixture, e_step, one_pass, start_from
+from skgen._utils.chunks import CentredRows, chunk_rows
 
 TYPES = [*COVARIANCES]
 FORMS = {**COVARIANCES, "expanded": ExpandedFull()}

@@ -68,7 +68,7 @@ def test_pipelines_and_tables_take_weights_in_their_score():
 def test_a_row_of_weight_zero_does_not_count_whatever_its_score():
     values = np.array([-np.inf, -1.0, -3.0])
     weight = np.array([0.0, 1.0, 3.0])
-    assert skgen.base.weighted_mean(values, weight) == -2.5
+    assert skgen.models.base.weighted_mean(values, weight) == -2.5
 
 
 @closed_form

@@ -13,11 +13,12 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from toys import normal
 
-from skgen import IWAE, VAE, VQVAE, BetaVAE, threads
+from skgen import IWAE, VAE, VQVAE, BetaVAE
+from skgen._training.steps import captured, compiled, eager
+from skgen._training.steps.structure import frozen
+from skgen._utils import threads
 from skgen.likelihoods import Bernoulli, Likelihood
 from skgen.model_selection import BatchedGridSearchCV
-from skgen.steps import captured, compiled, eager
-from skgen.steps.structure import frozen
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),

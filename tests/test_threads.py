@@ -12,10 +12,11 @@ from sklearn.base import clone
 from threadpoolctl import ThreadpoolController
 from torch import nn
 
-from skgen import VAE, threads
+from skgen import VAE
+from skgen._networks.dense import PassSize
+from skgen._utils import threads
+from skgen._utils.threads import blas_threads_for, pools, threads_for
 from skgen.model_selection import BatchedGridSearchCV
-from skgen.networks import PassSize
-from skgen.threads import blas_threads_for, pools, threads_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*maximum iterations")
 

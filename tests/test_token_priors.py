@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from toys import all_sequences, generator, leaves_generators, normal
 
-from skgen.token_priors import AutoregressivePrior, TransformerPrior
+from skgen._networks.token_priors import AutoregressivePrior, TransformerPrior
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 

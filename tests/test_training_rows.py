@@ -14,17 +14,17 @@ from sklearn.base import clone
 from toys import generator, normal
 
 from skgen import IWAE, VAE, VQVAE, BetaVAE, GaussianMixtureEM, KMeansAutoencoder
-from skgen import training_rows as module
-from skgen.adam import StepRule
-from skgen.engine import Descent, HeldOut
-from skgen.gaussian import Moments
+from skgen._networks.dense import Standardizer
+from skgen._search.stacking import Source, share_rows, stacks_as
+from skgen._training import data as module
+from skgen._training.adam import StepRule
+from skgen._training.data import Rows, StoredRows, made_ahead
+from skgen._training.engine import Descent, HeldOut
+from skgen._utils.moments import Moments
+from skgen._utils.tensors import is_mapped, to_tensor
 from skgen.likelihoods import Gaussian, Mixed
 from skgen.likelihoods.base import BINARY_ROWS, TwoValues
 from skgen.model_selection import Fit, fit_together
-from skgen.networks import Standardizer
-from skgen.stacking import Source, share_rows, stacks_as
-from skgen.tensors import is_mapped, to_tensor
-from skgen.training_rows import Rows, StoredRows, made_ahead
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -394,7 +394,9 @@ def test_no_model_writes_into_a_file(tmp_path):
 BOUNDED = """
 import re, resource, sys, warnings
 import numpy as np
-from skgen import VAE, evaluation, training_rows as module
+from skgen import VAE
+from skgen.models import evaluation
+from skgen._training import data as module
 
 warnings.simplefilter("ignore")
 path, n_bytes = sys.argv[1], int(sys.argv[2])

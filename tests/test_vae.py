@@ -208,7 +208,7 @@ def test_training_stops_early():
 def test_the_scale_of_the_rows_shifts_the_score(monkeypatch):
     # Noise is a function of the row's bits: give all rows the same.
     monkeypatch.setattr(
-        "skgen.evaluation.row_blocks",
+        "skgen.models.evaluation.row_blocks",
         lambda x: torch.zeros(len(x), dtype=torch.int64),
     )
     model, scaled = small(max_iter=5).fit(X), small(max_iter=5).fit(1024 * X)

@@ -21,9 +21,9 @@ from toys import (
 )
 
 from skgen import VQVAE, GaussianDensity
+from skgen._networks.token_priors import TransformerPrior
+from skgen.models.vqvae import FollowCodes
 from skgen.objectives import TokenLoss, importance_weighted_bound, log_weights
-from skgen.token_priors import TransformerPrior
-from skgen.vqvae import FollowCodes
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),

@@ -6,14 +6,14 @@ import itertools
 import torch
 from torch import nn
 
-from skgen.codebooks import Codebook
+from skgen._networks.codebooks import Codebook
+from skgen._networks.dense import Standardizer
+from skgen._networks.token_priors import AutoregressivePrior
+from skgen._utils.tensors import forked_rng
 from skgen.likelihoods import Gaussian
-from skgen.networks import Standardizer
+from skgen.models.vae import VariationalAutoencoder
+from skgen.models.vqvae import VectorQuantizedAutoencoder
 from skgen.priors import StandardNormal
-from skgen.tensors import forked_rng
-from skgen.token_priors import AutoregressivePrior
-from skgen.vae import VariationalAutoencoder
-from skgen.vqvae import VectorQuantizedAutoencoder
 
 D, K = 4, 2  # features and latent coordinates of the linear Gaussian model
 

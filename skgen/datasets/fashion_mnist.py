@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from skgen.parameters import options
+from skgen._utils.parameters import options
 
 Array = NDArray[Any]
 

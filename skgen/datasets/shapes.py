@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch, check_scalar, gen_batches
 
-from skgen.tensors import fresh_random_state
+from skgen._utils.tensors import fresh_random_state
 
 Array = NDArray[Any]
 

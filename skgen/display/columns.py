@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skgen.column_values import is_missing
+from skgen._tables.values import is_missing
 from skgen.display.drawing import (
     MOST_GROUPS,
     SCALE_DRAWS,

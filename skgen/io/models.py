@@ -16,20 +16,20 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skgen import __version__
-from skgen.base import as_fitted_so_far
-from skgen.compose import MixedDensity
-from skgen.gaussian import GaussianDensity
+from skgen._networks.dense import Factory
+from skgen._tables.frames import LIBRARIES
+from skgen._utils.parameters import Rule, boolean, check_parameters, integer
+from skgen._utils.tensors import resolve_device
 from skgen.io.container import Contents, ModelFileError, read_file, write_file
 from skgen.io.values import FLOATS, Reader, Writer, shortened
-from skgen.kmeans import KMeansAutoencoder
 from skgen.likelihoods import Likelihood
-from skgen.mixture import GaussianMixtureEM
-from skgen.networks import Factory
-from skgen.parameters import Rule, boolean, check_parameters, integer
-from skgen.tables import LIBRARIES
-from skgen.tensors import resolve_device
-from skgen.vae import IWAE, VAE, BetaVAE
-from skgen.vqvae import VQVAE
+from skgen.models.base import as_fitted_so_far
+from skgen.models.gaussian import GaussianDensity
+from skgen.models.kmeans import KMeansAutoencoder
+from skgen.models.mixed import MixedDensity
+from skgen.models.mixture import GaussianMixtureEM
+from skgen.models.vae import IWAE, VAE, BetaVAE
+from skgen.models.vqvae import VQVAE
 
 # A file says which of these it holds; no other name is looked up.
 ESTIMATORS: dict[str, type[Any]] = {

@@ -15,10 +15,10 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skgen.evaluation import BoundedModel
+from skgen._utils.tensors import forked_rng, make_generator
 from skgen.io.container import place_of, write_atomically
-from skgen.neural import NeuralModel
-from skgen.tensors import forked_rng, make_generator
+from skgen.models.evaluation import BoundedModel
+from skgen.models.neural import NeuralModel
 
 Path = str | os.PathLike[str]
 # Rows of the examples that graphs are traced with; theirs is the free dimension.

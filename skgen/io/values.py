@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skgen._utils.tensors import to_array
 from skgen.io.container import ModelFileError
 from skgen.likelihoods import Likelihood, known_likelihood, name_of_likelihood
 from skgen.likelihoods.specs import checked
-from skgen.tensors import to_array
 
 FLOATS = ("float32", "float64")
 DTYPES = (

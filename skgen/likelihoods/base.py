@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skgen.gaussian import Moments
-from skgen.networks import Standardizer
-from skgen.training_rows import WeightedRows
+from skgen._networks.dense import Standardizer
+from skgen._training.data import WeightedRows
+from skgen._utils.moments import Moments
 
 # Rows from which on it is no accident that every column has two values.
 BINARY_ROWS = 20

@@ -13,10 +13,10 @@ from scipy.special import bernoulli
 from torch import Tensor
 from torch.nn import functional as F
 
+from skgen._networks.dense import Standardizer
+from skgen._training.data import WeightedRows
+from skgen._utils.tensors import wide_dtype
 from skgen.likelihoods.base import Likelihood, TwoValues
-from skgen.networks import Standardizer
-from skgen.tensors import wide_dtype
-from skgen.training_rows import WeightedRows
 
 # Largest logit that a continuous Bernoulli starts from. A column that is almost always
 # 0 has a better constant beyond. But with 1000 the mean of held-out digits gains five

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skgen._utils.parameters import real
+from skgen._utils.tensors import LOG_2PI
 from skgen.likelihoods.base import Likelihood, TwoValues
-from skgen.parameters import real
-from skgen.tensors import LOG_2PI
 
 # Bounds on a log sigma that a decoder gives: squares beyond them leave float32.
 LOG_SIGMA_MIN, LOG_SIGMA_MAX = -20.0, 40.0

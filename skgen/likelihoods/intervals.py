@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skgen._utils.tensors import wide_dtype
 from skgen.likelihoods.kinds import (
     Kind,
     centre_and_spread,
@@ -21,7 +22,6 @@ from skgen.likelihoods.kinds import (
     moments,
     seen_mean,
 )
-from skgen.tensors import wide_dtype
 
 # Stands for an end without limit, in standard deviations.
 FAR = 1e6

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from skgen._utils.tensors import LOG_2PI, wide_dtype
 from skgen.likelihoods.gaussian import Gaussian
-from skgen.tensors import LOG_2PI, wide_dtype
 
 # Logarithms of rates of counts, and of r in their variance mean + mean^2 / r: at the
 # upper end of r counts are Poisson to the last digit.

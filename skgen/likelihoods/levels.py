@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from skgen._networks.dense import Standardizer
+from skgen._training.data import WeightedRows
+from skgen._utils.parameters import integer
+from skgen._utils.tensors import wide_dtype
 from skgen.likelihoods.base import Likelihood
-from skgen.networks import Standardizer
-from skgen.parameters import integer
-from skgen.tensors import wide_dtype
-from skgen.training_rows import WeightedRows
 
 # A logistic is no narrower than exp(-3) bins, which leaves 1e-4 of it outside a bin,
 # and no wider than flat.

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skgen._networks.dense import Standardizer
+from skgen._training.data import WeightedRows
+from skgen._utils.tensors import wide_dtype
 from skgen.likelihoods.base import Likelihood
 from skgen.likelihoods.specs import Spec, build, checked, outside, support
-from skgen.networks import Standardizer
-from skgen.tensors import wide_dtype
-from skgen.training_rows import WeightedRows
 
 
 class Mixed(Likelihood):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skgen._utils.parameters import integer, real
 from skgen.likelihoods.atoms import Inflated
 from skgen.likelihoods.intervals import Bounded, Ordinal, Whole
 from skgen.likelihoods.kinds import Count, Kind, Levels, Positive, Real
-from skgen.parameters import integer, real
 
 #: A name, a number of levels, or a tuple of a name and its options.
 Spec = str | int | tuple[Any, ...]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import entropy
 from sklearn.utils import check_array, check_scalar
 
-from skgen.tensors import check_tokens, without_mask
+from skgen._utils.tensors import check_tokens, without_mask
 
 
 def active_units(codes: ArrayLike, threshold: float = 0.01) -> int:

@@ -16,7 +16,7 @@ from sklearn.metrics import mutual_info_score
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils import check_array, check_consistent_length, check_scalar
 
-from skgen.tensors import fresh_random_state, without_mask
+from skgen._utils.tensors import fresh_random_state, without_mask
 
 Array = NDArray[Any]
 

@@ -18,8 +18,8 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.metrics.pairwise import check_pairwise_arrays
 from sklearn.utils import check_scalar, resample
 
-from skgen.parameters import options
-from skgen.tensors import fresh_random_state, without_mask
+from skgen._utils.parameters import options
+from skgen._utils.tensors import fresh_random_state, without_mask
 
 Array = NDArray[Any]
 

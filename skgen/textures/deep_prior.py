@@ -18,8 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skgen.parameters import Rules, integer, random_state, real, verbosity
-from skgen.tensors import check_random_state
+from skgen._utils.parameters import Rules, integer, random_state, real, verbosity
+from skgen._utils.tensors import check_random_state
 from skgen.textures.images import TextureModel
 
 # Slope of leaky rectifiers, channels of skips, and the range of the fixed noise.

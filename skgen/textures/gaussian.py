@@ -15,8 +15,8 @@ import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skgen.parameters import Rules, boolean, options, real
-from skgen.tensors import LOG_2PI, check_random_state
+from skgen._utils.parameters import Rules, boolean, options, real
+from skgen._utils.tensors import LOG_2PI, check_random_state
 from skgen.textures.images import TextureModel, check_shape
 
 # Share of a side over which a spot fades out where the torus is larger than it.

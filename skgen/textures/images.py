@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgen.parameters import Rules, check_parameters, integer, string
-from skgen.tensors import resolve_device, without_mask
+from skgen._utils.parameters import Rules, check_parameters, integer, string
+from skgen._utils.tensors import resolve_device, without_mask
 
 
 class Layout(NamedTuple):

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgen.parameters import Rules, integer, real, verbosity
-from skgen.tensors import check_random_state
+from skgen._utils.parameters import Rules, integer, real, verbosity
+from skgen._utils.tensors import check_random_state
 from skgen.textures.images import TextureModel, check_shape
 
 

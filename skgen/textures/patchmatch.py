@@ -19,8 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from skgen.parameters import Rules, integer, random_state, verbosity
-from skgen.tensors import check_random_state
+from skgen._utils.parameters import Rules, integer, random_state, verbosity
+from skgen._utils.tensors import check_random_state
 from skgen.textures.images import TextureModel
 
 # Numbers that the patches of one comparison may hold at a time.

@@ -1,0 +1,1 @@
+"""EM and K-means: E- and M-steps, covariance types, starts, restarts."""

@@ -1,0 +1,442 @@
+"""EM for mixtures of Gaussians: the mathematics, on tensors.
+
+EM is coordinate ascent on ``E_q[log p(x, z)] + H(q)`` in (q, theta). The E-step makes
+the bound tight, ``q = p(z|x)``; the M-step raises it. Both are written for a chunk of
+rows, so that memory is a chunk's: the responsibilities (K, n), and the rows projected.
+
+Mixtures of one size may take their steps together, on the same rows: parameters and
+responsibilities have a dimension more, (C, K, ...), and the rows have not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import reduce
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from skgen._em.covariance import Covariance
+from skgen._em.matrices import Direct, half_less
+from skgen._training.engine import Iterate
+from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
+from skgen._utils.tensors import LOG_2PI, wide_dtype
+from skgen._utils.threads import threads_for
+
+# Nats that a log-density may lose by rounding in a fast form of its covariance type.
+LOSS = 1e-8
+# Relative error of a squared distance that float32 parameters may make.
+NARROW_LOSS = 1e-5
+
+
+class Mixture(NamedTuple):
+    """theta = (w, m, S); a root P has S^-1 = P P^T. A stack has a dimension before.
+
+    Means are in the coordinates of the rows as given. Only inside a step, and in
+    `FittedMixture`, are they seen from a centre.
+    """
+
+    weights: Tensor  # (K,)
+    means: Tensor  # (K, d)
+    covariances: Tensor  # shaped by the covariance type, as are roots
+    roots: Tensor
+
+    @classmethod
+    def stack(cls, mixtures: Iterable[Mixture]) -> Mixture:
+        """Stack mixtures of one size."""
+        return cls(*map(torch.stack, zip(*mixtures)))
+
+    def take(self, index: int | Tensor) -> Mixture:
+        """Select from a stack: one, or some."""
+        return Mixture(*(part[index] for part in self))
+
+    def minus(self, centre: Tensor | float) -> Mixture:
+        """See the means from a centre."""
+        return self._replace(means=self.means - centre)
+
+    def loses(self, form: Covariance, centre: Tensor) -> Tensor:
+        """Return whether a form, about a centre, would cost digits: (), bool."""
+        return ~(form.loss(self.means - centre, *self[2:]) < LOSS)
+
+
+def holds(dtype: torch.dtype, kind: Direct, theta: Mixture) -> bool:
+    """Return whether parameters in a dtype say the same density as in their own.
+
+    They do not if they overflow or underflow, if a mean is far from zero for the width
+    of its component, or if a covariance is nearly singular.
+    """
+    narrow = Mixture(*(part.to(dtype).to(part.dtype) for part in theta))
+    shift = (narrow.means - theta.means)[..., None]
+    precisions = kind.precisions(narrow.roots).to(dtype)
+    errors = (
+        narrow.weights / theta.weights - 1,
+        kind.scale(shift, theta.roots),
+        kind.excess(narrow.covariances, theta.roots),
+        kind.excess(theta.covariances, narrow.roots),
+    )
+    exact = all(bool((error.abs() < NARROW_LOSS).all()) for error in errors)
+    return exact and bool(precisions.isfinite().all())
+
+
+class Moments(NamedTuple):
+    """Sums over weighted rows of log p(x), and under r_k of 1, x and x x^T."""
+
+    log_prob: Tensor  # (); a stack has a dimension before, here and below
+    counts: Tensor  # (K,)
+    first: Tensor  # (K, d)
+    second: Tensor  # shaped by the covariance type
+
+    def add(self, other: Moments) -> Moments:
+        """Moments of the rows of both."""
+        return Moments(*(a + b for a, b in zip(self, other)))
+
+
+def e_step(
+    kind: Covariance, theta: Mixture, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log p(x) = log sum_k w_k N_k(x), r_k = w_k N_k(x) / p(x), and x projected."""
+    return expectation(kind, theta)(x)
+
+
+def expectation(
+    kind: Covariance, theta: Mixture
+) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """Return the E-step at theta."""
+    joint = log_joint(kind, theta)
+
+    def at(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        log_masses, y = joint(x)
+        return *_normalise(log_masses), y
+
+    return at
+
+
+def log_joint(
+    kind: Covariance, theta: Mixture
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return log w_k N_k(x), (K, n), and x projected; what no row changes, once."""
+    constant = _log_peaks(kind, theta)
+    metric = kind.metric(theta.means, theta.roots)
+    project = kind.projection(theta.means, theta.roots)
+
+    def at(x: Tensor) -> tuple[Tensor, Tensor]:
+        y = project(x)
+        return half_less(constant, metric(y)), y
+
+    return at
+
+
+def _log_peaks(kind: Covariance, theta: Mixture) -> Tensor:
+    """Log w_k N_k(m_k), (K, 1)."""
+    d = theta.means.shape[-1]
+    log_det = kind.log_det(theta.roots, d)
+    return (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[..., None]
+
+
+def _normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp (n,) of log-masses (K, n), and their softmax: one exp for both."""
+    log_total, resp, total = _sum_exp(joint)
+    return log_total, resp.div_(total)
+
+
+def _sum_exp(joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-sum-exp (n,) of log-masses (K, n); masses in their place, and sums (1, n)."""
+    top = joint.amax(-2, keepdim=True).clamp_(min=torch.finfo(joint.dtype).min)
+    masses = joint.sub_(top).exp_()
+    total = masses.sum(-2, keepdim=True)
+    return total.log().add_(top).squeeze(-2), masses, total
+
+
+def m_step(
+    kind: Covariance, sums: Moments, theta: Mixture, reg_covar: float | Tensor
+) -> Mixture:
+    """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
+    nk = _positive(sums.counts)
+    parts = (sums.first, sums.second, theta.means, theta.roots)
+    means, covariances = kind.maximise(nk, *parts)
+    covariances = kind.add(covariances, reg_covar)
+    weights = nk / nk.sum(-1, keepdim=True)
+    return Mixture(weights, means, covariances, kind.roots(covariances))
+
+
+def _positive(counts: Tensor) -> Tensor:
+    """Keep n_k from zero, as scikit-learn does; small n_k keep their digits."""
+    info = torch.finfo(counts.dtype)
+    positive = counts + 10 * info.eps * counts.clamp(max=1)
+    return positive.clamp(min=info.tiny / info.eps)
+
+
+class EMSteps:
+    """Steps of EM, each in the fastest form that loses no digits before or after it.
+
+    Parameters
+    ----------
+    kind : Covariance
+        The covariance type.
+    rows : CentredRows
+        Rows (n, d).
+    reg_covar : float
+        Added to the variances.
+    """
+
+    def __init__(self, kind: Covariance, rows: CentredRows, reg_covar: float) -> None:
+        self.kind, self.rows, self.reg_covar = kind, rows, reg_covar
+        self._checked: tuple[type, Mixture | None] = (type(kind), None)  # what suited
+
+    def __call__(self, theta: Mixture) -> Iterate[Mixture]:
+        """E-step and M-step, and the mean log-density of the rows under theta."""
+        found = None
+        for form in _fast_forms(self.kind, theta):
+            if self._suits(form, theta):
+                found = one_pass(form, self.rows, theta, self.reg_covar)
+                if self._suits(form, found.state):
+                    return found
+        try:
+            return one_pass(self.kind, self.rows, theta, self.reg_covar)
+        except ValueError:
+            # A component has collapsed. As in scikit-learn, that is an error one step
+            # later, if rounding about the centre leaves it a width.
+            if found is None or not found.state.roots.isfinite().all():
+                raise
+            return found
+
+    def _suits(self, form: Covariance, theta: Mixture) -> bool:
+        """Whether a form loses no digits: the state after a step is that before one."""
+        known, last = self._checked
+        if last is theta and known is type(form):
+            return True
+        if theta.loses(form, self.rows.centre):
+            return False
+        self._checked = type(form), theta
+        return True
+
+
+def em_step(
+    kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
+) -> Iterate[Mixture]:
+    """One step, from what nothing is known of."""
+    return EMSteps(kind, rows, reg_covar)(theta)
+
+
+def _fast_forms(kind: Covariance, theta: Mixture) -> list[Covariance]:
+    """Return the forms, but for the last, whose chunks have enough rows."""
+    forms = kind.forms[:-1]
+    return [form for form in forms if _chunk(form, theta) >= form.least_rows]
+
+
+def one_pass(
+    form: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float | Tensor
+) -> Iterate[Mixture]:
+    """Both steps in one pass over the rows; of a stack, the bounds are a list.
+
+    A second pass takes the moments about the new means, where a mean has moved so far
+    that its covariance would lose digits.
+    """
+    rows = rows if form.is_centred else rows.uncentred()
+    seen = theta.minus(rows.centre)
+    sums = expected_moments(form, rows, seen)
+    distant = _distant_means(form, sums, seen, reg_covar)
+    if distant is not None:
+        sums = expected_moments(form, rows, seen, distant)
+        seen = seen._replace(means=distant)
+    bound: Any = (sums.log_prob / len(rows.x)).tolist()
+    # Decompositions wait for their threads more often than products do.
+    with threads_for(theta.covariances.numel() * len(rows.centre) // 8):
+        found = m_step(form, sums, seen, reg_covar)
+    return Iterate(found.minus(-rows.centre), bound)
+
+
+def _distant_means(
+    form: Covariance, sums: Moments, theta: Mixture, reg_covar: float | Tensor
+) -> Tensor | None:
+    """Return the new means, if second moments about the old ones lose digits."""
+    if not form.is_about_means:
+        return None
+    parts = (sums.first, sums.second, theta.means, theta.roots)
+    means, covariances = form.maximise(_positive(sums.counts), *parts)
+    variances = form.variances(form.add(covariances, reg_covar))
+    rounding = (means - theta.means) ** 2 * torch.finfo(means.dtype).eps
+    return means if (rounding > LOSS * variances).any() else None
+
+
+def expected_moments(
+    form: Covariance,
+    rows: CentredRows,
+    theta: Mixture,
+    means: Tensor | None = None,
+) -> Moments:
+    """E-step over all rows, and the moments about the means of theta or others."""
+    posterior, d = expectation(form, theta), len(rows.centre)
+    n_parameters = theta.means.numel() + theta.covariances.numel()
+    project = None if means is None else form.projection(means, theta.roots)
+
+    def expected(x: Tensor, weight: Tensor) -> Moments:
+        with threads_for(len(x) * n_parameters):
+            log_prob, resp, y = posterior(x)
+            resp *= weight
+            if project is not None:
+                y = project(x)
+            return Moments(
+                (log_prob * weight).sum(-1), resp.sum(-1), *form.moments(y, resp, d)
+            )
+
+    chunks = rows.chunks(_chunk(form, theta))
+    return reduce(Moments.add, (expected(x, weight) for x, weight in chunks))
+
+
+def _chunk(kind: Covariance, theta: Mixture) -> int:
+    *stack, K, d = theta.means.shape
+    return chunk_rows(theta.means.device, kind.row_elements(K, d, *stack))
+
+
+def start_from(
+    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
+) -> Mixture:
+    """M-step from responsibilities (n, K): the means, then covariances about them."""
+    for form in kind.forms[:-1]:
+        theta = _start_in(form, rows, resp, reg_covar)
+        if not theta.loses(form, rows.centre):
+            return theta
+    return _start_in(kind, rows.uncentred(), resp, reg_covar)
+
+
+def _start_in(
+    form: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
+) -> Mixture:
+    d, K = len(rows.centre), resp.shape[1]
+    none = rows.centre.new_zeros(K, d)
+    means = weighted_means(rows, resp) - rows.centre
+    theta = Mixture(none[:, 0], means, none, form.identity(none))
+    size = _chunk(form, theta)
+
+    def moments(theta: Mixture) -> Moments:
+        parts = zip(rows.chunks(size), resp.split(size))
+        return reduce(Moments.add, (of(theta, x, r.T * w) for (x, w), r in parts))
+
+    def of(theta: Mixture, x: Tensor, r: Tensor) -> Moments:
+        y = form.project(x, theta.means, theta.roots)
+        return Moments(r.sum(), r.sum(1), *form.moments(y, r, d))
+
+    sums = moments(theta)
+    distant = _distant_means(form, sums, theta, reg_covar)
+    if distant is not None:
+        theta = theta._replace(means=distant)
+        sums = moments(theta)
+    return m_step(form, sums, theta, reg_covar).minus(-rows.centre)
+
+
+def weighted_means(rows: CentredRows, resp: Tensor) -> Tensor:
+    """Return the means (K, d) of rows under responsibilities (n, K)."""
+    d, K = len(rows.centre), resp.shape[1]
+    size = chunk_rows(rows.x.device, K + d)
+    counts, first = rows.centre.new_zeros(K), rows.centre.new_zeros(K, d)
+    for (x, weight), r in zip(rows.chunks(size), resp.split(size)):
+        weighted = r.T * weight
+        counts += weighted.sum(1)
+        first += weighted @ x
+    return rows.centre + first / _positive(counts)[:, None]
+
+
+def start_around(
+    kind: Covariance, rows: CentredRows, means: Tensor, reg_covar: float, *, moves: bool
+) -> Mixture:
+    """Start where all components share a covariance: from clusters around means (K, d).
+
+    Each row counts to the nearest mean, in units of the covariance of all rows, and the
+    covariance is that of rows about the means of their clusters. With the covariance of
+    all rows instead, EM would hardly move: equal means are a stationary point.
+
+    ``moves`` says whether the start has the means of the clusters, or those given.
+    """
+    rows = rows.thinned(MANY_ROWS)
+    K, n = len(means), len(rows.x)
+    whole = start_from(kind, rows, means.new_ones(n, 1), reg_covar)
+    uniform = means.new_full((K,), 1 / K)
+    theta = Mixture(uniform, means, *whole[2:])
+    joint = log_joint(kind, theta)
+    chunks = rows.uncentred().chunks(_chunk(kind, theta))
+    labels = torch.cat([joint(x)[0].argmax(0) for x, _ in chunks])
+    one_hot = means.new_zeros(n, K).scatter_(1, labels[:, None], 1)
+    found = start_from(kind, rows, one_hot, reg_covar)
+    if moves:
+        some = one_hot.any(0)[:, None]
+        means = found.means.where(some, means)
+    return found._replace(weights=uniform, means=means)
+
+
+class FittedMixture(NamedTuple):
+    """A mixture that is evaluated: rows of any dtype, seen from a centre and wide.
+
+    The centre is the origin, for which no pass is needed, where that loses no digits.
+    """
+
+    form: Covariance
+    theta: Mixture
+    centre: Tensor  # (d,)
+    see: Callable[[Tensor], Tensor]  # rows (n, d) as they come -> a copy, as theta is
+    joint: Callable[[Tensor], Tensor]  # rows so seen -> log p(x, k), (K, n)
+
+    @classmethod
+    def of(cls, kind: Covariance, *parts: ArrayLike, device: torch.device) -> Self:
+        """Take weights, means, covariances and roots as fitted arrays.
+
+        Roots in float32 say another density than covariances in float32, which are
+        what a user reads: the roots are then those of the covariances.
+        """
+        wide = wide_dtype(device)
+        theta = Mixture(*(torch.tensor(part, dtype=wide).to(device) for part in parts))
+        if np.asarray(parts[-1]).dtype == np.float32:
+            with suppress(ValueError):
+                theta = theta._replace(roots=kind.roots(theta.covariances))
+        form, centre = _score_form(kind, theta)
+        see: Callable[[Tensor], Tensor] = lambda x: x.to(wide, copy=True)  # noqa: E731
+        if centre.any():
+            see = lambda x: x - centre  # noqa: E731
+        theta = theta.minus(centre)
+        constant = _log_peaks(form, theta)
+        joint = form.row_log_masses(theta.means, theta.roots, constant)
+        return cls(form, theta, centre, see, joint)
+
+    def log_masses(self, x: Tensor) -> Tensor:
+        """Log p(x, k), (K, n)."""
+        return self.joint(self.see(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Responsibilities (n, K)."""
+        return _normalise(self.log_masses(x))[1].T
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Sum of the means, weighted by a code (n, K)."""
+        return self.centre + code.to(self.centre.dtype) @ self.theta.means
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density (n,)."""
+        return _sum_exp(self.log_masses(x))[0]
+
+    def draw_components(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw components (n,)."""
+        weights = self.theta.weights
+        return weights.multinomial(n, replacement=True, generator=generator)
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw rows (n, d), or the means of their components."""
+        k = self.draw_components(n, generator)
+        x = self.centre + self.theta.means[k]
+        if not noise:
+            return x
+        white = torch.empty_like(x).normal_(generator=generator)
+        return x + self.form.colour(white, k, self.theta.roots)
+
+
+def _score_form(kind: Covariance, theta: Mixture) -> tuple[Covariance, Tensor]:
+    """Return the fastest form, and a centre for it, in which scores keep digits."""
+    origin, middle = torch.zeros_like(theta.means[0]), theta.means.mean(0)
+    for form in kind.score_forms[:-1]:
+        for centre in (origin, middle):
+            if not theta.loses(form, centre):
+                return form, centre
+    return kind, origin

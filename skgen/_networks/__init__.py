@@ -1,0 +1,1 @@
+"""Encoders, decoders, codebooks, priors over tokens."""

@@ -1,0 +1,1 @@
+"""Columns of tables: names, dtypes, and encodings as numbers."""

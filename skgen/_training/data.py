@@ -1,0 +1,349 @@
+"""Rows of a fit: in memory as the networks see them, or where they are stored.
+
+Up to a size rows are standardised once, and kept. Larger ones stay in the array of the
+user, a memory map for instance: parts of them are an index, and a block is gathered,
+moved to the device and standardised when it is used.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from skgen._utils.chunks import slices
+from skgen._utils.threads import threads_for
+
+# Rows over which the mean of a loss with one draw a row is steady enough.
+ENOUGH_ROWS = 1024
+# Numbers up to which rows are kept as the networks see them: a quarter of a gigabyte.
+KEPT_ELEMENTS = 2**26
+# Numbers of larger sets: those that a start is computed from, and those that a pass
+# over all rows takes at a time.
+SAMPLE_ELEMENTS, CHUNK_ELEMENTS = 2**24, 2**22
+# Rows that are far from the device are read in pieces of about a megabyte, in random
+# order; rows are shuffled within a window of many pieces.
+PIECE_ELEMENTS, WINDOW_PIECES = 2**18, 128
+
+
+Index = Tensor | slice
+Map = Callable[[Tensor], Tensor]
+
+
+def are_few(shape: tuple[int, ...]) -> bool:
+    """Whether rows (n, ...) are so few that they are kept in memory."""
+    return math.prod(shape) <= KEPT_ELEMENTS
+
+
+class WeightedRows(ABC):
+    """Rows (n, ...), and their weights (n,) in float64, or None.
+
+    In ``fit``, they have a mean of one.
+    """
+
+    weight: Tensor | None
+    #: Whether single rows are slow to read: on a disk, or on the other side of a bus.
+    far = False
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape (n, ...) of the rows."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where rows are given out."""
+
+    @abstractmethod
+    def take(self, index: Index) -> Self:
+        """Select rows."""
+
+    @abstractmethod
+    def gather(self, index: Index) -> Rows:
+        """Select rows, and have them in memory."""
+
+    @abstractmethod
+    def map(self, function: Map, size: int | None = None) -> Self:
+        """Return what a function makes of the rows, ``size`` at a time."""
+
+    @abstractmethod
+    def same_as(self, other: WeightedRows | None) -> bool:
+        """Whether others are the same rows."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def chunks(self, size: int | None = None) -> Iterator[Rows]:
+        """Yield all rows in order, ``size`` at a time."""
+        for part in slices(len(self), size or self._chunk_size):
+            yield self.gather(part)
+
+    @property
+    def _chunk_size(self) -> int:
+        return len(self)
+
+    def in_memory(self) -> Rows:
+        """Return all rows in memory."""
+        return self.gather(slice(None))
+
+    def sample(self) -> Rows:
+        """Return the rows that a start is computed from: all, where they are few."""
+        return self.in_memory()
+
+    def first(self, n: int) -> Rows:
+        """Return n rows that stand for all."""
+        return self.gather(slice(n))
+
+    def windows(self, generator: torch.Generator) -> Sequence[Self]:
+        """Part the rows into sets, in random order, each to be shuffled as a whole."""
+        return [self]
+
+    def loaded(self) -> Self:
+        """Return these rows where single ones are read fast."""
+        return self
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted mean over the rows of values (n, ...)."""
+        if self.weight is None:
+            return values.mean(0)
+        weight = self.weight / self.weight.sum()
+        return torch.tensordot(weight, values.to(weight.dtype), 1)
+
+    def repeated(self) -> Self:
+        """Repeat a small set, so that a mean over it is one over several draws."""
+        copies = math.ceil(ENOUGH_ROWS / len(self))
+        if copies == 1:
+            return self
+        return self.take(torch.arange(len(self)).repeat(copies))
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(WeightedRows):
+    """Rows (n, ...) in memory, and their weights (n,), or None."""
+
+    x: Tensor
+    weight: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (n, ...) of the rows."""
+        return tuple(self.x.shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.x.device
+
+    def take(self, index: Index) -> Rows:
+        """Select rows."""
+        return Rows(_taken(self.x, index), _taken(self.weight, index))
+
+    gather = take
+
+    def map(self, function: Map, size: int | None = None) -> Rows:
+        """Return what a function makes of the rows, ``size`` at a time."""
+        if size is None:
+            return Rows(function(self.x), self.weight)
+        return Rows(torch.cat([function(x) for x in self.x.split(size)]), self.weight)
+
+    def same_as(self, other: WeightedRows | None) -> bool:
+        """Whether others are the same rows."""
+        return (
+            isinstance(other, Rows)
+            and _same(self.x, other.x)
+            and _same(self.weight, other.weight)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRows(WeightedRows):
+    """Rows where they are stored, with what is made of a block that is used.
+
+    Parameters
+    ----------
+    store : Tensor of shape (N, d)
+        Where the rows are: on the host, or on the device.
+    weight : Tensor of shape (n,) or None
+        Weights, on the device.
+    onto : torch.device
+        The device: where rows are given out.
+    far : bool, default=False
+        Whether single rows are slow to read: on a disk, or on the other side of a bus.
+    index : Tensor of shape (n,), default=None
+        Which of the stored rows these are, beside ``store``. None: all of them. Where
+        the store is far, they are in the order in which they are stored.
+    maps : tuple of callable, default=()
+        What is made of a block (b, d) on the device, one after the other.
+    """
+
+    store: Tensor
+    weight: Tensor | None
+    onto: torch.device
+    far: bool = False
+    index: Tensor | None = None
+    maps: tuple[Map, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (n, d) of the rows as they are stored."""
+        n = len(self.store) if self.index is None else len(self.index)
+        return (n, *self.store.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows are given out."""
+        return self.onto
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the numbers that are stored."""
+        return self.store.dtype
+
+    @property
+    def x(self) -> Tensor:
+        """All rows in memory."""
+        return self.in_memory().x
+
+    def take(self, index: Index) -> StoredRows:
+        """Select rows, as an index."""
+        if isinstance(index, Tensor) and self.far:
+            index = index.sort().values
+        return replace(
+            self, index=self._places(index), weight=_taken(self.weight, index)
+        )
+
+    def gather(self, index: Index) -> Rows:
+        """Select rows, and have them in memory as the maps make them."""
+        x = self._read(index)
+        with torch.no_grad():
+            for function in self.maps:
+                x = function(x)
+        return Rows(x, _taken(self.weight, index))
+
+    def map(self, function: Map, size: int | None = None) -> StoredRows:
+        """Return what a function is to make of the rows, a block at a time."""
+        return replace(self, maps=(*self.maps, function))
+
+    def kept(self) -> WeightedRows:
+        """Return these rows in memory where they are few, or else as they are."""
+        return self.in_memory() if are_few(self.shape) else self
+
+    def in_memory(self) -> Rows:
+        """Return all rows in memory, a chunk of them after the other."""
+        if self.index is None and not self.maps:
+            return self.gather(slice(None))
+        x: Any = None
+        for start, chunk in zip(range(0, len(self), self._chunk_size), self.chunks()):
+            if x is None:
+                x = chunk.x.new_empty(len(self), *chunk.x.shape[1:])
+            x[start : start + len(chunk)] = chunk.x
+        return Rows(x, self.weight)
+
+    def sample(self) -> Rows:
+        """Return the rows that a start is computed from: all, where they are few."""
+        if are_few(self.shape):
+            return self.in_memory()
+        return self.first(self._rows_of(SAMPLE_ELEMENTS))
+
+    def first(self, n: int) -> Rows:
+        """Return n rows, spread evenly: their order may mean something."""
+        if n >= len(self):
+            return self.in_memory()
+        return self.gather(torch.arange(n) * len(self) // n)
+
+    def windows(self, generator: torch.Generator) -> Sequence[StoredRows]:
+        """Part the rows into sets of pieces in random order, where they are far."""
+        if not self.far:
+            return [self]
+        n_pieces = math.ceil(len(self) / self._rows_of(PIECE_ELEMENTS))
+        pieces = torch.arange(len(self)).tensor_split(n_pieces)
+        order = torch.randperm(n_pieces, generator=generator, device=generator.device)
+        groups = order.cpu().tensor_split(math.ceil(n_pieces / WINDOW_PIECES))
+        return [self.take(torch.cat([pieces[i] for i in group])) for group in groups]
+
+    def loaded(self) -> StoredRows:
+        """Return these rows where single ones are read fast: on the device."""
+        if not self.far:
+            return self
+        return replace(self, store=self._read(slice(None)), index=None, far=False)
+
+    def same_as(self, other: WeightedRows | None) -> bool:
+        """Whether others are the same rows, under the same maps."""
+        return (
+            isinstance(other, StoredRows)
+            and self.maps == other.maps
+            and _same(self.store, other.store)
+            and _same(self.index, other.index)
+            and _same(self.weight, other.weight)
+        )
+
+    @property
+    def _chunk_size(self) -> int:
+        return self._rows_of(CHUNK_ELEMENTS)
+
+    def _rows_of(self, n_elements: int) -> int:
+        """Rows that make up a number of numbers."""
+        return max(1, n_elements // math.prod(self.store.shape[1:]))
+
+    def _places(self, index: Index) -> Any:
+        """Where in the store some of these rows are."""
+        if isinstance(index, Tensor):
+            index = index.to(self.store.device)
+        if self.index is not None:
+            return self.index[index]
+        if isinstance(index, Tensor):
+            return index
+        return torch.arange(len(self.store), device=self.store.device)[index]
+
+    def _read(self, index: Index) -> Tensor:
+        """Bring rows as they are stored (b, d) to the device."""
+        whole = self.index is None and isinstance(index, slice)
+        x = _taken(self.store, index if whole else self._places(index))
+        if x.device.type == self.onto.type:
+            return x
+        staged = x.pin_memory() if self.onto.type == "cuda" else x
+        return staged.to(self.onto, non_blocking=True)
+
+
+def _taken(values: Any, index: Index) -> Any:
+    """Select of tensors, or of None, along their first dimension."""
+    if values is None:
+        return None
+    if isinstance(index, slice):
+        return values[index]
+    return values.index_select(0, index)  # half the time of values[index]
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two tensors are equal; those that share memory are not read."""
+    if one is None or other is None:
+        return one is other
+    layouts = [(t.data_ptr(), t.shape, t.stride(), t.dtype) for t in (one, other)]
+    return layouts[0] == layouts[1] or torch.equal(one, other)
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def made_ahead(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
+    """Yield what is made of each item; the next is made while one is in use."""
+
+    def alone(item: Item) -> Made:
+        with threads_for():
+            return make(item)
+
+    made = make(items[0])
+    with ThreadPoolExecutor(1) as pool:  # of which a thread is born at the first task
+        for item in items[1:]:
+            coming = pool.submit(alone, item)
+            yield made
+            made = coming.result()
+    yield made

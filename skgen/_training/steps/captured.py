@@ -1,0 +1,78 @@
+"""A step as a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skgen._training.steps.eager import Kind, Replaced, scalar
+from skgen._training.steps.structure import training_state
+
+# Steps before one is captured, in which kernels choose their ways.
+WARM_UPS = 3
+
+
+def _has_graphs(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+class Captured(Replaced):
+    """A step as a CUDA graph, which reads and writes fixed tensors.
+
+    Python and the launches of kernels are left out of it, on small networks nearly all
+    of a step.
+    """
+
+    way = "captured"
+
+    def make(
+        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
+    ) -> Callable[..., Any]:
+        """Capture a step; the steps that warm up for it are taken back."""
+        if not _has_graphs(x.device):
+            raise ValueError(f"There are no CUDA graphs on device {str(x.device)!r}.")
+        optimizer = self.problem.optimizer
+        scalars = [scalar(number, x.device) for number in (warmth, optimizer.factor)]
+        fixed = [t if t is None else t.clone() for t in (x, noise, weight)]
+        given: Any = (*fixed, scalars[0])
+        changed = [*training_state(self.problem.module).values(), *optimizer.tensors]
+        before = [t.detach().clone() for t in changed]
+        factor, optimizer.factor = optimizer.factor, scalars[1]
+        try:
+            self._warm_up(*given)
+            graph = torch.cuda.CUDAGraph()
+            optimizer.forget_gradients()  # the graph has its own
+            # Another thread may be reading rows ahead.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                terms = self.eager(*given)
+        finally:
+            optimizer.factor = factor
+            with torch.no_grad():
+                for tensor, value in zip(changed, before):
+                    tensor.copy_(value)
+        kind = Kind.of(terms)
+
+        @torch.no_grad()
+        def step(x: Tensor, noise: Any, weight: Any, warmth: float) -> Any:
+            for tensor, value in zip(fixed, (x, noise, weight)):
+                if tensor is not None:
+                    tensor.copy_(value)
+            for tensor, number in zip(scalars, (warmth, optimizer.factor)):
+                tensor.fill_(number)
+            graph.replay()
+            return kind.of_values([value.clone() for value in kind.values(terms)])
+
+        return step
+
+    def _warm_up(self, x: Tensor, *given: Any) -> None:
+        """Take some steps, on a stream of their own as captures want it."""
+        present = torch.cuda.current_stream(x.device)
+        stream = torch.cuda.Stream(x.device)
+        stream.wait_stream(present)
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                self.eager(x, *given)
+        present.wait_stream(stream)

@@ -1,0 +1,126 @@
+"""A step as it is written, and what may take its place."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from skgen._training.adam import Adam
+
+
+class Problem(NamedTuple):
+    """What is stepped."""
+
+    module: nn.Module
+    objective: Callable[[Any, Tensor, Any, Any], Any]
+    optimizer: Adam
+    names: list[str]  # of the parameters that are learned, as the optimiser has them
+    max_grad_norm: float | None
+    alike: Hashable | None  # what modules share that compute alike by their structure
+
+
+class Eager:
+    """A step as it is written.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is stepped.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def __call__(self, x: Tensor, noise: Any, weight: Any, warmth: Any) -> Any:
+        """Step along the gradient of the mean loss of rows, and return their terms."""
+        module, objective, optimizer, _, longest, _ = self.problem
+        terms = objective(module, x, noise, warmth)
+        optimizer.forget_gradients()
+        mean_loss(terms, weight).backward()
+        if longest is not None:
+            nn.utils.clip_grad_norm_(optimizer.learned, longest)
+        optimizer.step()
+        return terms
+
+
+def mean_loss(terms: Any, weight: Tensor | None) -> Tensor:
+    """Mean over rows of their losses, times their weights."""
+    loss: Tensor = terms.loss if weight is None else terms.loss * weight
+    return loss.mean()
+
+
+class Kind(NamedTuple):
+    """What terms are, beside the values that they hold."""
+
+    terms: type[Any]
+    aside: tuple[str, ...]  # names of what is no term of the loss
+
+    @classmethod
+    def of(cls, terms: Any) -> Self:
+        """Return the kind of terms."""
+        return cls(type(terms), tuple(getattr(terms, "__dict__", ())))
+
+    def values(self, terms: Any) -> list[Tensor]:
+        """Take terms apart."""
+        return [*terms, *(getattr(terms, name) for name in self.aside)]
+
+    def of_values(self, values: Sequence[Tensor]) -> Any:
+        """Put terms together."""
+        n = len(self.terms._fields)
+        terms = self.terms(*values[:n])
+        for name, value in zip(self.aside, values[n:]):
+            setattr(terms, name, value)
+        return terms
+
+
+class Replaced:
+    """A step in whose place comes something faster, made once a shape of a batch.
+
+    Where it cannot be made, steps run as they are written, and a warning says why.
+    """
+
+    way = ""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.eager = problem, Eager(problem)
+        self.made: dict[Hashable, Callable[..., Any]] = {}
+
+    def __call__(
+        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
+    ) -> Any:
+        """Step by what was made for batches of this shape."""
+        given = (x, noise, weight, warmth)
+        shapes = tuple(None if t is None else t.shape for t in given[:3])
+        if shapes not in self.made:
+            self.made[shapes] = self._make_or_not(*given)
+        return self.made[shapes](*given)
+
+    def _make_or_not(self, *given: Any) -> Callable[..., Any]:
+        if self.eager in self.made.values():  # it failed before
+            return self.eager
+        try:
+            return self.make(*given)
+        except Exception as error:
+            warnings.warn(
+                f"execution={self.way!r} failed, and steps run as with "
+                f"execution='eager'. {type(error).__name__}: {str(error)[:500]}",
+                UserWarning,
+                stacklevel=2,
+            )
+            return self.eager
+
+    def make(
+        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
+    ) -> Callable[..., Any]:
+        """Return what steps on batches of these shapes, without a step yet."""
+        raise NotImplementedError
+
+
+def scalar(number: float, device: torch.device) -> Tensor:
+    """Have a number on a device."""
+    # Launched: a copy would wait. A float, also where the number is an int.
+    return torch.full((), float(number), device=device)

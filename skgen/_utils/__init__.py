@@ -1,0 +1,1 @@
+"""Helpers that know no model: tensors, chunks of rows, parameter rules."""

@@ -1,0 +1,134 @@
+"""Maps one after the other, and side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+
+from skgen.bijections.generic import Array, inverse, log_det
+
+
+class Pushed(NamedTuple):
+    """Rows behind a chain of maps, and what the maps do to a density."""
+
+    rows: Any  # (m, k), those at which all maps are invertible
+    log_det: Array  # (n,), -inf for the others
+    lost_at: list[Any]  # the maps at which they were lost
+
+
+def active(steps: Sequence[tuple[str, Any]]) -> list[Any]:
+    """Return the transformers of named steps, without those that pass rows through."""
+    return [step for _, step in steps if not (step is None or isinstance(step, str))]
+
+
+def push_forward(steps: Sequence[Any], X: Any) -> Pushed:
+    """Map rows (n, d) through a chain, and add up the log-determinants."""
+    total, kept = np.zeros(len(X)), np.arange(len(X))
+    lost_at = []
+    for step in steps:
+        terms = np.broadcast_to(log_det(step, X), kept.shape)
+        inside = np.isfinite(terms)
+        total[kept] += np.where(inside, terms, -np.inf)
+        if not inside.all():
+            X, kept = _take(X, np.flatnonzero(inside)), kept[inside]
+            lost_at.append(step)
+        if not len(kept):  # transformers want rows
+            break
+        X = step.transform(X)
+    return Pushed(X, total, lost_at)
+
+
+def pull_back(steps: Sequence[Any], Z: Any) -> Array:
+    """Map rows back through a chain; what cannot come back is not finite."""
+    rows = np.asarray(Z)
+    lost = np.zeros(len(rows), dtype=bool)
+    for step in reversed(steps):
+        lost |= ~np.isfinite(rows).all(axis=1)
+        # Transformers refuse NaN: zeros stand in for what is lost.
+        rows = np.asarray(inverse(step, np.where(lost[:, None], 0, rows)))
+    return np.where(lost[:, None], np.nan, rows)
+
+
+def _take(X: Any, rows: Any = slice(None), columns: Any = slice(None)) -> Any:
+    """Return rows and columns of an array or a DataFrame, by position."""
+    return (X.iloc if hasattr(X, "iloc") else X)[rows, columns]
+
+
+@log_det.register(Pipeline)
+def _chained(step: Pipeline, X: Any) -> Array:
+    return push_forward(active(step.steps), X).log_det
+
+
+@inverse.register(str)
+@inverse.register(type(None))
+def _passed_back(step: Any, Z: Any) -> Any:
+    return Z
+
+
+@inverse.register(Pipeline)
+def _chain_back(step: Pipeline, Z: Any) -> Any:
+    return pull_back(active(step.steps), Z)
+
+
+# A transformer by columns: maps side by side.
+
+
+class _Part(NamedTuple):
+    """One transformer of several that stand side by side."""
+
+    step: Any
+    inputs: Array  # columns that it takes
+    outputs: slice  # columns that it gives
+
+
+def _parts(step: ColumnTransformer) -> list[_Part]:
+    """Return the transformers that stand side by side, when no column is lost."""
+    parts = [
+        # The positions have no public name.
+        _Part(part, np.array(step._transformer_to_input_indices[name], dtype=int), out)
+        for name, part, _ in step.transformers_
+        if (out := step.output_indices_[name]).stop > out.start
+    ]
+    _check_disjoint(step, parts)
+    return parts
+
+
+def _check_disjoint(step: ColumnTransformer, parts: list[_Part]) -> None:
+    """Raise a ValueError unless each column goes to one transformer, unweighted."""
+    used = [column for part in parts for column in part.inputs]
+    wrong = np.flatnonzero(np.bincount(used, minlength=step.n_features_in_) != 1)
+    if len(wrong):
+        names = getattr(step, "feature_names_in_", np.arange(step.n_features_in_))
+        raise ValueError(
+            f"ColumnTransformer drops or repeats the columns {names[wrong].tolist()}, "
+            "so that it has no inverse. Give each column to one transformer, and the "
+            "others to remainder='passthrough'."
+        )
+    if step.transformer_weights:
+        raise ValueError(
+            f"ColumnTransformer with transformer_weights={step.transformer_weights!r} "
+            "has no known inverse. Use transformer_weights=None, and scale in the "
+            "transformers."
+        )
+
+
+@log_det.register(ColumnTransformer)
+def _columns(step: ColumnTransformer, X: Any) -> Any:
+    if hasattr(X, "columns") and hasattr(step, "feature_names_in_"):
+        X = X[list(step.feature_names_in_)]  # it selects by name, in any order
+    return sum(
+        log_det(part.step, _take(X, columns=part.inputs)) for part in _parts(step)
+    )
+
+
+@inverse.register(ColumnTransformer)
+def _columns_back(step: ColumnTransformer, Z: Any) -> Array:
+    Z = np.asarray(Z)
+    X = np.empty((len(Z), step.n_features_in_), dtype=Z.dtype)
+    for part in _parts(step):
+        X[:, part.inputs] = inverse(part.step, Z[:, part.outputs])
+    return X

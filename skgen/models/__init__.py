@@ -1,0 +1,1 @@
+"""The estimators: one file a family, its mathematics above, the estimator below."""

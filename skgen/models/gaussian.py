@@ -1,0 +1,777 @@
+"""One Gaussian: whitening as encoder, colouring as generator, exact density.
+
+``z ~ N(0, I)``, ``x = m + W z + e``, ``e ~ N(0, s2 I)``. With as many latent
+coordinates as features, ``W = E L^(1/2)`` from the eigenvectors and eigenvalues of
+the covariance and ``s2 = 0``; with fewer it is probabilistic PCA.
+
+Columns may have any scale: eigenvectors come from a factor F of the covariance,
+``F F^T``, whose rows are scaled as the columns are. Where there are fewer rows than
+features, the factor is the centred rows, and no matrix (d, d) is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import scipy.linalg
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from skgen._utils.chunks import CentredRows
+from skgen._utils.moments import Moments
+from skgen._utils.parameters import Rules, integer, none, options, real
+from skgen._utils.scales import warn_large_reg_covar, warn_tiny
+from skgen._utils.tensors import LOG_2PI, to_array, wide_dtype
+from skgen._utils.threads import blas_threads_for, threads_for
+from skgen.models.base import (
+    FitCallbacks,
+    GenerativeModel,
+    InformationCriteria,
+    whole_or_as_before,
+)
+
+ILL_DEFINED = (
+    "Fitting the model failed because the data have an ill-defined empirical "
+    "covariance (for instance a constant or repeated column, or fewer rows than "
+    "features) and reg_covar=0. Increase reg_covar, or remove such columns."
+)
+# Ratio of the largest to the smallest scale of a column above which an ordinary SVD
+# loses digits of the small ones.
+GRADED = 1e4
+# Ratio of the largest variance to that of the noise above which the projection off
+# the axes is repeated, to keep its digits.
+STEEP = 1e8
+
+
+def _decomposition_work(scatter: Tensor) -> int:
+    """Multiplications between two points at which its threads wait for each other."""
+    # A decomposition is a chain of small products: 64 was measured.
+    return scatter.numel() * len(scatter) // 64
+
+
+# Eigenvalues and eigenvectors of covariances: on the host, as arrays.
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues of a covariance, decreasing, and its eigenvectors."""
+
+    # (r, d), orthonormal rows; or, of independent features, their numbers (r,).
+    components: NDArray[Any]
+    variances: NDArray[np.float64]  # (r,)
+
+    @classmethod
+    def of(cls, moments: Moments, rounding: float) -> Spectrum:
+        """Decompose the covariance of rows; correlations are known to ``rounding``."""
+        weight, eps = float(moments.weight), torch.finfo(moments.mean.dtype).eps
+        scatter = to_array(moments.scatter).astype(np.float64, copy=False)
+        if moments.is_factor:
+            root = independent_rows(scatter / math.sqrt(weight), eps).T
+        else:
+            root = graded_cholesky(scatter / weight, eps * rounding)
+        return cls.of_root(root)
+
+    @classmethod
+    def of_root(cls, root: NDArray[np.float64]) -> Spectrum:
+        """Decompose F F^T, from F (d, r) of full rank."""
+        vectors, lengths = left_singular(root)
+        # An eigenvector has no sign of its own: make its largest entry positive.
+        largest = np.abs(vectors).argmax(0)
+        signs = np.sign(vectors[largest, np.arange(len(lengths))])
+        return cls((vectors * signs).T, lengths**2)
+
+    @classmethod
+    def of_features(cls, variance: NDArray[np.float64]) -> Spectrum:
+        """Sort independent features by their variance (d,)."""
+        order = np.argsort(-variance, kind="stable")
+        return cls(order, variance[order])
+
+    def axes(self, q: int) -> NDArray[np.float64]:
+        """Return the first q eigenvectors, or all, (min(q, r), d)."""
+        first = self.components[:q]
+        if first.ndim == 2:
+            return np.ascontiguousarray(first)
+        rows = np.zeros((len(first), len(self.components)))
+        rows[np.arange(len(first)), first] = 1
+        return rows
+
+
+def graded_cholesky(
+    covariance: NDArray[np.float64], rounding: float
+) -> NDArray[np.float64]:
+    """Return F (d, r) with F F^T a covariance of rank r.
+
+    By Cholesky with pivots, of the correlations: that keeps the digits of columns of
+    any scale. What is left of correlations below rounding does not count as rank.
+    """
+    scale = np.sqrt(covariance.diagonal())
+    varies = scale > 0
+    own = scale[varies, None]
+    correlation = covariance[np.ix_(varies, varies)] / own / own.T
+    lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(
+        correlation, lower=1, tol=rounding
+    )
+    root = np.zeros((len(own), rank))
+    root[pivots - 1] = np.tril(lower)[:, :rank]
+    found = np.zeros((len(scale), rank))
+    found[varies] = own * root
+    return found
+
+
+def independent_rows(factor: NDArray[np.float64], eps: float) -> NDArray[np.float64]:
+    """Return A (r, d) of full rank with the A^T A of a factor (k, d)."""
+    scale = np.sqrt((factor**2).sum(0))
+    scaled = factor / np.where(scale > 0, scale, 1)
+    values, vectors = np.linalg.eigh(scaled @ scaled.T)
+    kept = values > 4 * len(values) * eps * values[-1:].sum()
+    return factor if kept.all() else vectors[:, kept].T @ factor
+
+
+def left_singular(
+    root: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return left singular vectors (d, r) and singular values (r,) of F (d, r).
+
+    By one-sided Jacobi rotations where the rows of F differ much in scale, which gives
+    small singular values and small entries of the vectors to full accuracy (Demmel &
+    Veselic, "Jacobi's method is more accurate than QR", SIAM J. Matrix Anal. 1992).
+    """
+    lengths = np.sqrt((root**2).sum(1))
+    lengths = lengths[lengths > 0]
+    if len(lengths) and lengths.max() > GRADED * lengths.min():
+        size = np.abs(root).max()
+        # "F": rows of any scale; left vectors; right ones too, which costs little.
+        values, left, _, work, _, info = scipy.linalg.lapack.dgejsv(
+            root / size, joba=2, jobu=0, jobv=0, jobr=0
+        )
+        if info == 0:
+            r = root.shape[1]
+            return reorthogonal(left[:, :r]), values[:r] * (size * work[0] / work[1])
+    left, values, _ = np.linalg.svd(root, full_matrices=False)
+    return left, values
+
+
+def reorthogonal(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Make each column of (d, r) orthogonal to those before it, of larger variance.
+
+    Rotations give entries to an absolute accuracy. Along columns of large scale, the
+    entries of an axis of small variance must be far smaller than that.
+    """
+    for _ in range(2):
+        vectors = vectors - vectors @ np.triu(vectors.T @ vectors, 1)
+    return vectors
+
+
+def complement(components: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return ``count`` orthonormal rows that are orthogonal to orthonormal rows (r, d).
+
+    An eigenspace has no basis of its own; this one depends on the space alone: the
+    projections of unit vectors, chosen by pivoting, in their order.
+    """
+    basis, picks = components, list[int]()
+    for _ in range(count):
+        rest = 1 - (basis**2).sum(0)
+        pick = int(rest.argmax())
+        row = -basis[:, pick] @ basis
+        row[pick] += 1
+        row -= (basis @ row) @ basis
+        basis = np.concatenate([basis, row[None] / np.linalg.norm(row)])
+        picks.append(pick)
+    picks.sort()
+    projected = -components.T @ components[:, picks]
+    projected[picks, np.arange(count)] += 1
+    found, _ = scipy.linalg.qr(projected, mode="economic")
+    return np.ascontiguousarray(found.T)
+
+
+# How many latent coordinates.
+
+
+def explaining(variances: NDArray[np.float64], share: float) -> int:
+    """Return the smallest number of variances, decreasing, above a share of the sum."""
+    parts = np.cumsum(variances / max(variances.sum(), np.finfo(float).tiny))
+    return min(int(np.searchsorted(parts, share, side="right")) + 1, len(parts) or 1)
+
+
+def minka_dimension(variances: NDArray[np.float64], n: float, d: int) -> int:
+    """Return the number of components of largest evidence, by Laplace's method.
+
+    Parameters
+    ----------
+    variances : ndarray of shape (r,)
+        Positive eigenvalues of the covariance, decreasing.
+    n : float
+        Number of rows.
+    d : int
+        Number of features.
+
+    References
+    ----------
+    Minka, "Automatic choice of dimensionality for PCA", NeurIPS 2000.
+    """
+    values = np.zeros(d)
+    values[: len(variances)] = variances
+    ranks = range(1, min(d, len(variances) + 1))
+    evidence = [_log_evidence(values, k, n) for k in ranks]
+    return 1 + int(np.argmax(evidence)) if evidence else 1
+
+
+def _log_evidence(values: NDArray[np.float64], k: int, n: float) -> float:
+    """Log-evidence of k components, for eigenvalues (d,): equation 30 of Minka."""
+    d = len(values)
+    i = np.arange(1, k + 1)
+    log_u = -k * math.log(2) + float(
+        (gammaln((d - i + 1) / 2) - (d - i + 1) / 2 * math.log(math.pi)).sum()
+    )
+    noise = values[k:].mean()
+    if noise <= 0:
+        return math.inf
+    log_l = -n / 2 * (np.log(values[:k]).sum() + (d - k) * math.log(noise))
+    m = d * k - k * (k + 1) / 2
+    hat = np.concatenate([values[:k], np.full(d - k, noise)])
+    first, second = np.triu_indices(k, 1, d)
+    gaps = (values[first] - values[second]) * (1 / hat[second] - 1 / hat[first])
+    log_a = float(np.log(gaps).sum()) + len(first) * math.log(n)
+    return float(
+        log_u
+        + log_l
+        + (m + k) / 2 * math.log(2 * math.pi)
+        - log_a / 2
+        - k / 2 * math.log(n)
+    )
+
+
+# Densities: on the device, in the wide dtype.
+
+
+class PrincipalAxes(NamedTuple):
+    """N(m, E (L - s2 I) E^T + s2 I): axes, and an isotropic rest around them."""
+
+    mean: Tensor  # (d,)
+    components: Tensor  # E^T: (q, d), orthonormal rows
+    variances: Tensor  # L: (q,), decreasing, not below the noise
+    noise_variance: Tensor  # s2: (), zero when q = d
+    is_steep: bool = False  # whether L_1 / s2 is large
+
+    @property
+    def loadings(self) -> Tensor:
+        """Length of the columns of W: (L - s2)^(1/2), (q,)."""
+        return (self.variances - self.noise_variance).clamp(min=0).sqrt()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior mean (W^T W + s2 I)^-1 W^T (x - m), where W^T W + s2 I = L."""
+        return (x - self.mean) @ self.components.T * (self.loadings / self.variances)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Generate m + W z."""
+        return self.mean + (z * self.loadings) @ self.components
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density (n,)."""
+        (q, d), centred = self.components.shape, x - self.mean
+        along = centred @ self.components.T
+        squared = ((along / self.variances.sqrt()) ** 2).sum(1)
+        log_det = self.variances.log().sum()
+        if q < d:
+            # The rest as a vector: ||x||^2 - ||along||^2 would cancel.
+            rest = self._off_axes(centred, along) / self.noise_variance.sqrt()
+            squared = squared + (rest**2).sum(1)
+            log_det = log_det + (d - q) * self.noise_variance.log()
+        return -0.5 * (d * LOG_2PI + log_det + squared)
+
+    def _off_axes(self, centred: Tensor, along: Tensor) -> Tensor:
+        """Subtract from rows what lies along the axes."""
+        rest = centred - along @ self.components
+        if self.is_steep:  # what rounding left along the axes is more than the noise
+            rest = rest - rest @ self.components.T @ self.components
+        return rest
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw (n, d) rows m + W z + e."""
+        (q, d), like = self.components.shape, self.mean
+        x = self.decode(_randn(n, q, like, generator))
+        if noise and q < d:
+            x = x + self.noise_variance.sqrt() * _randn(n, d, like, generator)
+        return x
+
+
+class Reflected(NamedTuple):
+    """The same density with a code of d coordinates, and no basis of the rest.
+
+    A block reflector ``H = I - Y K Y^T`` takes the first r unit vectors to the axes E,
+    up to a rotation of them, and the others to a basis of the rest: memory O(d r)
+    (Schreiber & Parlett, "Block reflectors", SIAM J. Numer. Anal. 1988).
+    """
+
+    axes: PrincipalAxes
+    reflector: Tensor  # Y: (d, r)
+    kernel: Tensor  # K: (r, r)
+    rotation: Tensor  # R: (r, r); H takes the first unit vectors to E R
+
+    @classmethod
+    def of(cls, axes: PrincipalAxes) -> Self:
+        """Find the reflector of r axes (r, d)."""
+        basis = axes.components.T
+        r = basis.shape[1]
+        left, lengths, right = torch.linalg.svd(basis[:r])
+        rotation = -right.T @ left.T
+        reflector = -(basis @ rotation)
+        reflector[:r].diagonal().add_(1)
+        kernel = left / (1 + lengths) @ left.T
+        return cls(axes, reflector, kernel, rotation)
+
+    def reflect(self, x: Tensor) -> Tensor:
+        """Multiply rows (n, d) by H, which is symmetric and its own inverse."""
+        return x - x @ self.reflector @ self.kernel @ self.reflector.T
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return white codes (n, d): along the axes, then off them."""
+        centred, r = x - self.axes.mean, len(self.axes.components)
+        along = centred @ self.axes.components.T / self.axes.variances.sqrt()
+        rest = self.reflect(centred)[:, r:] / self.axes.noise_variance.sqrt()
+        return torch.cat([along, rest], dim=1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows of white codes."""
+        r = len(self.axes.components)
+        along = z[:, :r] * self.axes.variances.sqrt() @ self.rotation
+        rest = z[:, r:] * self.axes.noise_variance.sqrt()
+        return self.axes.mean + self.reflect(torch.cat([along, rest], dim=1))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density (n,)."""
+        return self.axes.log_prob(x)
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw (n, d) rows; all noise is latent here."""
+        mean = self.axes.mean
+        return self.decode(_randn(n, len(mean), mean, generator))
+
+
+class Independent(NamedTuple):
+    """N(m, diag(s^2)): a standard score per feature."""
+
+    mean: Tensor  # (d,)
+    scale: Tensor  # (d,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return standard scores."""
+        return (x - self.mean) / self.scale
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows of standard scores."""
+        return self.mean + z * self.scale
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density (n,)."""
+        d, log_det = len(self.mean), 2 * self.scale.log().sum()
+        return -0.5 * (d * LOG_2PI + log_det + (self.encode(x) ** 2).sum(1))
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw (n, d) rows; all noise is latent here."""
+        return self.decode(_randn(n, len(self.mean), self.mean, generator))
+
+
+def _randn(n: int, k: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(n, k, generator=generator, device=like.device, dtype=like.dtype)
+
+
+# Fitted attributes of a density with axes.
+AXES = (
+    "components_",
+    "explained_variance_",
+    "explained_variance_ratio_",
+    "noise_variance_",
+)
+
+
+def _wide(t: Tensor) -> NDArray[np.float64]:
+    """Bring a tensor to the host, in float64."""
+    return to_array(t).astype(np.float64)
+
+
+class GaussianDensity(InformationCriteria, GenerativeModel):
+    """A Gaussian density whose encoder whitens and whose decoder colours.
+
+    Maximum likelihood in closed form. With ``n_components`` below the number of
+    features it is probabilistic PCA. The score is exact.
+
+    Parameters
+    ----------
+    n_components : int, float or "mle", default=None
+        Number of latent coordinates. ``None`` keeps all features, and the round
+        trip through the latent code is exact. Fewer than features is probabilistic
+        PCA of the covariance: along its principal axes when it is full, along the
+        features of largest variance when it is diagonal; a spherical one has
+        nothing to explain, and its code is zero. A float between 0 and 1 is the
+        share of the variance to explain, with as few coordinates as possible; "mle"
+        is Minka's choice, for a full covariance and as many rows as features. Both
+        are as in :class:`sklearn.decomposition.PCA`.
+    covariance_type : {"full", "diag", "spherical"}, default="full"
+        A full covariance, one variance a feature, or one variance for all.
+    reg_covar : float, default=1e-6
+        Added to the variances, in squared units of the data. A warning says when it is
+        above a tenth of the smallest variance of a column that is not constant. 0 is
+        the exact maximum likelihood, which exists for data of full rank only.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_features,)
+        Mean of the rows.
+    covariance_ : ndarray of shape (n_features, n_features) or (n_features,)
+        Covariance of the density, computed when it is asked for; the variances alone
+        where it is diagonal and no latent coordinate is left out.
+    components_ : ndarray of shape (n_components, n_features)
+        Principal axes, by decreasing variance, where the density is not diagonal.
+        Without ``n_components`` and with fewer rows than features, the axes along
+        which the rows vary, one fewer than rows; the code has ``n_features``
+        coordinates all the same.
+    explained_variance_ : ndarray of shape (n_components,)
+        Variance of the density along each axis, with ``reg_covar``.
+    explained_variance_ratio_ : ndarray of shape (n_components,)
+        Share of each axis in the total variance of the rows, without ``reg_covar``.
+    noise_variance_ : float
+        Variance off the axes: the mean of the eigenvalues left out, 0 if none is.
+    n_components_ : int
+        Number of latent coordinates.
+    n_samples_seen_ : float
+        Total weight of the rows that were seen.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+
+    See Also
+    --------
+    GaussianMixtureEM : Several Gaussians.
+    sklearn.decomposition.PCA : The same axes, without a sampler in its interface.
+
+    References
+    ----------
+    Tipping & Bishop, "Probabilistic principal component analysis", Journal of the
+    Royal Statistical Society B 61(3), 1999.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import GaussianDensity
+    >>> X = np.random.RandomState(0).randn(500, 3) @ np.diag([3.0, 2.0, 1.0])
+    >>> model = GaussianDensity().fit(X)
+    >>> model.transform(X).std(axis=0).round(3)
+    array([1., 1., 1.])
+    >>> np.allclose(model.reconstruct(X), X)
+    True
+    >>> round(model.score(X), 2)
+    -5.98
+    """
+
+    _parameters: ClassVar[Rules] = {
+        **GenerativeModel._parameters,
+        "n_components": (
+            integer(1),
+            real(0, 1, closed="neither"),
+            options("mle"),
+            none,
+        ),
+        "covariance_type": options("full", "diag", "spherical"),
+        "reg_covar": real(0),
+    }
+    _fixed = ("covariance_type",)
+
+    _n_rows: int  # seen so far
+    _variances: NDArray[np.float64]  # (d,), where there are no axes
+
+    _moments: tuple[Tensor, ...]  # weight, mean and scatter of the rows so far
+
+    def __init__(
+        self,
+        n_components: int | float | str | None = None,
+        *,
+        covariance_type: str = "full",
+        reg_covar: float = 1e-6,
+        device: str = "cpu",
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.reg_covar = reg_covar
+        self.device = device
+
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Update the fit with more rows: the same result as one fit on all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Further rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, on one scale over all calls.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        with whole_or_as_before(self), threads_for():
+            self._merge_rows(X, sample_weight)
+        return self
+
+    def _merge_rows(self, X: Any, sample_weight: Any) -> None:
+        """Merge the moments of further rows with those of the rows seen before."""
+        first = not hasattr(self, "_moments")
+        if not first:
+            self._check_unchanged("partial_fit")
+        _, x, weight = self._prepare(X, sample_weight, reset=first)
+        moments, n_rows = self._moments_of(x, weight), len(x)
+        if not first:
+            seen = Moments(*(part.to(moments.mean) for part in self._moments))
+            moments, n_rows = seen.merge(moments), self._n_rows + n_rows
+        self._set_moments(moments, n_rows, x)
+
+    def _fit(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> None:
+        self._set_moments(self._moments_of(x, weight), len(x), x)
+
+    def _scale_seen(self, factor: float) -> None:
+        self._moments = tuple(Moments(*self._moments).scaled(factor))
+
+    def _moments_of(self, x: Tensor, weight: Tensor | None) -> Moments:
+        return Moments.of(x, weight, full=self.covariance_type == "full")
+
+    def _set_moments(self, moments: Moments, n_rows: int, x: Tensor) -> None:
+        """Set the fitted attributes; ``x`` are the rows that came last."""
+        self._warn_scales(moments, x)
+        self._moments = tuple(part.cpu() for part in moments)
+        self._n_rows = n_rows
+        self.n_samples_seen_ = self._unscaled(float(moments.weight))
+        self.mean_ = _wide(moments.mean)
+        with blas_threads_for(_decomposition_work(moments.scatter)):
+            spectrum = self._spectrum(moments)
+        d = len(self.mean_)
+        self.n_components_ = self._choose_n_components(spectrum.variances, d)
+        if self._has_axes:
+            self._set_axes(spectrum, is_wide=moments.is_factor)
+        else:
+            self._set_variances(_wide(self._feature_variances(moments)))
+
+    def _warn_scales(self, moments: Moments, x: Tensor) -> None:
+        """Warn of columns that ``reg_covar`` blurs, or whose squares underflow."""
+        scales = (moments.mean, moments.variance, type(self).__name__)
+        warn_large_reg_covar(self.reg_covar, *scales)
+        warn_tiny(CentredRows.of(x, None, moments.mean), *scales)
+
+    def _feature_variances(self, moments: Moments) -> Tensor:
+        """Return the variance of each feature, (d,); one for all where spherical."""
+        variance = moments.variance
+        if self.covariance_type == "spherical":
+            variance = variance.mean().expand_as(variance)
+        return variance
+
+    def _spectrum(self, moments: Moments) -> Spectrum:
+        if self.covariance_type == "full":
+            return Spectrum.of(moments, self._rounding)
+        return Spectrum.of_features(_wide(self._feature_variances(moments)))
+
+    @property
+    def _rounding(self) -> float:
+        """Rounding of correlations of sums over rows, in units of the machine's.
+
+        Below it columns may depend on each other: without ``reg_covar``, to be refused.
+        With it, what is left of their difference is the best that is known.
+        """
+        d = len(self.mean_)
+        return d if self.reg_covar else 10 * (d + math.sqrt(self._n_rows))
+
+    def _set_axes(self, spectrum: Spectrum, *, is_wide: bool) -> None:
+        """Keep q axes; the variances that are left out become that of the noise."""
+        d, q = len(self.mean_), self.n_components_
+        rank = int((spectrum.variances > 0).sum())
+        if self.reg_covar == 0 and rank < min(q + 1, d):
+            raise ValueError(ILL_DEFINED)
+        components, variances = spectrum.axes(q), spectrum.variances[:q]
+        total = max(spectrum.variances.sum(), np.finfo(float).tiny)
+        noise = 0.0
+        if q < d:
+            noise = spectrum.variances[q:].sum() / (d - q) + self.reg_covar
+        elif is_wide:  # all that is off the axes of the rows
+            noise = self.reg_covar
+        missing = 0 if is_wide and q == d else q - len(components)
+        if missing:
+            components = np.concatenate([components, complement(components, missing)])
+            variances = np.concatenate([variances, np.zeros(missing)])
+        self.components_ = components
+        self.explained_variance_ = variances + self.reg_covar
+        self.explained_variance_ratio_ = variances / total
+        self.noise_variance_ = float(noise)
+
+    def _set_variances(self, variance: NDArray[np.float64]) -> None:
+        """Keep a variance per feature."""
+        if not (variance + self.reg_covar > 0).all():
+            raise ValueError(ILL_DEFINED)
+        for name in filter(partial(hasattr, self), AXES):  # of an earlier fit
+            delattr(self, name)
+        self._variances = variance + self.reg_covar
+
+    @property
+    def _has_axes(self) -> bool:
+        """Whether the density is kept in an eigenbasis, not feature by feature."""
+        is_full = self._fitted("covariance_type") == "full"
+        return is_full or self.n_components_ < len(self.mean_)
+
+    def _choose_n_components(self, variances: NDArray[np.float64], d: int) -> int:
+        given = self.n_components
+        if given is None:
+            return d
+        if isinstance(given, str):
+            self._check_mle(d)
+            return minka_dimension(variances, self._n_rows, d)
+        if not isinstance(given, Integral):
+            return explaining(variances, float(given))
+        if given > d:
+            raise ValueError(
+                f"n_components={given} must be between 1 and n_features={d} for "
+                "GaussianDensity. Lower it, or use n_components=None for all."
+            )
+        return int(given)
+
+    def _check_mle(self, d: int) -> None:
+        if self.covariance_type != "full" or self._n_rows < d:
+            raise ValueError(
+                "n_components='mle' of GaussianDensity needs covariance_type='full' "
+                f"and as many rows as features. Got {self.covariance_type!r} and "
+                f"{self._n_rows} rows of {d} features. Give n_components as a number."
+            )
+
+    # The covariance.
+
+    @property
+    def covariance_(self) -> NDArray[Any]:
+        """Covariance of the density (d, d), or its diagonal (d,)."""
+        check_is_fitted(self)
+        return self.get_covariance() if self._has_axes else self._variances
+
+    def get_covariance(self) -> NDArray[Any]:
+        """Return the covariance of the density.
+
+        Returns
+        -------
+        covariance : ndarray of shape (n_features, n_features)
+            ``E (L - s2 I) E^T + s2 I``, from the axes E and variances L, s2.
+        """
+        check_is_fitted(self)
+        return self._matrix(lambda variances: variances)
+
+    def get_precision(self) -> NDArray[Any]:
+        """Return the inverse of the covariance.
+
+        Returns
+        -------
+        precision : ndarray of shape (n_features, n_features)
+            From the axes and their variances: no matrix is inverted.
+        """
+        check_is_fitted(self)
+        return self._matrix(np.reciprocal)
+
+    def _matrix(
+        self, function: Callable[[NDArray[Any]], NDArray[Any]]
+    ) -> NDArray[np.float64]:
+        """Apply a function to the eigenvalues of the covariance."""
+        if not self._has_axes:
+            return np.diag(function(self._variances))
+        noise = np.array(self.noise_variance_)
+        off = function(noise) if noise else noise
+        along = function(self.explained_variance_) - off
+        matrix: NDArray[np.float64] = (self.components_.T * along) @ self.components_
+        matrix[np.diag_indices_from(matrix)] += off
+        return matrix
+
+    # Evaluating, and state.
+
+    def _tensor_dtype(self, dtype: np.dtype[Any]) -> torch.dtype:
+        """Evaluate in float64, whatever the dtype of the rows."""
+        return wide_dtype(torch.device(self.device_))
+
+    def _model(self, dtype: torch.dtype) -> PrincipalAxes | Reflected | Independent:
+        def tensor(value: Any) -> Tensor:
+            # A copy: a memory-mapped pickle has arrays that are read-only.
+            return torch.tensor(value, dtype=dtype, device=self.device_)
+
+        mean = tensor(self.mean_)
+        if not self._has_axes:
+            return Independent(mean, tensor(self._variances).sqrt())
+        noise = self.noise_variance_
+        is_steep = bool((self.explained_variance_[:1] > STEEP * noise).any())
+        axes = PrincipalAxes(
+            mean,
+            tensor(self.components_),
+            tensor(self.explained_variance_),
+            tensor(noise),
+            is_steep,
+        )
+        return Reflected.of(axes) if self._is_reflected else axes
+
+    @property
+    def _is_reflected(self) -> bool:
+        """Whether codes have more coordinates than there are axes."""
+        return len(self.components_) < self.n_components_
+
+    @property
+    def _code_variances(self) -> NDArray[Any]:
+        if not self._has_axes or self._is_reflected:
+            return np.ones_like(self.mean_)
+        return 1 - self.noise_variance_ / self.explained_variance_
+
+    @classmethod
+    def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
+        state = dict(super()._upgraded(state))
+        if "covariance_" in state:  # of 0.1, which kept it beside the axes
+            covariance = np.asarray(state.pop("covariance_"))
+            state["_n_rows"] = math.ceil(state["n_samples_seen_"])
+            if covariance.ndim == 1:
+                state["_variances"] = covariance
+            else:
+                variances = state["explained_variance_"]
+                state["explained_variance_ratio_"] = variances / covariance.trace()
+        return state
+
+    def _set_file_state(self, state: dict[str, Any]) -> None:
+        super()._set_file_state(state)
+        d = len(self.mean_)
+        weight, mean, scatter = (part.shape for part in self._moments)
+        rows = scatter[0] if self._fitted("covariance_type") == "full" else None
+        expected = (d,) if rows is None else (min(rows, d), d)
+        if (weight, mean, scatter) != ((), (d,), expected):
+            raise ValueError("the moments do not have the shapes of the mean")
+
+    def _n_parameters(self) -> int:
+        d, q = len(self.mean_), self.n_components_
+        n_variances = min(q + 1, d)
+        if self._fitted("covariance_type") == "spherical":
+            return d + 1
+        if self._fitted("covariance_type") == "diag":
+            return d + n_variances
+        # A basis of q orthogonal axes has d - 1, d - 2, ... free parameters.
+        return d + n_variances + q * (2 * d - q - 1) // 2
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_

@@ -1,0 +1,633 @@
+"""K-means as an autoencoder and as a generative model.
+
+Encode a row as the nearest of K centres, decode a code as its centre. As a model,
+``z ~ Categorical(p)``, ``x|z=k ~ N(c_k, s2 I)``: an isotropic mixture on the codebook.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from skgen._em.covariance import COVARIANCES
+from skgen._em.lloyd import (
+    Clusters,
+    assign,
+    find_clusters,
+    measure,
+    restarted_lloyd,
+)
+from skgen._em.matrices import nearest_of
+from skgen._em.steps import FittedMixture
+from skgen._utils.chunks import CentredRows
+from skgen._utils.parameters import (
+    Rules,
+    array_like,
+    boolean,
+    factory,
+    integer,
+    options,
+    random_state,
+    real,
+    verbosity,
+)
+from skgen._utils.scales import warn_scales
+from skgen._utils.tensors import (
+    check_random_state,
+    check_tokens,
+    one_hot,
+    to_array,
+    to_tensor,
+)
+from skgen._utils.threads import blas_threads_for, threads_for
+from skgen.models.base import (
+    FitCallbacks,
+    GenerativeModel,
+    InformationCriteria,
+    whole_or_as_before,
+)
+
+NO_SPREAD = (
+    "The rows lie on the centres, so that the variance around them is 0 and the "
+    "density is not defined with reg_covar=0. Lower n_clusters or increase reg_covar."
+)
+
+# What mini-batch K-means has of the batches that it has seen.
+BATCH_STATE = (
+    "cluster_centers_",
+    "n_steps_",
+    "_batch_size",
+    "_counts",
+    "_n_since_last_reassign",
+    "_random_state",
+)
+
+
+class Codebook(NamedTuple):
+    """The isotropic mixture on the centres, and how a centre is written as a code."""
+
+    density: FittedMixture
+    nearest: Callable[[Tensor], Tensor]  # rows (n, d) -> index of the centre (n,)
+    is_ordinal: bool
+
+    def encode(self, x: Tensor) -> Tensor:
+        """One-hot rows (n, K), or indices (n, 1)."""
+        k = self.nearest(x)[:, None]
+        K = len(self.density.theta.means)
+        return k if self.is_ordinal else x.new_zeros(len(x), K).scatter_(1, k, 1)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Centres (n, d), or what lies between them for a soft code."""
+        if not self.is_ordinal:
+            return self.density.decode(code)
+        return self.density.centre + self.density.theta.means[code[:, 0].long()]
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density log sum_k p_k N(x; c_k, s2 I), (n,)."""
+        return self.density.log_prob(x)
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw rows (n, d), or centres."""
+        return self.density.draw(n, noise, generator)
+
+
+class KMeansAutoencoder(InformationCriteria, GenerativeModel):
+    """K-means whose latent code says which centre is nearest.
+
+    On a CPU the centres are those of :class:`sklearn.cluster.KMeans`, elsewhere of
+    Lloyd's algorithm in torch, which equals it from the same start. It also takes over
+    where rounding keeps scikit-learn from telling clusters apart, as beside a sentinel
+    far from all other rows. The score is the exact log-density of the mixture
+    ``sum_k p_k N(c_k, s2 I)``. Fitted attributes are float64.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+        Number of centres.
+    init : {"k-means++", "random"}, callable or array-like of shape \
+            (n_clusters, n_features), default="k-means++"
+        Where the centres start.
+    n_init : "auto" or int, default="auto"
+        Number of starts, of which the best result is kept. "auto" is 1 for k-means++
+        and given centres, 10 otherwise.
+    max_iter : int, default=300
+        Most iterations of a start.
+    tol : float, default=1e-4
+        The centres are settled when they move by less than this, squared, relative
+        to the variance of the rows.
+    verbose : int, default=0
+        Whether to print the iterations.
+    random_state : int, RandomState, Generator or None, default=None
+        Source of the starts.
+    copy_x : bool, default=True
+        Whether scikit-learn centres a copy; else the rows themselves, and back. Rows
+        in float32 are copied in any case.
+    algorithm : {"lloyd", "elkan"}, default="lloyd"
+        Which of scikit-learn's algorithms runs on a CPU.
+    encode : {"onehot-dense", "onehot", "ordinal"}, default="onehot-dense"
+        Latent code: one-hot rows as an array or as a sparse matrix, or the index of
+        the centre in one column.
+    prior : {"empirical", "uniform"}, default="empirical"
+        Probability of the centres in the density: their shares of the rows, or equal.
+    reg_covar : float, default=1e-6
+        Added to the variance of the density, in squared units of the data. A warning
+        says when it is above a tenth of the smallest variance of a column that is not
+        constant.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray of shape (n_clusters, n_features)
+        The codebook.
+    labels_ : ndarray of shape (n_samples,)
+        Index of the nearest centre of each training row, of the last batch after
+        ``partial_fit``.
+    inertia_ : float
+        Sum of squared distances of the training rows to their centres, weighted; of
+        all batches, each at its time, after ``partial_fit``.
+    n_iter_ : int
+        Iterations of the best start, or calls of ``partial_fit``.
+    weights_ : ndarray of shape (n_clusters,)
+        The prior.
+    variance_ : float
+        Variance of a feature around its centre in the density.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+
+    See Also
+    --------
+    GaussianMixtureEM : Soft codes, and covariances.
+    sklearn.cluster.KMeans : The same centres, without a density.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import KMeansAutoencoder
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]], float)
+    >>> model = KMeansAutoencoder(n_clusters=2, random_state=0).fit(X)
+    >>> model.transform([[0, 0], [12, 3]]).sum(axis=0)
+    array([1., 1.])
+    >>> model.reconstruct([[0, 0], [12, 3]])
+    array([[ 1.,  2.],
+           [10.,  2.]])
+    >>> round(model.score(X), 2)
+    -3.82
+    """
+
+    _parameters: ClassVar[Rules] = {
+        **GenerativeModel._parameters,
+        "n_clusters": integer(1),
+        "init": (options("k-means++", "random"), factory, array_like()),
+        "n_init": (options("auto"), integer(1)),
+        "max_iter": integer(1),
+        "tol": real(0),
+        "verbose": verbosity,
+        "random_state": random_state,
+        "copy_x": boolean,
+        "algorithm": options("lloyd", "elkan"),
+        "encode": options("onehot-dense", "onehot", "ordinal"),
+        "prior": options("empirical", "uniform"),
+        "reg_covar": real(0),
+    }
+    _fixed = ("n_clusters", "prior")
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        "n_iter_": int,
+        "inertia_": float,
+        "_inertia": float,
+        "_counts": np.ndarray,
+    }
+
+    _batches: MiniBatchKMeans | None  # what partial_fit goes on with
+    # Where its centres are seen from: scikit-learn expands distances about the origin.
+    _origin: NDArray[Any]  # (d,)
+    _counts: NDArray[Any]  # weight of the rows of each centre so far
+    # Mean and variance of the columns of all rows so far.
+    _column_moments: NDArray[Any]  # (2, d)
+    _inertia: float  # ``inertia_``, on the scale of these weights
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means++",
+        n_init: int | str = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+        copy_x: bool = True,
+        algorithm: str = "lloyd",
+        encode: str = "onehot-dense",
+        prior: str = "empirical",
+        reg_covar: float = 1e-6,
+        device: str = "cpu",
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
+        self.encode = encode
+        self.prior = prior
+        self.reg_covar = reg_covar
+        self.device = device
+
+    # Fitting.
+
+    def _place(self, X: NDArray[Any], device: torch.device) -> Tensor:
+        writes = not self.copy_x and not X.flags.writeable
+        return to_tensor(X.copy() if writes else X, device)
+
+    def _fit(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> None:
+        self._check_init(x)
+        rows = CentredRows.of(x, weight)
+        proper = rows.proper()
+        variance = warn_scales(proper, self.reg_covar, type(self).__name__)
+        find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
+        clusters = find(proper, rng, callbacks)
+        self.n_iter_ = clusters.n_iter
+        self._reset_counts()
+        self._count_columns(rows.centre, variance, rows.weight)
+        self._set_attributes(rows, *_evaluated(rows, clusters))
+
+    def _check_init(self, x: Tensor) -> None:
+        """Raise a ValueError if there are too few rows, or centres of another shape."""
+        n, d = x.shape
+        if n < self.n_clusters:
+            raise ValueError(
+                f"n_samples={n} should be >= n_clusters={self.n_clusters}. Lower "
+                "n_clusters, or give more rows."
+            )
+        if isinstance(self.init, str) or callable(self.init):
+            return
+        expected = f"an array of shape {(self.n_clusters, d)}, (n_clusters, n_features)"
+        try:
+            shape = check_array(self.init, dtype=np.float64, input_name="init").shape
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The 'init' parameter of KMeansAutoencoder must be {expected}. {error}"
+            ) from error
+        if shape != (self.n_clusters, d):
+            raise ValueError(
+                f"The 'init' parameter of KMeansAutoencoder must be {expected}. Got an "
+                f"array of shape {shape} instead."
+            )
+
+    def _find_on_cpu(
+        self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
+    ) -> Clusters:
+        """Find clusters by scikit-learn."""
+        return find_clusters(
+            rows,
+            self.n_clusters,
+            init=self.init,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            verbose=self.verbose,
+            rng=rng,
+            copy_x=self.copy_x,
+            algorithm=self.algorithm,
+        )
+
+    def _find_on_device(
+        self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
+    ) -> Clusters:
+        """Find clusters by Lloyd's algorithm in torch."""
+        run = restarted_lloyd(
+            rows,
+            self.n_clusters,
+            init=self.init,
+            n_init=self.n_init,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            rng=rng,
+            verbose=self.verbose,
+            keeps_interrupted=callbacks.stand_alone,
+        )
+        if run.stopped:
+            way = "set init=model.cluster_centers_"
+            self._warn_interrupted(len(run.bounds), way)
+        labels = rows.x.new_empty(0, dtype=torch.long)
+        return Clusters(run.state, labels, None, len(run.bounds), is_sure=False)
+
+    def _reset_counts(self) -> None:
+        """Forget all rows."""
+        self._batches, self._origin = None, np.zeros(self.n_features_in_)
+        self._counts = np.zeros(self.n_clusters)
+        self._inertia = 0.0
+
+    def _scale_seen(self, factor: float) -> None:
+        self._counts = self._counts * factor
+        self._inertia *= factor
+        if self._batches is not None:
+            # A copy: scikit-learn changes its arrays in place.
+            self._batches = copy.deepcopy(self._batches)
+            self._batches._counts *= factor
+
+    def _count_columns(self, mean: Tensor, variance: Tensor, weight: Tensor) -> None:
+        """Merge moments (d,) of rows with those before, which ``_counts`` has.
+
+        Pictures give deviations in them. Files of 0.1 have none to go on from.
+        """
+        before = float(self._counts.sum())
+        known = getattr(self, "_column_moments", None)
+        new_mean, new_variance = to_array(mean), to_array(variance)
+        if before and known is not None:
+            mean_before, variance_before = known
+            share = float(weight.sum()) / (before + float(weight.sum()))
+            shift = new_mean - mean_before
+            new_mean = mean_before + share * shift
+            within = share * new_variance + (1 - share) * variance_before
+            new_variance = within + share * (1 - share) * shift**2
+        if not before or known is not None:
+            self._column_moments = np.stack([new_mean, new_variance])
+
+    def _set_attributes(
+        self, rows: CentredRows, centres: Tensor, labels: Tensor, inertia: float
+    ) -> None:
+        """Count rows in with the centres (K, d) they are assigned to."""
+        used = rows.weight.new_zeros(len(centres))
+        used.index_add_(0, labels, rows.weight)
+        self.cluster_centers_ = to_array(centres)
+        self.labels_ = to_array(labels)
+        self._inertia += inertia
+        self.inertia_ = self._unscaled(self._inertia)
+        self._counts = self._counts + to_array(used)
+        total = self._counts.sum()
+        share = self._counts / total
+        is_empirical = self.prior == "empirical"
+        self.weights_ = share if is_empirical else np.full_like(share, 1 / len(share))
+        self.variance_ = self._inertia / (total * centres.shape[1]) + self.reg_covar
+        rounding = torch.finfo(centres.dtype).eps * float(centres.abs().max())
+        if self.reg_covar == 0 and self.variance_ <= rounding**2:
+            raise ValueError(NO_SPREAD)
+
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Move the centres by one mini-batch.
+
+        The prior and the variance are running statistics: a batch counts into them
+        with the centres that it has met. After ``fit``, the centres go on from there.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Further rows; at least ``n_clusters`` in the first batch.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, on one scale over all calls.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        with whole_or_as_before(self), threads_for():
+            self._fit_batch(X, sample_weight)
+        return self
+
+    def _fit_batch(self, X: Any, sample_weight: Any) -> None:
+        """Move the centres by a batch, and update the running statistics."""
+        first = not hasattr(self, "cluster_centers_")
+        if not first:
+            self._check_unchanged("partial_fit")
+        _, x, weight = self._prepare(X, sample_weight, reset=first)
+        if first:
+            self._check_init(x)
+            self._reset_counts()
+            self.n_iter_ = 0
+        rows = CentredRows.of(x, weight)
+        if first:
+            warn_scales(rows.proper(), self.reg_covar, type(self).__name__)
+        if self._batches is None:
+            self._origin = _far_mean(*rows.moments())
+        # A copy: scikit-learn changes its arrays in place.
+        self._batches = copy.deepcopy(self._batches) or self._start_batches(first)
+        kept = rows.weight > 0
+        # Cast: a centre is a mean over batches, of either dtype.
+        batch = to_array(rows.x[kept]).astype(np.float64) - self._origin
+        weights = to_array(rows.weight[kept])
+        with blas_threads_for(batch.size * self.n_clusters):
+            self._batches.partial_fit(batch, sample_weight=weights)
+        self.n_iter_ += 1
+        centres = to_tensor(self._batches.cluster_centers_ + self._origin, x.device)
+        centres = centres.to(rows.centre)
+        found = assign(rows, centres)
+        inertia = found.inertia(rows.weight)
+        self._count_columns(*rows.moments(), rows.weight)
+        self._set_attributes(rows, centres, found.labels, inertia)
+
+    def _start_batches(self, first: bool) -> MiniBatchKMeans:
+        """Make mini-batch K-means that starts anew, or where ``fit`` has ended."""
+        if first:
+            is_given = not isinstance(self.init, str) and not callable(self.init)
+            return MiniBatchKMeans(
+                self.n_clusters,
+                init=self.init - self._origin if is_given else self.init,
+                n_init=self.n_init,
+                verbose=self.verbose,
+                random_state=check_random_state(self.random_state),
+            )
+        centres = self.cluster_centers_ - self._origin
+        batches = MiniBatchKMeans(
+            len(centres),
+            init=centres,
+            n_init=1,
+            verbose=self.verbose,
+            random_state=check_random_state(self.random_state),
+            reassignment_ratio=0,
+        )
+        # The centres themselves, weighted, stand for the rows that fit has seen.
+        batches.partial_fit(centres, sample_weight=self._counts)
+        return batches.set_params(reassignment_ratio=0.01)
+
+    def _file_state(self) -> dict[str, Any]:
+        state = super()._file_state()
+        if self._batches is not None:
+            batches = vars(self._batches)
+            state["_batches"] = {name: batches[name] for name in BATCH_STATE}
+        return state
+
+    @classmethod
+    def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
+        state = super()._upgraded(state)
+        if "inertia_" not in state:
+            return state
+        # 0.1 had no scale of the weights, and saw batches from zero.
+        zero = np.zeros(state["n_features_in_"])
+        return {"_inertia": state["inertia_"], "_origin": zero, **state}
+
+    def _set_file_state(self, state: dict[str, Any]) -> None:
+        super()._set_file_state({**state, "_batches": None})
+        moments = state.get("_column_moments")
+        shape = (2, self.n_features_in_)
+        if moments is not None and _kind(moments)[:2] != (np.ndarray, shape):
+            raise ValueError("the moments of the columns have no proper shape")
+        if _kind(state.get("_origin"))[:2] != (np.ndarray, shape[1:]):
+            raise ValueError("the origin of the batches has no proper shape")
+        seen = state["_batches"]
+        if seen is not None:
+            self._batches = self._start_batches(first=False)
+            new = vars(self._batches)
+            for name in BATCH_STATE:
+                # Compiled code reads these without a look at their shapes.
+                if _kind(seen[name]) != _kind(new[name]):
+                    raise ValueError(f"the batches have no proper {name!r}")
+                new[name] = seen[name]
+
+    def fit_predict(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Fit, and give the nearest centre of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the nearest centre.
+        """
+        return self.fit(X, y, sample_weight=sample_weight).labels_
+
+    # Evaluating.
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Find the nearest centre of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the nearest centre.
+        """
+        return self._apply(lambda model, x: model.nearest(x), X)
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        code : ndarray or csr_matrix of shape (n_samples, n_clusters), or ndarray of \
+                shape (n_samples, 1)
+            Latent code: one-hot in the dtype of ``X``, or integers.
+        """
+        if self._current("encode") != "onehot":
+            return self._apply(lambda model, x: model.encode(x), X)
+        check_is_fitted(self)
+        X = self._validate_rows(X, reset=False)
+        k = self._map(lambda model, x: model.nearest(x), X)
+        return one_hot(k[:, None], len(self.cluster_centers_), X.dtype)
+
+    def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
+        if self._is_ordinal:
+            check_tokens(code, len(self.cluster_centers_))
+        return code
+
+    def _model(self, dtype: torch.dtype) -> Codebook:
+        root = np.full(len(self.weights_), self.variance_**-0.5)
+        density = FittedMixture.of(
+            COVARIANCES["spherical"],
+            self.weights_,
+            self.cluster_centers_,
+            root**-2,
+            root,
+            device=torch.device(self.device_),
+        )
+        centres = torch.tensor(self.cluster_centers_).to(density.centre)
+        nearest = nearest_of(centres, centres.mean(0))
+        return Codebook(density, nearest, self._is_ordinal)
+
+    @property
+    def _is_ordinal(self) -> bool:
+        """Whether a code is an index; ``encode`` may be set after ``fit``."""
+        return bool(self._current("encode") == "ordinal")
+
+    def _n_parameters(self) -> int:
+        K, d = self.cluster_centers_.shape
+        n_weights = K - 1 if self._fitted("prior") == "empirical" else 0
+        return K * d + n_weights + 1  # and the variance
+
+    @property
+    def _n_features_out(self) -> int:
+        return 1 if self._is_ordinal else len(self.cluster_centers_)
+
+    @property
+    def _n_tasks(self) -> int | None:
+        return 0  # scikit-learn's K-means is one piece to callbacks
+
+    @property
+    def _row_elements(self) -> int:
+        return sum(self.cluster_centers_.shape)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if self.encode == "ordinal":
+            tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _far_mean(mean: Tensor, variance: Tensor) -> NDArray[Any]:
+    """Return the means (d,) that are a thousand deviations from zero, and 0 for others.
+
+    About an origin as near as that, expanded distances lose no digits that matter.
+    """
+    return to_array(mean.where(mean**2 > 1e6 * variance, 0))
+
+
+def _evaluated(rows: CentredRows, clusters: Clusters) -> tuple[Tensor, Tensor, float]:
+    """Return centres, and the labels of all rows and their inertia."""
+    centres, labels, inertia, *_ = clusters
+    # Rows of weight zero have labels too.
+    is_known = clusters.is_sure and len(labels) == len(rows.x)
+    if is_known and inertia is not None and not rows.weight.stride()[0]:
+        return centres, labels, inertia
+    found = measure(rows, centres, labels) if is_known else assign(rows, centres)
+    return centres, found.labels, found.inertia(rows.weight)
+
+
+def _kind(value: Any) -> tuple[type, tuple[int, ...], Any]:
+    """Type, shape and dtype."""
+    return type(value), np.shape(value), getattr(value, "dtype", None)

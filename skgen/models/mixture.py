@@ -1,0 +1,477 @@
+"""A mixture of Gaussians, fitted by EM; responsibilities are its latent code.
+
+``z ~ Categorical(w)``, ``x|z=k ~ N(m_k, S_k)``. The steps of EM are in
+`skgen._em.steps`; what a covariance type decides is in `skgen._em.covariance`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skgen._em.covariance import COVARIANCES
+from skgen._em.matrices import Direct
+from skgen._em.restarts import SILENCE, Climb, Observer, Restarts
+from skgen._em.starts import Given, check_given, draw_responsibilities
+from skgen._em.steps import (
+    FittedMixture,
+    Mixture,
+    holds,
+    start_around,
+    start_from,
+    weighted_means,
+)
+from skgen._training.engine import FixedPoint, Steps
+from skgen._utils.chunks import CentredRows
+from skgen._utils.parameters import (
+    Rules,
+    array_like,
+    boolean,
+    integer,
+    none,
+    options,
+    random_state,
+    real,
+    verbosity,
+)
+from skgen._utils.scales import warn_scales
+from skgen._utils.tensors import to_array
+from skgen.models.base import FitCallbacks, GenerativeModel, InformationCriteria
+
+
+class _Reporter(Observer):
+    """scikit-learn's messages on standard output, and its callbacks."""
+
+    listens = True
+
+    def __init__(
+        self, model: GaussianMixtureEM, rows: CentredRows, callbacks: FitCallbacks
+    ) -> None:
+        self._model, self._rows, self._callbacks = model, rows, callbacks
+        self._verbose = int(model.verbose)
+
+    def begin(self, start: int) -> None:
+        if self._verbose:
+            print(f"Initialization {start}")
+        self._began = self._last = perf_counter()
+
+    def begin_step(self) -> None:
+        self._callbacks.begin()
+
+    def end_step(self, climb: Climb, change: float) -> bool:
+        self._report_step(len(climb.bounds), change)
+        so_far = FixedPoint(climb.theta, climb.bounds, False, False)
+        return self._callbacks.end(lambda: self._model._attributes(self._rows, so_far))
+
+    def _report_step(self, i: int, change: float) -> None:
+        if not self._verbose or i % self._model.verbose_interval:
+            return
+        now = perf_counter()
+        times = f"\t time lapse {now - self._last:.5f}s\t ll change {change:.5f}"
+        print(f"  Iteration {i}" + (times if self._verbose > 1 else ""))
+        self._last = now
+
+    def end(self, climb: Climb) -> None:
+        if not self._verbose:
+            return
+        lapse = perf_counter() - self._began
+        times = f" time lapse {lapse:.5f}s\t lower bound {climb.bound:.5f}."
+        words = "converged" if climb.converged else "did not converge"
+        print(f"Initialization {words}." + (times if self._verbose > 1 else ""))
+
+
+class GaussianMixtureEM(InformationCriteria, GenerativeModel):
+    """A mixture of Gaussians whose latent code is the responsibilities.
+
+    The model, the parameters and, from the same start, the results are those of
+    :class:`sklearn.mixture.GaussianMixture`; sample weights, a device, and the way
+    between rows and codes are new. The score is exact. The notes say where it deviates.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        A covariance matrix per component, one for all, a variance per component and
+        feature, or a variance per component.
+    tol : float, default=1e-3
+        EM stops when the mean log-density changes by less.
+    reg_covar : float, default=1e-6
+        Added to the variances, in squared units of the data. A warning says when it is
+        above a tenth of the smallest variance of a column that is not constant. With
+        0, no iteration lowers the likelihood.
+    max_iter : int, default=100
+        Most iterations of EM; 0 keeps the start.
+    n_init : int, default=1
+        Number of starts, of which the best result is kept. They take their iterations
+        together, as one batch, and each ends when it would alone; with callbacks or
+        ``verbose``, one follows the other.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
+            default="kmeans"
+        Where EM starts: from clusters, from rows picked far apart, from random
+        responsibilities, or from random rows. With more than 2^20 rows, all but the
+        last look at 2^20 of them only, drawn at random.
+    weights_init : array-like of shape (n_components,), default=None
+        Weights to start from.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Means to start from.
+    precisions_init : array-like, default=None
+        Precisions to start from, shaped as ``precisions_``.
+    random_state : int, RandomState, Generator or None, default=None
+        Source of the starts.
+    warm_start : bool, default=False
+        Whether to go on from the last fit, where there is one.
+    verbose : int, default=0
+        1 prints the iterations, 2 also their times and changes.
+    verbose_interval : int, default=10
+        Iterations between two messages.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Prior probability of each component. This and the arrays below are float64; of
+        float32 rows they are float32 if that says the same density.
+    means_ : ndarray of shape (n_components, n_features)
+        Mean of each component.
+    covariances_ : ndarray
+        Covariances, of shape (n_components, n_features, n_features) when full,
+        (n_features, n_features) when tied, (n_components, n_features) when diag,
+        (n_components,) when spherical.
+    precisions_ : ndarray
+        Their inverses, in the same shape.
+    precisions_cholesky_ : ndarray
+        Cholesky factors of the inverses, in the same shape.
+    converged_ : bool
+        Whether the best start met ``tol``.
+    n_iter_ : int
+        Iterations of the best start.
+    lower_bound_ : float
+        Mean log-density of the training rows before the last M-step.
+    lower_bounds_ : list of float
+        The same, for each iteration.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+
+    See Also
+    --------
+    GaussianDensity : One Gaussian, in closed form.
+    KMeansAutoencoder : Hard codes.
+    sklearn.mixture.GaussianMixture : The same model.
+
+    Notes
+    -----
+    Three things differ from scikit-learn, which is wrong there:
+
+    - Weights of a start from picked rows sum to one, not to ``n_components`` divided by
+      the number of rows.
+    - A tied covariance that starts from picked rows or random responsibilities is that
+      of rows about the nearest of the starting means, in units of the covariance of all
+      rows; random means then move to their rows. scikit-learn starts with the second
+      moment of the rows about the origin, or with the covariance of all rows, where EM
+      stays: all components become one.
+    - Sums, scores and the start by K-means are float64 whatever the dtype of the rows,
+      and distances lose no digits where components are far apart for their width.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import GaussianMixtureEM
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(100, 2) - 4, rng.randn(300, 2) + 4])
+    >>> model = GaussianMixtureEM(2, random_state=0).fit(X)
+    >>> np.sort(model.weights_).round(2)
+    array([0.25, 0.75])
+    >>> np.sort(model.transform(X[:1])).round(3)
+    array([[0., 1.]])
+    >>> model.sample(5, random_state=0).shape
+    (5, 2)
+    """
+
+    _parameters: ClassVar[Rules] = {
+        **GenerativeModel._parameters,
+        "n_components": integer(1),
+        "covariance_type": options(*COVARIANCES),
+        "tol": real(0),
+        "reg_covar": real(0),
+        "max_iter": integer(0),
+        "n_init": integer(1),
+        "init_params": options("kmeans", "k-means++", "random", "random_from_data"),
+        "weights_init": (array_like(), none),
+        "means_init": (array_like(), none),
+        "precisions_init": (array_like(), none),
+        "random_state": random_state,
+        "warm_start": boolean,
+        "verbose": verbosity,
+        "verbose_interval": integer(1),
+    }
+    _fixed = ("n_components", "covariance_type")
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        "lower_bound_": float,
+        "lower_bounds_": list,
+    }
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        device: str = "cpu",
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.device = device
+
+    # Fitting.
+
+    def _fit(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> Steps:
+        rows = CentredRows.of(x, weight).proper()
+        variance = warn_scales(rows, self.reg_covar, type(self).__name__)
+        rows = rows.with_rounded_centre(variance)
+        given = self._check_start(rows)
+        observer = SILENCE
+        if self.verbose or callbacks.listen:
+            observer = _Reporter(self, rows, callbacks)
+        climbs = self._climbs(rows, given, rng, observer)
+        runs = yield Restarts(self._kind, rows, climbs, observer)
+        best = runs.best
+        if runs.interrupted:
+            self._warn_interrupted(len(best.bounds), "set warm_start=True")
+        self._warn_unless_converged(best)
+        for name, value in self._attributes(rows, best).items():
+            setattr(self, name, value)
+
+    def _check_start(self, rows: CentredRows) -> Given:
+        """Validate what the user gives of a start."""
+        n, K = len(rows.x), self.n_components
+        if n < K:
+            raise ValueError(
+                "Expected n_samples >= n_components but got "
+                f"n_components = {K}, n_samples = {n}. Lower n_components, or give "
+                "more rows."
+            )
+        return check_given(
+            self.weights_init,
+            self.means_init,
+            self.precisions_init,
+            kind=self._kind,
+            name=self.covariance_type,
+            like=rows.centre.expand(K, -1),
+        )
+
+    def _climbs(
+        self,
+        rows: CentredRows,
+        given: Given,
+        rng: np.random.RandomState,
+        observer: Observer,
+    ) -> Iterator[Climb]:
+        """Draw starts, one after the other."""
+        for i in range(1 if self._is_warm else self.n_init):
+            observer.begin(i)
+            if self._is_warm:
+                theta, bound = self._last(rows), self.lower_bound_
+            else:
+                theta, bound = self._start(rows, given, rng), -math.inf
+            yield Climb(theta, bound, self.reg_covar, self.tol, self.max_iter)
+
+    def _start(
+        self, rows: CentredRows, given: Given, rng: np.random.RandomState
+    ) -> Mixture:
+        """Draw a start, and put what the user gives in its place."""
+        found: Any = (None,) * 4
+        if not given.is_complete:
+            start = draw_responsibilities(
+                rows, self.n_components, self.init_params, rng
+            )
+            if self.covariance_type == "tied" and self.init_params != "kmeans":
+                means = weighted_means(*start) if given.means is None else given.means
+                moves = self.init_params == "random"
+                found = start_around(
+                    self._kind, rows, means, self.reg_covar, moves=moves
+                )
+            else:
+                found = start_from(self._kind, *start, self.reg_covar)
+        weights, means, covariances, roots = found
+        if given.weights is not None:
+            weights = given.weights
+        if given.means is not None:
+            means = given.means
+        if given.precisions is not None:
+            roots = self._kind.roots_of_precisions(given.precisions)
+            covariances = self._kind.covariances(roots)
+        return Mixture(weights, means, covariances, roots)
+
+    @property
+    def _is_warm(self) -> bool:
+        return self.warm_start and hasattr(self, "converged_")
+
+    def _last(self, rows: CentredRows) -> Mixture:
+        """Return where the last fit ended."""
+        model = self._model(rows.centre.dtype)
+        return model.theta.minus(-model.centre)
+
+    def _warn_unless_converged(self, run: FixedPoint[Mixture]) -> None:
+        if run.converged or run.stopped or self.max_iter == 0:
+            return
+        warnings.warn(
+            "Best performing initialization did not converge. Try different init "
+            "parameters, or increase max_iter, tol, or check for degenerate data.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def _attributes(
+        self, rows: CentredRows, run: FixedPoint[Mixture]
+    ) -> dict[str, Any]:
+        """Return the fitted attributes, in the dtype of the data if that holds them."""
+        theta = run.state
+        is_narrow = self._dtype == np.float32
+        narrow = is_narrow and holds(torch.float32, self._kind, theta)
+        dtype = np.float32 if narrow else np.float64
+        arrays = {
+            "weights_": theta.weights,
+            "means_": theta.means,
+            "covariances_": theta.covariances,
+            "precisions_": self._kind.precisions(theta.roots),
+            "precisions_cholesky_": theta.roots,
+        }
+        return {
+            **{name: to_array(t).astype(dtype) for name, t in arrays.items()},
+            "converged_": run.converged,
+            "n_iter_": len(run.bounds),
+            "lower_bound_": run.bound,
+            "lower_bounds_": list(run.bounds),
+        }
+
+    def fit_predict(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Fit, and predict the component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the most probable component.
+        """
+        return self.fit(X, y, sample_weight=sample_weight).predict(X)
+
+    # Evaluating.
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the component.
+        """
+        return self._apply(lambda model, x: model.encode(x).argmax(1), X)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Evaluate the responsibilities, as ``transform`` does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        resp : ndarray of shape (n_samples, n_components)
+            Probability of each component given the row.
+        """
+        return self._apply(lambda model, x: model.encode(x), X)
+
+    def _n_parameters(self) -> int:
+        """Free parameters of the model."""
+        K, d = self.means_.shape
+        return self._kind.n_parameters(K, d) + K * d + K - 1
+
+    @property
+    def _kind(self) -> Direct:
+        return COVARIANCES[self._fitted("covariance_type")]
+
+    def _model(self, dtype: torch.dtype) -> FittedMixture:
+        return FittedMixture.of(
+            self._kind,
+            self.weights_,
+            self.means_,
+            self.covariances_,
+            self.precisions_cholesky_,
+            device=torch.device(self.device_),
+        )
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.weights_)
+
+    @property
+    def _n_tasks(self) -> int | None:
+        return self.max_iter * (1 if self._is_warm else self.n_init)
+
+    @property
+    def _row_elements(self) -> int:
+        return self._kind.row_elements(*self.means_.shape)
+
+    @property
+    def _score_elements(self) -> int:
+        return self._kind.score_elements(*self.means_.shape)

@@ -1,0 +1,241 @@
+"""Learning p(k), once the codebook is trained.
+
+Few rows over-fit a prior over tokens, so the rows that trained neither the codebook
+nor the prior decide three things: when the autoregressive network stops, how it is
+mixed with unigrams, and the temperature of the posterior that the bound draws from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from skgen._training.adam import StepRule
+from skgen._training.data import WeightedRows
+from skgen._training.engine import Descent, History, Report, Training
+from skgen._utils.tensors import wide_dtype
+from skgen._utils.threads import threads_for
+from skgen.objectives import importance_weighted_bound, log_weights
+
+if TYPE_CHECKING:
+    from skgen.models.vqvae import VectorQuantizedAutoencoder
+
+# Range of temperatures, as powers of 2 of the mean squared quantisation error, and how
+# well the best power is to be known.
+TEMPERATURE_POWERS, POWER_TOLERANCE = (-5.0, 6.0), 0.25
+# Rows and draws that a temperature is tried on; fewer rows where they have many tokens
+# of many codes.
+TEMPERATURE_ROWS, TEMPERATURE_DRAWS, TEMPERATURE_ELEMENTS = (32, 256), 32, 2**25
+# Weights of the autoregressive network against the unigrams that are tried.
+MIXING_WEIGHTS = np.linspace(0, 1, 41)
+MIXING_ROWS, MIXING_DRAWS = 1024, 8
+# What remains of the counts of earlier rows when more come: the codes have moved.
+COUNT_DECAY = 0.9
+
+
+class PriorTerms(NamedTuple):
+    """Loss of each row, -log p(k)."""
+
+    loss: Tensor
+
+    @property
+    def watched(self) -> Tensor:
+        """What held-out rows are watched for."""
+        return self.loss
+
+
+def prior_loss(model: Any, z_e: Tensor, noise: Any, warmth: float) -> PriorTerms:
+    """-log p(k) of encoded rows (n, T, c), their tokens assigned afresh at each step.
+
+    The bound scores such tokens, and their noise keeps the prior from over-fitting.
+    """
+    return PriorTerms(-model.token_log_prob(z_e, noise))
+
+
+def learn_prior(
+    model: VectorQuantizedAutoencoder,
+    train: WeightedRows,
+    held_out: WeightedRows | None,
+    generator: torch.Generator,
+    rule: StepRule,
+    *,
+    max_iter: int,
+    tol: float,
+    patience: int,
+    keep_counts: bool,
+    batch_size: int,
+    report: Report | None = None,
+    alike: Hashable | None = None,
+) -> Generator[Training, History, tuple[History, Tensor]]:
+    """Fit the prior of a token model, and the temperature of its posterior.
+
+    Parameters
+    ----------
+    model : VectorQuantizedAutoencoder
+        Its ``prior`` and ``temperature`` are set.
+    train, held_out : WeightedRows
+        Standardised rows (n, d). Without held-out rows the prior stays as it is mixed.
+    generator : Generator
+        Source of the draws.
+    rule, max_iter, tol, patience, batch_size
+        Settings of the descent.
+    keep_counts : bool
+        Whether the unigram counts of earlier rows stay, in part.
+    report : callable, optional
+        What is told of each epoch.
+    alike : Hashable or None, default=None
+        What models share whose priors may be trained as one.
+
+    Yields
+    ------
+    training : Training
+        The descent of the prior, whose history is to be sent.
+
+    Returns
+    -------
+    history : History
+        Its loss is the mean -log p(k) of training rows, in nats.
+    usage : Tensor of shape (K,)
+        Part of the training rows' tokens that each code has.
+    """
+    prior, judges = model.prior, train if held_out is None else held_out
+    with torch.no_grad():
+        z_train, z_judges = encoded(model, train), encoded(model, judges)
+        counts = token_counts(model, z_train, model.nearest_one_hot)
+        if not (keep_counts and prior.counts.any()):
+            # A temperature needs a prior, and soft counts need a temperature.
+            prior.mixing.zero_()
+            prior.counts.copy_(counts)
+            choose_temperature(model, judges, generator)
+            prior.counts.zero_()
+        prior.counts *= COUNT_DECAY
+        prior.counts += token_counts(model, z_train, model.expected_one_hot)
+    history = yield Training(
+        prior_descent(model, batch_size, rule, generator, alike),
+        z_train,
+        None if held_out is None else z_judges.repeated(),
+        max_iter,
+        tol,
+        patience,
+        report,
+    )
+    with torch.no_grad():
+        if held_out is not None:
+            choose_mixing(model, z_judges, generator)
+        choose_temperature(model, judges, generator)
+    return history, _usage(counts)
+
+
+def encoded(model: VectorQuantizedAutoencoder, rows: WeightedRows) -> WeightedRows:
+    """Encode rows (n, d) to vectors z_e (n, T, c): at once, or when they are used."""
+
+    def latents(x: Tensor) -> Tensor:
+        model.encoder.eval()  # while the prior is trained, too
+        with threads_for(len(x) * model.row_work):
+            return model.latents(x)
+
+    return rows.map(latents, model.pass_rows)
+
+
+def token_counts(
+    model: VectorQuantizedAutoencoder,
+    z_e: WeightedRows,
+    one_hot: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Sum the weight of each code at each place, (T, K), over encoded rows.
+
+    In units of the largest weight, which may underflow in the dtype of the rows.
+    """
+    counts = torch.zeros_like(model.prior.counts)
+    unit = 1.0 if z_e.weight is None else z_e.weight.max()
+    for part in z_e.chunks(model.pass_rows):
+        weight = part.x.new_ones(len(part))
+        if part.weight is not None:
+            weight = (part.weight / unit).to(weight)
+        # A row whose squares overflow has no posterior, and counts for nothing.
+        tokens = one_hot(part.x).nan_to_num(0.0)
+        counts += torch.einsum("n,ntk->tk", weight, tokens)
+    return counts.to(wide_dtype(counts.device)) * unit
+
+
+def token_usage(model: VectorQuantizedAutoencoder, z_e: WeightedRows) -> Tensor:
+    """Return the part (K,) of the tokens of encoded rows that each code has."""
+    with torch.no_grad():
+        counts = token_counts(model, z_e, model.nearest_one_hot)
+    return _usage(counts)
+
+
+def _usage(counts: Tensor) -> Tensor:
+    """Return the part of all tokens that each code has, (K,)."""
+    return (counts.sum(0) / counts.sum()).float()
+
+
+def choose_temperature(
+    model: VectorQuantizedAutoencoder, rows: WeightedRows, generator: torch.Generator
+) -> None:
+    """Set tau to what gives rows (n, d) the best importance-weighted bound."""
+    fewest, most = TEMPERATURE_ROWS
+    n_rows = TEMPERATURE_ELEMENTS // (TEMPERATURE_DRAWS * model.prior.counts.numel())
+    x = rows.first(min(max(n_rows, fewest), most)).x
+    noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
+    error = model.codebook.distances(model.latents(x)).amin(-1)
+    # Rows whose squares overflow do not decide.
+    scale = error[error.isfinite()].mean().nan_to_num(1.0).clamp(min=1e-12)
+
+    def gap(power: float) -> float:
+        model.temperature.copy_(scale * 2.0**power)
+        with threads_for(noise[..., 0].numel() * model.row_work):
+            bound = importance_weighted_bound(log_weights(model, x, noise))
+        return -float(bound.nanmean().nan_to_num(-math.inf))
+
+    best = minimize_scalar(
+        gap, bounds=TEMPERATURE_POWERS, options={"xatol": POWER_TOLERANCE}
+    )
+    model.temperature.copy_(scale * 2.0**best.x)
+
+
+def prior_descent(
+    model: VectorQuantizedAutoencoder,
+    batch_size: int,
+    rule: StepRule,
+    generator: torch.Generator,
+    alike: Hashable | None,
+) -> Descent:
+    """Descend -log p(k) over encoded rows, at the rate that the prior asks for."""
+    rate = model.prior.learning_rate(rule.learning_rate)
+    rule = rule._replace(learning_rate=rate)
+    return Descent(
+        model,
+        prior_loss,
+        lambda z_e: (z_e, model.standard_noise((1, len(z_e)), generator)),
+        rule,
+        batch_size=batch_size,
+        generator=generator,
+        held_out_chunk=model.pass_rows,
+        part="prior.",
+        alike=alike,
+        row_work=model.prior.row_work,
+    )
+
+
+def choose_mixing(
+    model: VectorQuantizedAutoencoder, z_e: WeightedRows, generator: torch.Generator
+) -> None:
+    """Set the weight of the network against the unigrams, from held-out rows."""
+    z_e = z_e.first(MIXING_ROWS)
+    noise = model.standard_noise((MIXING_DRAWS, len(z_e.x)), generator)
+    tokens = model.assignments(z_e.x).draw(noise)
+    with threads_for(MIXING_DRAWS * len(z_e.x) * model.prior.row_work):
+        log_network, log_unigrams = model.prior.token_log_probs(tokens)
+    candidates, values = torch.from_numpy(MIXING_WEIGHTS).to(log_network), []
+    for weight in candidates:
+        model.prior.mixing.copy_(weight)
+        log_prob = model.prior.mixed(log_network, log_unigrams).sum(-1).mean(0)
+        values.append(z_e.mean(log_prob))
+    model.prior.mixing.copy_(candidates[torch.stack(values).argmax()])

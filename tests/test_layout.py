@@ -1,0 +1,85 @@
+"""The order of the house: what may import what."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "skgen"
+# From the bottom up: a package imports itself and packages of the lines above it here.
+FLOORS = (
+    "_utils",
+    "exceptions",
+    "_training",
+    "priors",
+    "_networks",
+    "likelihoods",
+    "objectives",
+    "_em",
+    "_tables",
+    "_search",
+    "models",
+    "bijections",
+    "latent",
+    "metrics",
+    "datasets",
+    "textures",
+    "pipeline",
+    "model_selection",
+    "io",
+    "display",
+)
+
+
+def name_of(path):
+    """Dotted name of a module, without ``skgen``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imported_by(path):
+    """Modules of the package that a file imports when it runs."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("skgen"):
+            home = node.module.removeprefix("skgen").removeprefix(".")
+            for alias in node.names:
+                inside = f"{home}.{alias.name}".removeprefix(".")
+                yield inside if inside in MODULES else home
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("skgen."):
+                    yield alias.name.removeprefix("skgen.")
+
+
+IMPORTS = {name: set(imported_by(path)) for name, path in MODULES.items()}
+
+
+def test_no_two_modules_import_each_other():
+    graph = {
+        # A package imports its parts for its users; that is no dependence of theirs.
+        name: {m for m in found if m != name and not name.startswith(f"{m}.")}
+        for name, found in IMPORTS.items()
+    }
+    list(TopologicalSorter(graph).static_order())  # CycleError names a circle
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name])
+def test_a_module_imports_from_below(name):
+    floor = FLOORS.index(name.partition(".")[0])
+    for other in IMPORTS[name] - {""}:
+        package = other.partition(".")[0]
+        assert FLOORS.index(package) <= floor, f"{name} imports {other}, from above"
+
+
+def test_the_top_level_has_few_public_names():
+    top = {name.partition(".")[0] for name in MODULES} - {""}
+    assert top == set(FLOORS)
+    assert len([name for name in top if not name.startswith("_")]) <= 20
