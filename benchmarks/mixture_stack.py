@@ -42,7 +42,7 @@ def fits(model: GaussianMixtureEM, X: np.ndarray) -> dict[str, Callable[[], obje
     """Return the fit with its starts one after the other, and as it is."""
 
     def alone() -> None:
-        with patch.object(restarts, "climb_together", lambda *_: None):
+        with patch.object(restarts, "run_em_stack", lambda *_: None):
             model.fit(X)
 
     return {"alone": alone, "stacked": lambda: model.fit(X)}

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen import VAE
-from skgen._training.engine import Descent, Rows
+from skgen._training.engine import Rows, Trainer
 
 RESULTS = Path(__file__).parent / "results" / "vae_epoch.txt"
 
@@ -158,17 +158,17 @@ def adam(case: Case) -> Callable[[int], float]:
 @contextmanager
 def starts_of_epochs() -> Iterator[list[float]]:
     """Note when each epoch of a fit begins."""
-    starts, epoch = [], Descent.epoch
+    starts, epoch = [], Trainer.epoch
 
-    def noted(descent: Descent, rows: Rows) -> Any:
+    def noted(trainer: Trainer, rows: Rows) -> Any:
         starts.append(time.perf_counter())
-        return epoch(descent, rows)
+        return epoch(trainer, rows)
 
-    Descent.epoch = noted  # type: ignore[method-assign]
+    Trainer.epoch = noted  # type: ignore[method-assign]
     try:
         yield starts
     finally:
-        Descent.epoch = epoch  # type: ignore[method-assign]
+        Trainer.epoch = epoch  # type: ignore[method-assign]
 
 
 def ours(case: Case, skipped: int = 0, **settings: Any) -> Callable[[int], float]:

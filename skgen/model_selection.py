@@ -157,7 +157,7 @@ class Task(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What became of a task: scores, or the errors in their place."""
+    """Result of a task: scores, or the errors in their place."""
 
     error: Exception | None = None
     fit_seconds: float = 0.0
@@ -167,7 +167,7 @@ class Outcome:
 
 
 class Data(NamedTuple):
-    """What all tasks share."""
+    """Data and scorers that all tasks share."""
 
     X: Any
     y: Any
@@ -627,4 +627,4 @@ def _is_small(last: NeuralModel, task: Task, data: Data) -> bool:
     if training is None:
         return True
     batch_size = last._batch_rows(len(task.train))
-    return training.descent.alike is not None and is_small(training, batch_size)
+    return training.trainer.cache_key is not None and is_small(training, batch_size)

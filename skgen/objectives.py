@@ -1,4 +1,4 @@
-"""What is descended and what is reported: ELBO, importance-weighted bound, VQ loss.
+"""Training losses and reported terms: ELBO, importance-weighted bound, VQ loss.
 
 An objective is a pure function of a model, rows and noise; its parts come back one
 a row, in nats. Rows ``x`` are (n, d), standardised where the model standardises;
@@ -30,7 +30,7 @@ class LatentTerms(NamedTuple):
 
     @property
     def watched(self) -> Tensor:
-        """What held-out rows are watched for: the loss."""
+        """Held-out quantity of early stopping: the loss."""
         return self.loss
 
 
@@ -44,7 +44,7 @@ class TokenTerms(NamedTuple):
 
     @property
     def watched(self) -> Tensor:
-        """What held-out rows are watched for: the other terms have no fixed scale."""
+        """Held-out quantity of early stopping: the other terms have no fixed scale."""
         return -self.reconstruction
 
 
@@ -55,7 +55,7 @@ class EncodedTerms(TokenTerms):
 
 
 class KLWeight(NamedTuple):
-    """What the KL of each coordinate costs: ``beta |sum_j max(lambda, KL_j) - C|``.
+    """Cost of the KL of each coordinate: ``beta |sum_j max(lambda, KL_j) - C|``.
 
     ``KL_j`` is the mean over the rows, (k,). With ``free_bits`` (lambda) a coordinate
     pays nothing for its first nats (Kingma et al. 2016); a ``capacity`` C keeps the
@@ -66,11 +66,11 @@ class KLWeight(NamedTuple):
     free_bits: float | None = None
     capacity: float | None = None
 
-    def warmed(self, warmth: float) -> KLWeight:
+    def warmed(self, annealing: float) -> KLWeight:
         """Part of the way from nothing: the capacity rises, or else the weight."""
         if self.capacity is not None:
-            return self._replace(capacity=warmth * self.capacity)
-        return self._replace(beta=warmth * self.beta)
+            return self._replace(capacity=annealing * self.capacity)
+        return self._replace(beta=annealing * self.beta)
 
     def __call__(self, kl: Tensor) -> Tensor:
         """Cost (n,) of a KL (n, k), whose mean over the rows is the above."""
@@ -119,11 +119,11 @@ class BetaLoss(NamedTuple):
     weight: KLWeight = KLWeight()
 
     def __call__(
-        self, model: Any, x: Tensor, noise: Tensor, warmth: float = 1.0
+        self, model: Any, x: Tensor, noise: Tensor, annealing: float = 1.0
     ) -> LatentTerms:
-        """Terms of rows, a part ``warmth`` of the way through the warm-up."""
+        """Terms of rows, a part ``annealing`` of the way through the warm-up."""
         reconstruction, kl = elbo(model, x, noise)
-        cost = self.weight.warmed(warmth)(kl)
+        cost = self.weight.warmed(annealing)(kl)
         return LatentTerms(cost - reconstruction, reconstruction, kl.sum(-1))
 
 
@@ -174,7 +174,7 @@ class TokenLoss(NamedTuple):
     through: Callable[[Tensor, Tensor], Tensor] = straight_through
 
     def __call__(
-        self, model: Any, x: Tensor, noise: Any = None, warmth: float = 1.0
+        self, model: Any, x: Tensor, noise: Any = None, annealing: float = 1.0
     ) -> EncodedTerms:
         """Terms of rows; there is neither noise nor a warm-up."""
         z_e = model.latents(x)  # (n, T, c)

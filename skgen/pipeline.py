@@ -19,7 +19,7 @@ from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._tables.frames import Columns, dressed
+from skgen._tables.frames import Columns, as_container
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.tensors import fresh_random_state, without_mask
 from skgen.bijections import (
@@ -374,7 +374,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
                 UserWarning,
                 stacklevel=2,
             )
-        return self._dressed(rows)
+        return self._as_container(rows)
 
     # Between rows and codes.
 
@@ -417,7 +417,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
             If a step has no inverse.
         """
         check_is_fitted(self)
-        return self._dressed(inverse(self, X), X)
+        return self._as_container(inverse(self, X), X)
 
     @available_if(_last_has("reconstruct"))
     def reconstruct(self, X: ArrayLike) -> Any:
@@ -435,7 +435,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         """
         check_is_fitted(self)
         rows = self._last.reconstruct(self._transformed(X))
-        return self._dressed(pull_back(self._earlier, rows), X)
+        return self._as_container(pull_back(self._earlier, rows), X)
 
     # What they share.
 
@@ -502,9 +502,9 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
             )
         return rows, n_drawn
 
-    def _dressed(self, rows: NDArray[Any], like: Any = None) -> Any:
+    def _as_container(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
-        return dressed(self, rows, self._columns, like)
+        return as_container(self, rows, self._columns, like)
 
 
 @inverse.register(GenerativePipeline)

@@ -15,9 +15,9 @@ from skgen import VAE, VQVAE, BetaVAE
 from skgen._training.data import ENOUGH_ROWS, Rows
 from skgen._training.engine import (
     SCHEDULES,
-    Descent,
     HeldOut,
     StepRule,
+    Trainer,
     auto_batch_size,
 )
 from skgen.likelihoods import Gaussian
@@ -46,7 +46,7 @@ class Point(torch.nn.Module):
         self.at = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
 
 
-def distance(module, x, noise=None, warmth=1.0):
+def distance(module, x, noise=None, annealing=1.0):
     """Squared distance of the rows to the point."""
     return Terms(((x - module.at) ** 2).sum(-1), x[:, 0])
 
@@ -55,11 +55,11 @@ def as_they_are(x):
     return x, None
 
 
-def descent(
+def trainer(
     module, loss=None, observe=as_they_are, batch_size=4, seed=0, rate=0.1, **rule
 ):
     warm_up = rule.pop("warm_up", 0)
-    return Descent(
+    return Trainer(
         module,
         loss or distance,
         observe,
@@ -72,7 +72,7 @@ def descent(
 
 def run(module, rows, held_out=None, loss=None, observe=as_they_are, **settings):
     settings = {"max_iter": 10, "tol": 1e-4, "patience": 3, **settings}
-    return descent(module, loss, observe).run(rows, held_out, **settings)
+    return trainer(module, loss, observe).run(rows, held_out, **settings)
 
 
 X = normal(10, 2, seed=1)
@@ -86,7 +86,7 @@ def watching(script):
     """Held-out losses of a script, the start's first, and the weights that had them."""
     module, seen, script = Point(), [], iter(script)
 
-    def loss(module, x, noise, warmth):
+    def loss(module, x, noise, annealing):
         terms = distance(module, x)
         if torch.is_grad_enabled():
             return terms
@@ -173,7 +173,7 @@ def test_weights_that_are_not_finite_are_a_divergence():
     module = Point()
 
     def loss(
-        module, x, noise, warmth
+        module, x, noise, annealing
     ):  # its gradient at 0 is infinite, its value is not
         return Terms(module.at.abs().sqrt().sum().expand(len(x)), x[:, 0])
 
@@ -195,7 +195,7 @@ def test_held_out_noise_is_the_same_each_epoch():
 
     module = Point()
 
-    def loss(module, x, eps, warmth):
+    def loss(module, x, eps, annealing):
         (trained if torch.is_grad_enabled() else seen).append(eps)
         return distance(module, x)
 
@@ -212,12 +212,12 @@ def test_held_out_noise_is_the_same_each_epoch():
 def test_large_held_out_sets_come_in_chunks():
     module, sizes = Point(), []
 
-    def loss(module, x, eps, warmth):
+    def loss(module, x, eps, annealing):
         sizes.append(len(x))
         return Terms((x * eps[0]).sum(-1), x[:, 0])
 
     noise = normal(1, 10, 2, seed=3)
-    made = descent(module, loss)
+    made = trainer(module, loss)
     made.held_out_chunk = 3
     mean = made.evaluate(HeldOut(ROWS, lambda x: (x, noise), made.generator))
     assert max(sizes) <= 4
@@ -240,12 +240,12 @@ def test_batches_cover_the_rows_once_and_are_nearly_equal(n, size):
     batches = []
     module = Point()
 
-    def loss(module, x, noise, warmth):
+    def loss(module, x, noise, annealing):
         batches.append(x[:, 0].tolist())
         return distance(module, x)
 
     rows = Rows(torch.arange(n, dtype=torch.float64)[:, None].expand(n, 2), None)
-    descent(module, loss, batch_size=size).epoch(rows)
+    trainer(module, loss, batch_size=size).epoch(rows)
     assert sorted(itertools.chain(*batches)) == list(range(n))
     sizes = [len(batch) for batch in batches]
     assert max(sizes) <= size
@@ -257,7 +257,7 @@ def test_every_epoch_is_shuffled_anew():
     orders = []
     module = Point()
 
-    def loss(module, x, noise, warmth):
+    def loss(module, x, noise, annealing):
         orders.append(x[:, 0].tolist())
         return distance(module, x)
 
@@ -275,11 +275,11 @@ def test_a_parameter_may_have_a_rate_of_its_own():
     module = Point()
     module.other = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
 
-    def loss(module, x, noise, warmth):
+    def loss(module, x, noise, annealing):
         both = ((x - module.at - module.other) ** 2).sum(-1)
         return Terms(both, both)
 
-    Descent(
+    Trainer(
         module,
         loss,
         as_they_are,
@@ -297,7 +297,7 @@ def test_a_parameter_may_have_a_rate_of_its_own():
 def step(rows):
     """The gradient of a step over all rows, and the reported means."""
     module = Point()
-    means, watched = descent(module, batch_size=1_000).epoch(rows)
+    means, watched = trainer(module, batch_size=1_000).epoch(rows)
     return module.at.grad, means, watched
 
 
@@ -333,7 +333,7 @@ def test_a_batch_has_the_weights_of_the_data_set():
     module = Point()
     module.at.register_hook(lambda grad: seen.append(grad.clone()))
     rows = Rows(X[:2], torch.tensor([0.5, 1.5]).double())
-    descent(module, batch_size=1, rate=1e-12).epoch(rows)
+    trainer(module, batch_size=1, rate=1e-12).epoch(rows)
     expected = [-2 * w * x for w, x in zip(rows.weight, rows.x)]
     for grad in expected:
         assert any(torch.allclose(grad, other) for other in seen)
@@ -447,7 +447,7 @@ def test_weights_of_zero_and_one_are_the_rows_of_weight_one(model):
 def rates_of(schedule, max_iter, rate=0.1):
     """Learning rate of each epoch."""
     module, seen = Point(), []
-    made = descent(module, rate=rate, schedule=schedule)
+    made = trainer(module, rate=rate, schedule=schedule)
     made.run(
         ROWS,
         None,
@@ -483,11 +483,11 @@ def test_weight_decay_shrinks_matrices_alone():
     module.matrix = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
     module.bias = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
 
-    def loss(module, x, noise, warmth):  # no gradient but zero
+    def loss(module, x, noise, annealing):  # no gradient but zero
         still = 0 * (module.matrix.sum() + module.bias.sum() + module.at.sum())
         return Terms(still.expand(len(x)), x[:, 0])
 
-    descent(module, loss, batch_size=10, weight_decay=0.5).epoch(ROWS)
+    trainer(module, loss, batch_size=10, weight_decay=0.5).epoch(ROWS)
     torch.testing.assert_close(
         module.matrix.detach(), torch.full((2, 2), 0.95).double()
     )
@@ -496,7 +496,7 @@ def test_weight_decay_shrinks_matrices_alone():
 
 def test_long_gradients_are_cut_to_a_norm():
     module = Point()
-    made = descent(module, batch_size=10, max_grad_norm=1e-3)
+    made = trainer(module, batch_size=10, max_grad_norm=1e-3)
     made.epoch(Rows(X + 100, None))
     assert module.at.grad.norm().item() == pytest.approx(1e-3, rel=1e-4)
 
@@ -504,12 +504,12 @@ def test_long_gradients_are_cut_to_a_norm():
 def test_the_average_of_the_weights_is_judged_and_kept():
     module, seen, steps = Point(), [], []
 
-    def loss(module, x, noise, warmth):
+    def loss(module, x, noise, annealing):
         if not torch.is_grad_enabled():
             seen.append(module.at.detach().clone())
         return distance(module, x)
 
-    made = descent(module, loss, batch_size=10, averaging=0.75)
+    made = trainer(module, loss, batch_size=10, averaging=0.75)
 
     class Watching(NamedTuple):
         def draw(self, generator):
@@ -538,15 +538,15 @@ def warm_run(warm_up, held_out, script, **settings):
     warmths, script = [], iter(script)
     module = Point()
 
-    def loss(module, x, noise, warmth):
+    def loss(module, x, noise, annealing):
         terms = distance(module, x)
         if torch.is_grad_enabled():
-            warmths.append(warmth)
+            warmths.append(annealing)
             return terms
-        assert warmth == 1
+        assert annealing == 1
         return Terms(torch.full((len(x),), next(script)), x[:, 0])
 
-    made = descent(module, loss, batch_size=5, warm_up=warm_up)
+    made = trainer(module, loss, batch_size=5, warm_up=warm_up)
     settings = {"max_iter": 10, "tol": 1e-4, "patience": 2, **settings}
     return warmths, made.run(ROWS, held_out, **settings)
 
@@ -569,11 +569,11 @@ def test_patience_waits_for_the_end_of_the_warm_up():
 def test_training_losses_of_a_warm_up_do_not_compete():
     module, losses = Point(), iter([*[0.0] * 8, *[5.0, 4.0, 4.5, 4.2] * 2])
 
-    def loss(module, x, noise, warmth):
+    def loss(module, x, noise, annealing):
         value = distance(module, x).loss
         return Terms(value - value.detach() + next(losses), x[:, 0])
 
-    made = descent(module, loss, batch_size=5, warm_up=4)
+    made = trainer(module, loss, batch_size=5, warm_up=4)
     history = made.run(ROWS, None, max_iter=8, tol=0.0, patience=9)
     # Two batches an epoch; the warm-up's last epoch, the fourth, has the full loss.
     assert history.curves["loss"] == [0, 0, 0, 0, 4.5, 4.35, 4.5, 4.35]

@@ -231,13 +231,13 @@ def test_an_autoencoder_of_digits_beats_their_mean(kind):
         decoder = getattr(networks, f"{kind}decoder")(n_code, 64)
     decoder.start_from(x.mean(0))
     autoencoder, order = nn.Sequential(encoder, decoder), generator()
-    descent = torch.optim.Adam(autoencoder.parameters(), lr=1e-3)
+    trainer = torch.optim.Adam(autoencoder.parameters(), lr=1e-3)
     for _ in range(2 * len(x) // 64):
         batch = x[torch.randint(len(x), (64,), generator=order)]
         loss = (autoencoder(batch) - batch).square().sum(1).mean()
-        descent.zero_grad()
+        trainer.zero_grad()
         loss.backward()
-        descent.step()
+        trainer.step()
     spread = x.var(0, correction=0).sum()
     assert (autoencoder(x) - x).square().sum(1).mean() < 0.7 * spread
 

@@ -16,8 +16,8 @@ import skgen._em.lloyd
 import skgen._em.restarts
 import skgen._search.stacking
 from skgen import VAE, VQVAE, GaussianMixtureEM, KMeansAutoencoder
-from skgen._search.stacking import StackedDescent
-from skgen._training.engine import Descent
+from skgen._search.stacking import StackedTrainer
+from skgen._training.engine import Trainer
 from skgen.model_selection import BatchedGridSearchCV
 from skgen.models.prior_learning import prior_loss
 from tests.estimators import ONE_OF_EACH, class_name, features
@@ -81,14 +81,14 @@ def ctrl_c(monkeypatch):
     """Press Ctrl-C in the first step after some epochs, of networks or of the prior."""
 
     def press(n_epochs, of_prior=False):
-        follow = Descent._follow  # what a step ends with
+        follow = Trainer._follow  # what a step ends with
 
         def _follow(self):
             follow(self)
             if self.n_epochs == n_epochs and of_prior == (self.objective is prior_loss):
                 signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(Descent, "_follow", _follow)
+        monkeypatch.setattr(Trainer, "_follow", _follow)
 
     return press
 
@@ -257,7 +257,7 @@ def test_a_search_ends(Search, ctrl_c, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     ctrl_c(2)
-    monkeypatch.setattr(StackedDescent, "_step", press)
+    monkeypatch.setattr(StackedTrainer, "_step", press)
     model = skgen.BetaVAE(2, **SMALL)
     search = Search(model, GRID, cv=2)
     with pytest.raises(KeyboardInterrupt):
@@ -299,7 +299,7 @@ def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
 @pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
 def test_a_search_keeps_an_interrupted_refit(Search, monkeypatch):
     model = skgen.BetaVAE(2, **SMALL)
-    follow, n_rows = Descent._follow, len(X)
+    follow, n_rows = Trainer._follow, len(X)
 
     def _follow(self):
         follow(self)
@@ -307,14 +307,14 @@ def test_a_search_keeps_an_interrupted_refit(Search, monkeypatch):
         if self.n_epochs == 2 and self.rows_seen > n_rows // 2:
             signal.raise_signal(signal.SIGINT)
 
-    epoch = Descent.epoch
+    epoch = Trainer.epoch
 
     def _epoch(self, rows):
         self.rows_seen = len(rows.x)
         return epoch(self, rows)
 
-    monkeypatch.setattr(Descent, "_follow", _follow)
-    monkeypatch.setattr(Descent, "epoch", _epoch)
+    monkeypatch.setattr(Trainer, "_follow", _follow)
+    monkeypatch.setattr(Trainer, "epoch", _epoch)
     with interrupted:
         search = Search(model, GRID, cv=2).fit(X)
     assert search.best_estimator_.n_iter_ == 2

@@ -287,7 +287,7 @@ def test_a_collapsed_component_needs_reg_covar(covariance_type):
 
 def em_state(covariance_type, seed=0):
     kind, x = COVARIANCES[covariance_type], torch.from_numpy(blobs(seed=seed))
-    rows = CentredRows.of(x, None).proper()
+    rows = CentredRows.of(x, None).normalise_weights()
     resp = torch.rand(300, 3, generator=torch.Generator().manual_seed(seed)).double()
     return kind, rows, start_from(kind, rows, resp / resp.sum(1, keepdim=True), 0.0)
 

@@ -190,8 +190,8 @@ def test_a_stack_in_which_something_would_not_learn_is_refused():
 class Heavy(BetaLoss):
     """An objective of the user's own, which reads the module."""
 
-    def __call__(self, model, x, noise, warmth):
-        terms = super().__call__(model, x, noise, warmth)
+    def __call__(self, model, x, noise, annealing):
+        terms = super().__call__(model, x, noise, annealing)
         penalty = sum((p**2).sum() for p in model.encoder.parameters())
         return terms._replace(loss=terms.loss + penalty)
 
@@ -357,14 +357,14 @@ def test_other_estimators_are_searched_as_ever():
 
 @pytest.fixture
 def stacked(monkeypatch):
-    """Numbers of climbs that are begun as one."""
-    sizes, climb_together = [], restarts.climb_together
+    """Numbers of EM runs that are started as one stack."""
+    sizes, run_em_stack = [], restarts.run_em_stack
 
-    def counted(kind, rows, climbs):
-        sizes.append(len(climbs))
-        climb_together(kind, rows, climbs)
+    def counted(kind, rows, em_runs):
+        sizes.append(len(em_runs))
+        run_em_stack(kind, rows, em_runs)
 
-    monkeypatch.setattr(restarts, "climb_together", counted)
+    monkeypatch.setattr(restarts, "run_em_stack", counted)
     return sizes
 
 

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skgen import GaussianMixtureEM
 from skgen._em import restarts, starts
 from skgen._em.covariance import COVARIANCES, ExpandedFull, Full
-from skgen._em.restarts import STACK_ROWS, Climb, Restarts, climb_together
+from skgen._em.restarts import STACK_ROWS, EMRun, Restarts, run_em_stack
 from skgen._em.steps import Mixture, e_step, one_pass, start_from
 from skgen._utils.chunks import CentredRows, chunk_rows
 
@@ -29,7 +29,7 @@ WEIGHT = RNG.randint(1, 4, 240)
 
 def rows_of(x=X, weight=None):
     weight = None if weight is None else torch.from_numpy(weight).double()
-    return CentredRows.of(torch.from_numpy(x), weight).proper()
+    return CentredRows.of(torch.from_numpy(x), weight).normalise_weights()
 
 
 def start(kind, rows, seed, K=3, reg_covar=1e-6):
@@ -38,9 +38,9 @@ def start(kind, rows, seed, K=3, reg_covar=1e-6):
     return start_from(kind, rows, resp / resp.sum(1, keepdim=True), reg_covar)
 
 
-def climbs(kind, rows, tols, reg_covars=(1e-6,) * 9, max_iter=60):
+def em_runs(kind, rows, tols, reg_covars=(1e-6,) * 9, max_iter=60):
     return [
-        Climb(start(kind, rows, seed), -math.inf, reg_covar, tol, max_iter)
+        EMRun(start(kind, rows, seed), -math.inf, reg_covar, tol, max_iter)
         for seed, (tol, reg_covar) in enumerate(zip(tols, reg_covars))
     ]
 
@@ -101,13 +101,13 @@ def test_each_of_a_stack_has_responsibilities_that_sum_to_one(name):
 def test_each_ends_where_and_when_it_would_alone(covariance_type, weight, steps):
     kind, rows = COVARIANCES[covariance_type], rows_of(weight=weight)
     settings = ((1e-2, 1e-3, 1e-4, 0.0), (1e-6, 0.1, 1e-6, 0.0))
-    together = Restarts(kind, rows, climbs(kind, rows, *settings)).run()
+    together = Restarts(kind, rows, em_runs(kind, rows, *settings)).run()
     assert steps[0] == 4
     assert len(steps) > 1
-    alone = climbs(kind, rows, *settings)
-    for climb, found in zip(alone, together.each, strict=True):
-        climb.go_on(kind, rows)
-        assert_same_run(found, climb.so_far)
+    alone = em_runs(kind, rows, *settings)
+    for em_run, found in zip(alone, together.each, strict=True):
+        em_run.go_on(kind, rows)
+        assert_same_run(found, em_run.so_far)
     assert len({len(run.bounds) for run in together.each}) > 2
     assert together.n_iter == sum(len(run.bounds) for run in together.each)
 
@@ -142,14 +142,14 @@ def test_n_init_gives_what_one_after_the_other_gives(
 
 def test_those_that_want_whitening_go_on_alone(steps):
     kind, rows = Full(), rows_of()
-    some = climbs(kind, rows, (0.0,) * 3, max_iter=5)
+    some = em_runs(kind, rows, (0.0,) * 3, max_iter=5)
     narrow = some[1].theta._replace(
         means=some[1].theta.means + 1e4, roots=some[1].theta.roots * 1e4
     )
     some[1].theta = narrow._replace(covariances=kind.covariances(narrow.roots))
-    climb_together(kind, rows, some)
+    run_em_stack(kind, rows, some)
     assert set(steps) == {2}
-    assert [len(climb.bounds) for climb in some] == [5, 5, 5]
+    assert [len(em_run.bounds) for em_run in some] == [5, 5, 5]
 
 
 def test_rows_as_starts_take_their_first_step_alone(steps):
@@ -171,13 +171,13 @@ def test_those_that_become_narrow_leave_the_stack(steps):
     theta = Mixture(torch.full((2,), 0.5).double(), means, unit / 16, 4 * unit)
 
     def some():
-        return [Climb(theta, -math.inf, c, 0.0, 6) for c in (0.1, 1e-16, 0.2)]
+        return [EMRun(theta, -math.inf, c, 0.0, 6) for c in (0.1, 1e-16, 0.2)]
 
     together = Restarts(kind, rows, some()).run()
     assert steps[:2] == [3, 2]
-    for climb, found in zip(some(), together.each):
-        climb.go_on(kind, rows)
-        assert_same_run(found, climb.so_far)
+    for em_run, found in zip(some(), together.each):
+        em_run.go_on(kind, rows)
+        assert_same_run(found, em_run.so_far)
 
 
 @every_type
@@ -196,7 +196,7 @@ def test_one_whose_step_fails_leaves_the_others_alone(covariance_type):
     theta = start_from(kind, rows, torch.eye(4).double().repeat_interleave(5, 0), 0.1)
 
     def work(reg_covar):
-        return Restarts(kind, rows, [Climb(theta, -math.inf, reg_covar, 0.0, 4)])
+        return Restarts(kind, rows, [EMRun(theta, -math.inf, reg_covar, 0.0, 4)])
 
     first, error, last = restarts.run_together([work(0.1), work(0.0), work(0.2)])
     assert "ill-defined empirical covariance" in str(error)

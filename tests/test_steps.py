@@ -71,7 +71,7 @@ def test_a_compiled_fit_is_the_fit(name):
     rows = rows_of(model)
     other = clone(model).set_params(execution="compiled").fit(rows)
     assert_same_fit(other, clone(model).fit(rows), rows)
-    assert compiled._PROGRAMS or other._alike is None
+    assert compiled._PROGRAMS or other._cache_key is None
 
 
 def test_weights_of_rows_are_compiled_too():

@@ -18,8 +18,8 @@ from skgen._networks.dense import Standardizer
 from skgen._search.stacking import Source, share_rows, stacks_as
 from skgen._training import data as module
 from skgen._training.adam import StepRule
-from skgen._training.data import Rows, StoredRows, made_ahead
-from skgen._training.engine import Descent, HeldOut
+from skgen._training.data import Rows, StoredRows, prefetch
+from skgen._training.engine import HeldOut, Trainer
 from skgen._utils.moments import Moments
 from skgen._utils.tensors import is_mapped, to_tensor
 from skgen.likelihoods import Gaussian, Mixed
@@ -67,10 +67,10 @@ def mapped(X, folder):
     return np.load(folder / "rows.npy", mmap_mode="r")
 
 
-def rows_of(n, far=False, **options):
+def rows_of(n, out_of_core=False, **options):
     """Rows (n, 2) that are numbered."""
     x = torch.arange(float(n))[:, None].expand(n, 2)
-    return StoredRows(x, None, x.device, far=far, **options)
+    return StoredRows(x, None, x.device, out_of_core=out_of_core, **options)
 
 
 def numbers(rows):
@@ -208,7 +208,7 @@ def test_draws_for_held_out_rows_are_the_same_each_time_and_no_others(in_parts):
 
 
 def batches_of(rows, size=7):
-    made = Descent(
+    made = Trainer(
         torch.nn.Identity(),
         None,
         lambda x: (x, None),
@@ -220,9 +220,9 @@ def batches_of(rows, size=7):
 
 
 @pytest.mark.parametrize("n", [1, 24, 25, 299, 600, 1001])
-@pytest.mark.parametrize("far", [False, True])
-def test_every_row_comes_once_an_epoch(n, far, in_parts):
-    found = batches_of(rows_of(n, far))
+@pytest.mark.parametrize("out_of_core", [False, True])
+def test_every_row_comes_once_an_epoch(n, out_of_core, in_parts):
+    found = batches_of(rows_of(n, out_of_core))
     seen = list(chain.from_iterable(batch.x[:, 0].tolist() for batch in found))
     assert sorted(seen) == list(range(n))
     assert n < 24 or seen != sorted(seen)
@@ -233,7 +233,7 @@ def test_every_row_comes_once_an_epoch(n, far, in_parts):
 
 
 def test_far_rows_are_read_in_pieces(in_parts):
-    windows = rows_of(1000, far=True).windows(generator())
+    windows = rows_of(1000, out_of_core=True).windows(generator())
     assert len(windows) > 1
     for window in windows:
         found = torch.tensor(numbers(window))
@@ -241,13 +241,13 @@ def test_far_rows_are_read_in_pieces(in_parts):
         assert (steps > 0).all()  # as they are stored
         assert (steps > 1).sum() < 12  # of pieces
         near = window.loaded()
-        assert not near.far
+        assert not near.out_of_core
         assert near.index is None
         assert numbers(near) == found.tolist()
 
 
 def test_windows_are_other_ones_each_epoch(in_parts):
-    draws, rows = generator(), rows_of(1000, far=True)
+    draws, rows = generator(), rows_of(1000, out_of_core=True)
     one, other = (numbers(rows.windows(draws)[0]) for _ in range(2))
     assert one != other
 
@@ -259,22 +259,22 @@ def test_rows_that_are_near_are_shuffled_as_a_whole(in_parts):
 
 def test_weights_go_with_their_rows(in_parts):
     x = torch.arange(1000.0)[:, None]
-    rows = StoredRows(x, x[:, 0] / x.mean(), x.device, far=True)
+    rows = StoredRows(x, x[:, 0] / x.mean(), x.device, out_of_core=True)
     for batch in batches_of(rows.take(torch.randperm(1000, generator=generator()))):
         assert batch.weight.equal(batch.x[:, 0] / x.mean())
 
 
 def test_the_next_is_made_while_one_is_in_use():
     made = []
-    items = made_ahead(lambda i: made.append(i) or i, range(4))
+    items = prefetch(lambda i: made.append(i) or i, range(4))
     assert next(items) == 0
     assert list(items) == [1, 2, 3]
     assert made == [0, 1, 2, 3]
 
 
-def test_an_error_of_what_is_made_ahead_is_raised():
+def test_an_error_of_what_is_prefetched_is_raised():
     with pytest.raises(ZeroDivisionError):
-        list(made_ahead(lambda i: 1 / i, [2, 1, 0]))
+        list(prefetch(lambda i: 1 / i, [2, 1, 0]))
 
 
 # Parts of rows.

@@ -218,7 +218,7 @@ def _start(rows: CentredRows, K: int, init: Any, rng: np.random.RandomState) -> 
 
 
 class Clusters(NamedTuple):
-    """What K-means found."""
+    """Result of K-means."""
 
     centres: Tensor  # (K, d), wide
     labels: Tensor  # (n,)

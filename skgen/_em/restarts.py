@@ -2,7 +2,7 @@
 
 The time of a step on few rows goes to what lies between operations; on many, much of
 it to what mixtures can share: the products of features, the rows' way through the
-cache. So climbs to the same rows, of one fit or of several, take their steps as a stack
+cache. So runs on the same rows, of one fit or of several, take their steps as a stack
 (`skgen._em.steps`). Each ends when it would alone, and where it would, up to rounding.
 """
 
@@ -34,7 +34,7 @@ STACK_ROWS, FEWEST_ROWS = 256, 64
 
 
 class Observer:
-    """Is told how each climb goes; this one does not listen."""
+    """Callbacks for the runs of EM; these do nothing."""
 
     listens = False
 
@@ -44,19 +44,19 @@ class Observer:
     def begin_step(self) -> None:
         """Hear that a step begins."""
 
-    def end_step(self, climb: Climb, change: float) -> bool:
+    def end_step(self, em_run: EMRun, change: float) -> bool:
         """Hear that it ended, and how the bound changed; true ends the fit."""
         return False
 
-    def end(self, climb: Climb) -> None:
-        """Hear that a climb ended."""
+    def end(self, em_run: EMRun) -> None:
+        """Handle the end of a run."""
 
 
 SILENCE = Observer()
 
 
 @dataclass
-class Climb:
+class EMRun:
     """EM from one start, under way."""
 
     theta: Mixture
@@ -114,7 +114,7 @@ class Climb:
 
 
 class Runs(NamedTuple):
-    """What became of the starts of a fit."""
+    """Results of EM from the starts of a fit."""
 
     each: list[FixedPoint[Mixture]]
     interrupted: bool  # by Ctrl-C
@@ -140,10 +140,10 @@ class Restarts:
     kind : Covariance
         The covariance type.
     rows : CentredRows
-        What is climbed to.
-    climbs : iterable of Climb
+        The rows.
+    em_runs : iterable of EMRun
         At their starts. An observer that listens hears of them in turn, and each is
-        drawn when the one before has ended; otherwise they are climbed together.
+        drawn when the one before has ended; otherwise they run together.
     observer : Observer
         Who is told.
     """
@@ -152,37 +152,37 @@ class Restarts:
         self,
         kind: Covariance,
         rows: CentredRows,
-        climbs: Iterable[Climb],
+        em_runs: Iterable[EMRun],
         observer: Observer = SILENCE,
     ) -> None:
         self.kind, self.rows, self.observer = kind, rows, observer
-        self.climbs = climbs if observer.listens else list(climbs)
+        self.em_runs = em_runs if observer.listens else list(em_runs)
 
     def run(self) -> Runs:
-        """Climb from all starts, or until the observer has seen enough."""
+        """Run EM from all starts, or until the observer has seen enough."""
         listens = self.observer.listens
-        begun: list[Climb] = [] if listens else [*self.climbs]
+        begun: list[EMRun] = [] if listens else [*self.em_runs]
         try:
-            climb_together(self.kind, self.rows, begun)
-            for climb in self.climbs:
+            run_em_stack(self.kind, self.rows, begun)
+            for em_run in self.em_runs:
                 if listens:
-                    begun.append(climb)
-                climb.go_on(self.kind, self.rows, self.observer)
-                if climb.stopped:
+                    begun.append(em_run)
+                em_run.go_on(self.kind, self.rows, self.observer)
+                if em_run.stopped:
                     break
         except KeyboardInterrupt as cut:
-            for climb in begun:
-                climb.stopped = climb.stopped or not climb.is_over
-            so_far = Runs([climb.so_far for climb in begun], interrupted=True)
+            for em_run in begun:
+                em_run.stopped = em_run.stopped or not em_run.is_over
+            so_far = Runs([em_run.so_far for em_run in begun], interrupted=True)
             raise Interrupted(so_far) from cut
-        return Runs([climb.so_far for climb in begun], interrupted=False)
+        return Runs([em_run.so_far for em_run in begun], interrupted=False)
 
 
 def stacks_as(work: Restarts) -> Hashable:
     """Return what work that can be stacked has in common, or None for none."""
     if work.observer.listens:
         return None
-    shapes = {climb.theta.means.shape for climb in work.climbs}
+    shapes = {em_run.theta.means.shape for em_run in work.em_runs}
     return (work.kind, *shapes, id(work.rows))
 
 
@@ -197,33 +197,31 @@ def share_rows(work: Restarts, known: list[Restarts]) -> None:
 
 def run_together(works: Sequence[Restarts]) -> list[Runs | Exception]:
     """Do work of which ``stacks_as`` says the same, as one: results, or errors."""
-    climbs = [climb for work in works for climb in work.climbs]
-    climb_together(works[0].kind, works[0].rows, climbs)
+    em_runs = [em_run for work in works for em_run in work.em_runs]
+    run_em_stack(works[0].kind, works[0].rows, em_runs)
     return [value_or_error(work.run) for work in works]
 
 
-def climb_together(
-    kind: Covariance, rows: CentredRows, climbs: Sequence[Climb]
-) -> None:
-    """Bring climbs of mixtures of one size, to the same rows, as far as they go as one.
+def run_em_stack(kind: Covariance, rows: CentredRows, em_runs: Sequence[EMRun]) -> None:
+    """Run EM for mixtures of one size on the same rows as one stack, as far as it goes.
 
     What is not over then has to go on alone: the last of a stack, those for whom the
     form that is stacked came to be not exact, and all where a step fails.
     """
     form = kind.forms[0]
-    climbs = [climb for climb in climbs if not climb.is_over]
-    if len(climbs) < 2:
+    em_runs = [em_run for em_run in em_runs if not em_run.is_over]
+    if len(em_runs) < 2:
         return
-    size = _stack_size(form, len(rows.x), climbs[0].theta.means, len(climbs))
+    size = _stack_size(form, len(rows.x), em_runs[0].theta.means, len(em_runs))
     if size < 2:
         return
-    for climb in climbs:
+    for em_run in em_runs:
         # Rows as starts have no spread yet, and take their first step alone.
         with suppress(ValueError):  # it will meet it again, where it is its own
-            climb.go_on(kind, rows, until=lambda theta: not _loses(form, rows, theta))
-    climbs = [climb for climb in climbs if not climb.is_over]
-    for i in range(0, len(climbs), size):
-        _Stack(form, rows, climbs[i : i + size]).climb()
+            em_run.go_on(kind, rows, until=lambda theta: not _loses(form, rows, theta))
+    em_runs = [em_run for em_run in em_runs if not em_run.is_over]
+    for i in range(0, len(em_runs), size):
+        _Stack(form, rows, em_runs[i : i + size]).run()
 
 
 def _loses(form: Covariance, rows: CentredRows, theta: Mixture) -> Tensor:
@@ -253,25 +251,25 @@ class _Stack:
     """Climbs that take their steps together."""
 
     def __init__(
-        self, form: Covariance, rows: CentredRows, climbs: Sequence[Climb]
+        self, form: Covariance, rows: CentredRows, em_runs: Sequence[EMRun]
     ) -> None:
-        self.form, self.rows, self.climbs = form, rows, climbs
-        self.theta = Mixture.stack(climb.theta for climb in climbs)
-        reg_covar = self.theta.weights.new_tensor([c.reg_covar for c in climbs])
+        self.form, self.rows, self.em_runs = form, rows, em_runs
+        self.theta = Mixture.stack(em_run.theta for em_run in em_runs)
+        reg_covar = self.theta.weights.new_tensor([c.reg_covar for c in em_runs])
         # One each, before the dimensions of a mixture's covariances.
         self.reg_covar = reg_covar.view(-1, *[1] * (self.theta.covariances.ndim - 1))
 
-    def climb(self) -> None:
+    def run(self) -> None:
         """Take steps while there are two; each gets the parameters that it reached."""
         try:
             self._dismiss(_loses(self.form, self.rows, self.theta))
-            while len(self.climbs) > 1:
+            while len(self.em_runs) > 1:
                 self._step()
         except ValueError:
             pass  # a step of one of them failed: which, they find out alone
         finally:
-            for i, climb in enumerate(self.climbs):
-                climb.theta = self.theta.take(i)
+            for i, em_run in enumerate(self.em_runs):
+                em_run.theta = self.theta.take(i)
 
     def _step(self) -> None:
         step: Any = one_pass(self.form, self.rows, self.theta, self.reg_covar)
@@ -279,17 +277,17 @@ class _Stack:
         exact = ~_loses(self.form, self.rows, found)
         self._dismiss(~exact)
         self.theta = found if exact.all() else found.take(exact)
-        for climb, bound in zip(self.climbs, compress(bounds, exact)):
-            climb.see(bound)
-        self._dismiss(torch.tensor([climb.is_over for climb in self.climbs]))
+        for em_run, bound in zip(self.em_runs, compress(bounds, exact)):
+            em_run.see(bound)
+        self._dismiss(torch.tensor([em_run.is_over for em_run in self.em_runs]))
 
     def _dismiss(self, leave: Tensor) -> None:
         """Let some go, with the parameters that they reached."""
         if not leave.any():
             return
         for i in leave.nonzero().flatten().tolist():
-            self.climbs[i].theta = self.theta.take(i)
+            self.em_runs[i].theta = self.theta.take(i)
         stay = ~leave
-        climbs, theta = list(compress(self.climbs, stay)), self.theta.take(stay)
+        em_runs, theta = list(compress(self.em_runs, stay)), self.theta.take(stay)
         # In one line, between which and the next Ctrl-C may come.
-        self.climbs, self.theta, self.reg_covar = climbs, theta, self.reg_covar[stay]
+        self.em_runs, self.theta, self.reg_covar = em_runs, theta, self.reg_covar[stay]

@@ -32,7 +32,7 @@ from skgen._utils.threads import blas_threads_for
 
 
 class Given(NamedTuple):
-    """What the user gives of a start."""
+    """Parts of a start that the user gives."""
 
     weights: Tensor | None  # (K,)
     means: Tensor | None  # (K, d)

@@ -82,7 +82,7 @@ def holds(dtype: torch.dtype, kind: Direct, theta: Mixture) -> bool:
     return exact and bool(precisions.isfinite().all())
 
 
-class Moments(NamedTuple):
+class SufficientStatistics(NamedTuple):
     """Sums over weighted rows of log p(x), and under r_k of 1, x and x x^T."""
 
     log_prob: Tensor  # (); a stack has a dimension before, here and below
@@ -90,9 +90,9 @@ class Moments(NamedTuple):
     first: Tensor  # (K, d)
     second: Tensor  # shaped by the covariance type
 
-    def add(self, other: Moments) -> Moments:
+    def add(self, other: SufficientStatistics) -> SufficientStatistics:
         """Moments of the rows of both."""
-        return Moments(*(a + b for a, b in zip(self, other)))
+        return SufficientStatistics(*(a + b for a, b in zip(self, other)))
 
 
 def e_step(
@@ -152,7 +152,10 @@ def _sum_exp(joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def m_step(
-    kind: Covariance, sums: Moments, theta: Mixture, reg_covar: float | Tensor
+    kind: Covariance,
+    sums: SufficientStatistics,
+    theta: Mixture,
+    reg_covar: float | Tensor,
 ) -> Mixture:
     """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
     nk = _positive(sums.counts)
@@ -251,7 +254,10 @@ def one_pass(
 
 
 def _distant_means(
-    form: Covariance, sums: Moments, theta: Mixture, reg_covar: float | Tensor
+    form: Covariance,
+    sums: SufficientStatistics,
+    theta: Mixture,
+    reg_covar: float | Tensor,
 ) -> Tensor | None:
     """Return the new means, if second moments about the old ones lose digits."""
     if not form.is_about_means:
@@ -268,24 +274,26 @@ def expected_moments(
     rows: CentredRows,
     theta: Mixture,
     means: Tensor | None = None,
-) -> Moments:
+) -> SufficientStatistics:
     """E-step over all rows, and the moments about the means of theta or others."""
     posterior, d = expectation(form, theta), len(rows.centre)
     n_parameters = theta.means.numel() + theta.covariances.numel()
     project = None if means is None else form.projection(means, theta.roots)
 
-    def expected(x: Tensor, weight: Tensor) -> Moments:
+    def expected(x: Tensor, weight: Tensor) -> SufficientStatistics:
         with threads_for(len(x) * n_parameters):
             log_prob, resp, y = posterior(x)
             resp *= weight
             if project is not None:
                 y = project(x)
-            return Moments(
+            return SufficientStatistics(
                 (log_prob * weight).sum(-1), resp.sum(-1), *form.moments(y, resp, d)
             )
 
     chunks = rows.chunks(_chunk(form, theta))
-    return reduce(Moments.add, (expected(x, weight) for x, weight in chunks))
+    return reduce(
+        SufficientStatistics.add, (expected(x, weight) for x, weight in chunks)
+    )
 
 
 def _chunk(kind: Covariance, theta: Mixture) -> int:
@@ -313,13 +321,15 @@ def _start_in(
     theta = Mixture(none[:, 0], means, none, form.identity(none))
     size = _chunk(form, theta)
 
-    def moments(theta: Mixture) -> Moments:
+    def moments(theta: Mixture) -> SufficientStatistics:
         parts = zip(rows.chunks(size), resp.split(size))
-        return reduce(Moments.add, (of(theta, x, r.T * w) for (x, w), r in parts))
+        return reduce(
+            SufficientStatistics.add, (of(theta, x, r.T * w) for (x, w), r in parts)
+        )
 
-    def of(theta: Mixture, x: Tensor, r: Tensor) -> Moments:
+    def of(theta: Mixture, x: Tensor, r: Tensor) -> SufficientStatistics:
         y = form.project(x, theta.means, theta.roots)
-        return Moments(r.sum(), r.sum(1), *form.moments(y, r, d))
+        return SufficientStatistics(r.sum(), r.sum(1), *form.moments(y, r, d))
 
     sums = moments(theta)
     distant = _distant_means(form, sums, theta, reg_covar)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 class Past(NamedTuple):
-    """What a layer of a transformer keeps of the places so far."""
+    """Keys and values of a transformer layer at the places so far."""
 
     keys: Tensor  # (n, heads, t, width / heads)
     values: Tensor  # (n, heads, t, width / heads)

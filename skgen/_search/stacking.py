@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from skgen._training.adam import SCHEDULES, Adam, Moments, cut
+from skgen._training.adam import SCHEDULES, Adam, AdamMoments, cut
 from skgen._training.data import WeightedRows
 from skgen._training.engine import (
     Batch,
+    EarlyStopping,
     HeldOut,
     History,
     Training,
-    Watch,
     averaging_decay,
     epoch_means,
     in_dtype_of,
@@ -47,7 +47,7 @@ LARGEST_STEP = 2**23
 
 def is_small(training: Training, batch_size: int) -> bool:
     """Whether a step is so small that stacking saves time."""
-    n_parameters = sum(p.numel() for p in training.descent.learned)
+    n_parameters = sum(p.numel() for p in training.trainer.learned)
     return n_parameters * batch_size <= LARGEST_STEP
 
 
@@ -63,26 +63,26 @@ def share_rows(training: Training, known: list[Training]) -> None:
 
 def stacks_as(training: Training) -> Hashable:
     """Return what trainings that can be stacked have in common, or None for none."""
-    descent, rows, held_out = training.descent, training.rows, training.held_out
-    module: Any = descent.module
-    if descent.alike is None or training.report is not None:
+    trainer, rows, held_out = training.trainer, training.rows, training.held_out
+    module: Any = trainer.module
+    if trainer.cache_key is None or training.report is not None:
         return None
-    parts = (descent.objective, descent.update, module.likelihood)
+    parts = (trainer.objective, trainer.update, module.likelihood)
     if not (module.stacks() and all(map(is_own, parts))):
         return None
-    if descent.rule.execution != "eager":
+    if trainer.rule.execution != "eager":
         return None
-    if rows.far or not is_small(training, descent.batch_size):
+    if rows.out_of_core or not is_small(training, trainer.batch_size):
         return None
     return (
-        descent.alike,
-        kind_of(descent.objective),
-        kind_of(descent.update),
+        trainer.cache_key,
+        kind_of(trainer.objective),
+        kind_of(trainer.update),
         structure(module),
-        tuple(descent.rates.items()),
-        descent.rule.max_grad_norm,
-        descent.rule.averaging,
-        descent.batch_size,
+        tuple(trainer.rates.items()),
+        trainer.rule.max_grad_norm,
+        trainer.rule.averaging,
+        trainer.batch_size,
         rows.shape,
         rows.weight is None,
         None if held_out is None else len(held_out),
@@ -115,7 +115,7 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 class StackedModel:
-    """What objectives ask of a model, of C models: dimensions (..., C, n, ...).
+    """Model as objectives see it, for a stack of C models: dimensions (..., C, n, ...).
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class StackedModel:
 
     @property
     def codebook(self) -> StackedModel:
-        """What has the averages of codebooks: this."""
+        """Return the holder of the codebooks' averages: this stack."""
         return self
 
     def set_averages(self, averages: Any) -> None:
@@ -269,11 +269,11 @@ class Source(NamedTuple):
     @classmethod
     def of(cls, training: Training) -> Source:
         """Return the source of a training."""
-        return cls(training, training.descent.generator.get_state())
+        return cls(training, training.trainer.generator.get_state())
 
     def serves(self, training: Training) -> bool:
         """Whether a training would draw the same of the same rows."""
-        mine, state = self.training, training.descent.generator.get_state()
+        mine, state = self.training, training.trainer.generator.get_state()
         return (
             self.state.equal(state)
             and mine.rows.same_as(training.rows)
@@ -291,30 +291,30 @@ class Member:
     def __init__(self, training: Training, source: Source, place: int) -> None:
         self.training, self.source, self.place = training, source, place
         self.drawn = source.state  # of the generator, when the training ends
-        descent = training.descent
-        self.watch = Watch(
+        trainer = training.trainer
+        self.watch = EarlyStopping(
             training.tol,
             training.patience,
-            descent.warm_up,
+            trainer.warm_up,
             training.held_out is not None,
         )
 
     @property
     def stride(self) -> tuple[Any, ...]:
-        """What members that Adam steps alike have in common."""
-        rule = self.training.descent.rule
+        """Return what members that share settings of Adam have in common."""
+        rule = self.training.trainer.rule
         pace = (rule.schedule, rule.learning_rate, rule.weight_decay)
-        return (*pace, self.training.max_iter, self.training.descent.n_epochs)
+        return (*pace, self.training.max_iter, self.training.trainer.n_epochs)
 
     @property
     def factor(self) -> float:
         """Where the schedule of the learning rate is."""
-        epoch, rule = self.watch.history.n_iter, self.training.descent.rule
+        epoch, rule = self.watch.history.n_iter, self.training.trainer.rule
         return SCHEDULES[rule.schedule](epoch / self.training.max_iter)
 
     def see(self, means: dict[str, float], current: float) -> bool:
-        """Take the means of an epoch, as ``Watch`` does."""
-        return self.watch.see(means, current, self.training.descent.n_epochs)
+        """Take the means of an epoch, as ``EarlyStopping`` does."""
+        return self.watch.see(means, current, self.training.trainer.n_epochs)
 
     @property
     def is_over(self) -> bool:
@@ -343,20 +343,20 @@ def train_together(trainings: Sequence[Training]) -> list[History]:
         if found is None:
             sources.append(found := Source.of(training))
         members.append(Member(training, found, place))
-    StackedDescent(sorted(members, key=lambda member: member.stride)).run()
+    StackedTrainer(sorted(members, key=lambda member: member.stride)).run()
     for member in members:
-        member.training.descent.generator.set_state(member.drawn)
+        member.training.trainer.generator.set_state(member.drawn)
     return [member.watch.history for member in members]
 
 
-class StackedDescent:
-    """Adam for all members at once; ``Descent``, with a dimension more."""
+class StackedTrainer:
+    """Adam for all members at once; ``Trainer``, with a dimension more."""
 
     def __init__(self, members: list[Member]) -> None:
-        first = members[0].training.descent
+        first = members[0].training.trainer
         self.members, self.rule = members, first.rule
         self.device = members[0].training.rows.device
-        modules = [member.training.descent.module for member in members]
+        modules = [member.training.trainer.module for member in members]
         self.update = first.update
         self.model = StackedModel(modules, first.paces)
         self.learned = self.model.require_gradients()
@@ -364,14 +364,14 @@ class StackedDescent:
         self.best = [self.model.state[name].detach().clone() for name in self.kept]
         self.average = [p.detach().clone() for p in self.learned if self.rule.averaging]
         self.n_steps = 0
-        self._arrange([Moments.of(p) for p in self.learned])
+        self._arrange([AdamMoments.of(p) for p in self.learned])
         self._draw_held_out()
 
-    def _arrange(self, moments: list[Moments]) -> None:
+    def _arrange(self, moments: list[AdamMoments]) -> None:
         """Prepare for the present members: constants, sources, and who steps alike."""
         device = self.device
-        descents = [member.training.descent for member in self.members]
-        self.objective = merged([d.objective for d in descents], device)
+        trainers = [member.training.trainer for member in self.members]
+        self.objective = merged([d.objective for d in trainers], device)
         self.sources = list({id(m.source): m.source for m in self.members}.values())
         places = {id(source): i for i, source in enumerate(self.sources)}
         which = [places[id(member.source)] for member in self.members]
@@ -381,9 +381,9 @@ class StackedDescent:
         self.runs = []
         for a, b in zip(starts, [*starts[1:], len(strides)]):
             views = [p.detach()[a:b] for p in self.learned]
-            descent = descents[a]
-            adam = Adam(views, descent.paces.values())
-            adam.moments = [Moments(*(m[a:b] for m in each)) for each in moments]
+            trainer = trainers[a]
+            adam = Adam(views, trainer.paces.values())
+            adam.moments = [AdamMoments(*(m[a:b] for m in each)) for each in moments]
             adam.n_steps += self.n_steps
             self.runs.append((slice(a, b), adam))
 
@@ -391,9 +391,9 @@ class StackedDescent:
         """Draw, once, what the held-out rows are seen as, and their noise."""
         self.held_out: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
         for source in self.sources:
-            held_out, descent = source.training.held_out, source.training.descent
+            held_out, trainer = source.training.held_out, source.training.trainer
             if held_out is not None:
-                drawn = HeldOut(held_out, descent.observe, descent.generator).whole()
+                drawn = HeldOut(held_out, trainer.observe, trainer.generator).whole()
                 self.held_out[id(source)] = (*drawn, held_out.weight)
         if self.held_out:
             for member, loss in zip(self.members, self.evaluate().tolist()):
@@ -417,16 +417,16 @@ class StackedDescent:
         seen: list[Any] = []
         wide = wide_dtype(self.device)
         self.model.template.train()
-        streams = [s.training.descent.batches(s.training.rows) for s in self.sources]
+        streams = [s.training.trainer.batches(s.training.rows) for s in self.sources]
         for batches in zip(*streams):
             x, noise, weight = self._spread([batch[1:] for batch in batches])
-            warmth = self._warmth(batches[0].part)
+            annealing = self._annealing(batches[0].part)
             own = in_dtype_of(x, weight)
             n_draws = 1 if noise is None else len(noise)
             # Parameters of all members, each of which meets its rows (b, ...).
             n_parameters = sum(p.numel() for p in self.learned)
             with threads_for(n_draws * x.shape[1] * n_parameters):
-                terms = self.objective(self.model, x, noise, warmth)
+                terms = self.objective(self.model, x, noise, annealing)
                 loss = terms.loss if own is None else terms.loss * own
                 loss = loss.mean(-1).sum()
                 if not self.n_steps:
@@ -434,7 +434,7 @@ class StackedDescent:
                 self._step(loss)
             if self.update is not None:
                 drawn = [
-                    self.update.draw(source.training.descent.generator)
+                    self.update.draw(source.training.trainer.generator)
                     for source in self.sources
                 ]
                 noise = torch.stack(drawn)[self.which]
@@ -442,7 +442,7 @@ class StackedDescent:
             seen.append((weight, *(term.detach() for term in terms)))
         self.model.template.eval()
         for member in self.members:
-            member.training.descent.n_epochs += 1
+            member.training.trainer.n_epochs += 1
         return list(terms._fields), epoch_means(terms, seen, wide)
 
     def _check_gradients(self, loss: Tensor, batch: Batch) -> None:
@@ -459,7 +459,7 @@ class StackedDescent:
             return
         template = self.model.template
         tensors = [template.get_parameter(name) for name in names]
-        objective = self.members[0].training.descent.objective
+        objective = self.members[0].training.trainer.objective
         terms = objective(template, batch.x, batch.noise, 1.0)
         alone = torch.autograd.grad(terms.loss.sum(), tensors, allow_unused=True)
         wrong = [name for name, gradient in zip(names, alone) if gradient is not None]
@@ -470,9 +470,11 @@ class StackedDescent:
                 "False."
             )
 
-    def _warmth(self, part: float) -> Any:
-        warmths = [member.training.descent.warmth(part) for member in self.members]
-        return merged(warmths, self.device)
+    def _annealing(self, part: float) -> Any:
+        annealings = [
+            member.training.trainer.annealing(part) for member in self.members
+        ]
+        return merged(annealings, self.device)
 
     def _step(self, loss: Tensor) -> None:
         """Descend everyone's loss by one step."""
@@ -515,7 +517,7 @@ class StackedDescent:
         drawn = [self.held_out[id(source)] for source in self.sources]
         first, noise, _ = drawn[0]
         draws = len(self.members) * (1 if noise is None else len(noise))
-        size = self.members[0].training.descent.held_out_chunk // draws + 1
+        size = self.members[0].training.trainer.held_out_chunk // draws + 1
         values, weights = [], list[Any]()
         for part in slices(len(first), size):
             x, noise, weight = self._spread([_rows_of(each, part) for each in drawn])
@@ -558,7 +560,7 @@ class StackedDescent:
         if not kept:
             return
         moments = [
-            Moments(*(torch.cat(parts)[kept] for parts in zip(*each)))
+            AdamMoments(*(torch.cat(parts)[kept] for parts in zip(*each)))
             for each in zip(*(adam.moments for _, adam in self.runs))
         ]
         index = torch.tensor(kept, device=self.device)
@@ -570,10 +572,10 @@ class StackedDescent:
 
     def _hand_over(self, member: Member, i: int) -> None:
         """Put the best weights into a member's module; note where its draws end."""
-        state = dict(member.training.descent.module.state_dict())
+        state = dict(member.training.trainer.module.state_dict())
         for name, best in zip(self.kept, self.best):
             state[name].copy_(best[i])
-        member.drawn = member.source.training.descent.generator.get_state()
+        member.drawn = member.source.training.trainer.generator.get_state()
 
 
 def _rows_of(

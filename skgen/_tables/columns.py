@@ -115,7 +115,7 @@ class Scale(NamedTuple):
 
 
 class ColumnCode(NamedTuple):
-    """What a column is, and how its values become numbers."""
+    """A column's kind, and how its values become numbers."""
 
     name: Any
     kind: str  # of KINDS
@@ -145,7 +145,7 @@ class ColumnCode(NamedTuple):
 
     @property
     def density(self) -> Spec:
-        """What ``Mixed`` calls the kind."""
+        """Name of the kind in ``Mixed``."""
         if self.levels is None:
             spec: Spec = self.spec or self.kind
             return spec

@@ -146,7 +146,7 @@ def output_library(estimator: Any) -> str:
     return library
 
 
-def dressed(
+def as_container(
     estimator: Any, rows: NDArray[Any], columns: Columns | None, like: Any = None
 ) -> Any:
     """Return rows (n, d) in the container that ``set_output`` asks for.

@@ -61,7 +61,7 @@ MOST_VALUES = 1000
 
 
 class Guess(NamedTuple):
-    """What a column of numbers is taken for."""
+    """Kind that a column of numbers is taken for."""
 
     kind: str
     spec: Spec = ""  # what ``Mixed`` calls it; none where there are levels

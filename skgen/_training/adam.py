@@ -36,8 +36,8 @@ class StepRule(NamedTuple):
     execution: str = "eager"  # of skgen._training.steps.EXECUTIONS
 
 
-class Pace(NamedTuple):
-    """What parameters that step alike have in common."""
+class ParamGroup(NamedTuple):
+    """Settings that the parameters of a group share."""
 
     rate: float
     decay: float
@@ -45,7 +45,7 @@ class Pace(NamedTuple):
 
 def paces(
     module: nn.Module, rule: StepRule, rates: dict[str, float], part: str = ""
-) -> dict[str, Pace]:
+) -> dict[str, ParamGroup]:
     """Return the pace of each parameter that is learned, by name.
 
     ``rates`` are multiples of the learning rate, by what a name ends with; names begin
@@ -57,24 +57,24 @@ def paces(
             own = next((rates[end] for end in rates if name.endswith(end)), None)
             # Biases, scales and what has a rate of its own do not decay.
             decay = rule.weight_decay if p.ndim > 1 and own is None else 0.0
-            found[name] = Pace((own or 1.0) * rule.learning_rate, decay)
+            found[name] = ParamGroup((own or 1.0) * rule.learning_rate, decay)
     return found
 
 
-class Moments(NamedTuple):
+class AdamMoments(NamedTuple):
     """Running means of a parameter's gradient and of its square."""
 
     exp_avg: Tensor
     exp_avg_sq: Tensor
 
     @classmethod
-    def of(cls, p: Tensor) -> Moments:
+    def of(cls, p: Tensor) -> AdamMoments:
         """None yet."""
         return cls(torch.zeros_like(p), torch.zeros_like(p))
 
 
 def adamw(
-    p: Tensor, grad: Tensor, moments: Moments, unbiased: Tensor, pace: Pace
+    p: Tensor, grad: Tensor, moments: AdamMoments, unbiased: Tensor, pace: ParamGroup
 ) -> None:
     """Take a step of AdamW (Loshchilov & Hutter 2019), for what compiles it.
 
@@ -99,26 +99,26 @@ class Adam:
     ----------
     learned : sequence of Tensor
         What is stepped, by its ``grad``.
-    paces : iterable of Pace
+    paces : iterable of ParamGroup
         The pace of each.
     """
 
-    def __init__(self, learned: Sequence[Tensor], paces: Iterable[Pace]) -> None:
+    def __init__(self, learned: Sequence[Tensor], paces: Iterable[ParamGroup]) -> None:
         self.learned = list(learned)
-        self.moments = [Moments.of(p) for p in self.learned]
+        self.moments = [AdamMoments.of(p) for p in self.learned]
         # One count for all: one a tensor, as torch's wrapper has, is 18 operations of
         # a step on nine tensors.
         device = self.learned[0].device if self.learned else None
         self.n_steps = torch.zeros((), device=device)
         self.log_betas = torch.tensor([BETA1, BETA2], device=device).log()
         self.factor: Any = 1.0  # of all rates: where the schedule is
-        self.groups: dict[Pace, list[int]] = {}
+        self.groups: dict[ParamGroup, list[int]] = {}
         for i, pace in enumerate(paces):
             self.groups.setdefault(pace, []).append(i)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """What steps change beside what is learned: moments, and last the count."""
+        """Tensors that a step changes beside the parameters: moments, the count."""
         return [*(value for each in self.moments for value in each), self.n_steps]
 
     def forget_gradients(self) -> None:
@@ -141,7 +141,7 @@ class Adam:
             if used:
                 self._step(pace, used)
 
-    def _step(self, pace: Pace, used: list[int]) -> None:
+    def _step(self, pace: ParamGroup, used: list[int]) -> None:
         grads: list[Any] = [self.learned[i].grad for i in used]
         exp_avgs, exp_avg_sqs = zip(*(self.moments[i] for i in used))
         torch._fused_adamw_(
@@ -181,14 +181,14 @@ class Adam:
         """
         moments = []
         for values, now in zip(state, self.moments, strict=True):
-            found = Moments(values["exp_avg"], values["exp_avg_sq"])
+            found = AdamMoments(values["exp_avg"], values["exp_avg_sq"])
             pairs = [*zip(found, now), (values["step"], self.n_steps)]
             if any(_layout(value) != _layout(own) for value, own in pairs):
                 raise ValueError(
                     "The state of the optimiser is not that of the parameters. Use fit "
                     "to start anew."
                 )
-            moments.append(Moments(*(v.to(p).clone() for v, p in zip(found, now))))
+            moments.append(AdamMoments(*(v.to(p).clone() for v, p in zip(found, now))))
         self.moments = moments
         self.n_steps = (
             torch.stack([values["step"] for values in state]).amax().to(self.n_steps)

@@ -49,7 +49,7 @@ class WeightedRows(ABC):
 
     weight: Tensor | None
     #: Whether single rows are slow to read: on a disk, or on the other side of a bus.
-    far = False
+    out_of_core = False
 
     @property
     @abstractmethod
@@ -186,7 +186,7 @@ class StoredRows(WeightedRows):
     store: Tensor
     weight: Tensor | None
     onto: torch.device
-    far: bool = False
+    out_of_core: bool = False
     index: Tensor | None = None
     maps: tuple[Map, ...] = ()
 
@@ -213,7 +213,7 @@ class StoredRows(WeightedRows):
 
     def take(self, index: Index) -> StoredRows:
         """Select rows, as an index."""
-        if isinstance(index, Tensor) and self.far:
+        if isinstance(index, Tensor) and self.out_of_core:
             index = index.sort().values
         return replace(
             self, index=self._places(index), weight=_taken(self.weight, index)
@@ -260,7 +260,7 @@ class StoredRows(WeightedRows):
 
     def windows(self, generator: torch.Generator) -> Sequence[StoredRows]:
         """Part the rows into sets of pieces in random order, where they are far."""
-        if not self.far:
+        if not self.out_of_core:
             return [self]
         n_pieces = math.ceil(len(self) / self._rows_of(PIECE_ELEMENTS))
         pieces = torch.arange(len(self)).tensor_split(n_pieces)
@@ -270,9 +270,11 @@ class StoredRows(WeightedRows):
 
     def loaded(self) -> StoredRows:
         """Return these rows where single ones are read fast: on the device."""
-        if not self.far:
+        if not self.out_of_core:
             return self
-        return replace(self, store=self._read(slice(None)), index=None, far=False)
+        return replace(
+            self, store=self._read(slice(None)), index=None, out_of_core=False
+        )
 
     def same_as(self, other: WeightedRows | None) -> bool:
         """Whether others are the same rows, under the same maps."""
@@ -333,7 +335,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def made_ahead(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
+def prefetch(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
     """Yield what is made of each item; the next is made while one is in use."""
 
     def alone(item: Item) -> Made:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen._training.adam import SCHEDULES, Adam, StepRule, paces
-from skgen._training.data import Rows, WeightedRows, made_ahead
+from skgen._training.data import Rows, WeightedRows, prefetch
 from skgen._training.steps import EXECUTIONS, Problem
 from skgen._utils.chunks import slices
 from skgen._utils.tensors import make_generator, wide_dtype
@@ -54,7 +54,7 @@ def auto_batch_size(n_rows: int) -> int:
 
 @dataclass
 class History:
-    """What a descent did: means a row of every term, one value an epoch."""
+    """Curves of a training run: means per row of each term, one value per epoch."""
 
     curves: dict[str, list[float]] = field(default_factory=dict)
     held_out: list[float] = field(default_factory=list)
@@ -75,7 +75,7 @@ class History:
 
 
 @dataclass
-class Watch:
+class EarlyStopping:
     """Says which epoch of a descent is the best, and when to stop.
 
     Without ``held_out`` losses, training losses decide, from the end of the warm-up
@@ -150,7 +150,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Update(Protocol):
-    """What changes without a gradient, after a step: a named tuple of constants."""
+    """Update without a gradient, after a step: a named tuple of constants."""
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -216,7 +216,7 @@ class HeldOut:
 Report = Callable[[History, float], None]
 
 
-class Descent:
+class Trainer:
     """Adam over shuffled batches of rows.
 
     Parameters
@@ -224,7 +224,7 @@ class Descent:
     module : Module
         What is trained, in place.
     objective : callable
-        ``objective(module, x, noise, warmth)`` gives the terms of each row.
+        ``objective(module, x, noise, annealing)`` gives the terms of each row.
     observe : callable
         ``observe(x)`` gives what the loss takes of rows (n, ...): the rows, or a draw
         of them, and noise (K, n, ...) or None.
@@ -237,16 +237,16 @@ class Descent:
     rates : dict of str to float, default=None
         Multiples of the step size for parameters, by name.
     warm_up : int, default=0
-        Epochs over which ``warmth`` rises from 0 to 1. What is watched on held-out
+        Epochs over which ``annealing`` rises from 0 to 1. What is watched on held-out
         rows is always at 1, and patience waits for the end of the warm-up.
     held_out_chunk : int, default=8192
         Draws for rows that one evaluation of the held-out loss takes at a time.
     update : Update, optional
         Changes what has no gradient, after each step.
     part : str, default=""
-        What names of parameters begin with that are learned.
-    alike : Hashable or None, default=None
-        What modules share that compute alike where their structure is the same; None
+        Prefix of the names of the parameters to train.
+    cache_key : Hashable or None, default=None
+        Equal for modules of one structure that compute the same function; None
         where that is not known.
     row_work : int, default=None
         Multiplications that a row takes; None: as many as parameters are learned.
@@ -266,10 +266,10 @@ class Descent:
         held_out_chunk: int = 8192,
         update: Update | None = None,
         part: str = "",
-        alike: Hashable | None = None,
+        cache_key: Hashable | None = None,
         row_work: int | None = None,
     ) -> None:
-        self.alike = alike
+        self.cache_key = cache_key
         self.update = update
         self.module, self.objective = module, objective
         self.observe, self.rule = observe, rule
@@ -291,7 +291,7 @@ class Descent:
             self.optimizer,
             list(self.paces),
             rule.max_grad_norm,
-            alike,
+            cache_key,
         )
         self.step = EXECUTIONS[rule.execution](problem)
 
@@ -311,7 +311,7 @@ class Descent:
         for part, x, noise, weight in self.batches(rows):
             own = in_dtype_of(x, weight)
             with self._threads_for(x, noise):
-                terms = self.step(x, noise, own, self.warmth(part))
+                terms = self.step(x, noise, own, self.annealing(part))
             self._follow()
             if self.update is not None:
                 drawn = self.update.draw(self.generator)
@@ -326,7 +326,7 @@ class Descent:
     def batches(self, rows: WeightedRows) -> Iterator[Batch]:
         """Yield shuffled batches: of all rows, or of a window of them after another."""
         windows = rows.windows(self.generator)
-        for i, window in enumerate(made_ahead(type(rows).loaded, windows)):
+        for i, window in enumerate(prefetch(type(rows).loaded, windows)):
             for batch in self._batches_of(window):
                 yield batch._replace(part=(i + batch.part) / len(windows))
 
@@ -365,7 +365,7 @@ class Descent:
         steady = self.rule.execution != "eager"
         return threads_for(n_draws * len(x) * self.row_work, steady=steady)
 
-    def warmth(self, part: float) -> float:
+    def annealing(self, part: float) -> float:
         """Part of the warm-up that is over after a part of this epoch."""
         return min(1.0, (self.n_epochs + part) / self.warm_up) if self.warm_up else 1.0
 
@@ -420,7 +420,7 @@ class Descent:
         weights come back and the status is "diverged". They come back from any
         exception, too; from Ctrl-C with the history, as `Interrupted`.
         """
-        watch = Watch(tol, patience, self.warm_up, held_out is not None)
+        watch = EarlyStopping(tol, patience, self.warm_up, held_out is not None)
         history, judges = watch.history, None
         self.history = history
         best = (history.best_epoch, _snapshot(self.module))
@@ -489,7 +489,7 @@ def averaging_decay(decay: float, n_steps: int) -> float:
 class Training:
     """A descent that a fit asks for, and what it is to be run with."""
 
-    descent: Descent
+    trainer: Trainer
     rows: WeightedRows
     held_out: WeightedRows | None
     max_iter: int
@@ -501,7 +501,7 @@ class Training:
 
     def run(self) -> History:
         """Run it alone."""
-        return self.descent.run(
+        return self.trainer.run(
             self.rows,
             self.held_out,
             max_iter=self.max_iter,
@@ -514,7 +514,7 @@ class Training:
 
 
 class Work(Protocol):
-    """What a fit asks for: a descent, or EM from some starts."""
+    """Work that a fit asks for: training, or EM from some starts."""
 
     def run(self) -> Any:
         """Do it alone; give what became of it, of which ``n_iter`` iterations."""
@@ -584,7 +584,7 @@ State = TypeVar("State")
 
 
 class Iterate(NamedTuple, Generic[State]):
-    """What one step gives: a state, and the bound that was met on the way to it."""
+    """Result of one step: a state, and the bound before it."""
 
     state: State
     bound: float

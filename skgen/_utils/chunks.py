@@ -56,7 +56,7 @@ class CentredRows(NamedTuple):
             centre = _mean(x, weight)
         return cls(x, weight, centre.to(wide))
 
-    def proper(self) -> Self:
+    def normalise_weights(self) -> Self:
         """Leave rows of weight zero out, and divide weights by their mean."""
         if not self.is_weighted:
             return self._replace(weight=self.weight.new_ones(()).expand(len(self.x)))

@@ -59,7 +59,7 @@ class ModelFileError(ValueError):
 
 
 class Contents(NamedTuple):
-    """What a file holds."""
+    """Contents of a file."""
 
     model: Any  # JSON
     arrays: dict[str, NDArray[Any]]

@@ -1,4 +1,4 @@
-"""What every density p(x|z) of a decoder has."""
+"""Base of the densities p(x|z) of a decoder."""
 
 from __future__ import annotations
 

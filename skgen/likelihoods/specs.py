@@ -1,4 +1,4 @@
-"""What kinds of columns are called in ``Mixed``, and which values they have."""
+"""Names of the kinds of columns in ``Mixed``, and the values they take."""
 
 from __future__ import annotations
 

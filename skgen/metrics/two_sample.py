@@ -28,7 +28,7 @@ MEDIAN_ROWS = 1000
 
 
 class TwoSampleTest(NamedTuple):
-    """What a test of two sets of rows found."""
+    """Result of a test of two sets of rows."""
 
     statistic: float
     p_value: float

@@ -41,7 +41,7 @@ from sklearn.utils import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from skgen._tables.frames import Columns, dressed
+from skgen._tables.frames import Columns, as_container
 from skgen._training.engine import Steps, run_each
 from skgen._utils.advice import MISSING, check_is_table, explained
 from skgen._utils.chunks import chunk_rows, slices
@@ -168,7 +168,7 @@ def as_fitted_so_far(estimator: Any) -> Any:
 
 
 class FittedModel(Protocol):
-    """What evaluation asks of a fitted model, on tensors."""
+    """Methods of a fitted model that evaluation calls, on tensors."""
 
     def encode(self, x: Tensor) -> Tensor:
         """(n, d) rows -> (n, k) latent code."""
@@ -481,7 +481,7 @@ class GenerativeModel(
         if scipy.sparse.issparse(code):
             code = code.toarray()
         code = self._check_code(code)
-        return self._dressed(self._map(lambda model, z: model.decode(z), code), X)
+        return self._as_container(self._map(lambda model, z: model.decode(z), code), X)
 
     def reconstruct(self, X: ArrayLike) -> Any:
         """Encode rows and decode the codes.
@@ -500,7 +500,7 @@ class GenerativeModel(
         rows = self._apply(
             lambda model, x: model.decode(model.encode(x).to(x.dtype)), X
         )
-        return self._dressed(rows, X)
+        return self._as_container(rows, X)
 
     # The density.
 
@@ -549,7 +549,7 @@ class GenerativeModel(
                     for rows in self._chunks(n_samples, self._row_elements)
                 ),
             )
-        return self._dressed(drawn.astype(self._dtype, copy=False))
+        return self._as_container(drawn.astype(self._dtype, copy=False))
 
     def score_samples(self, X: ArrayLike) -> NDArray[Any]:
         """Evaluate the log-density of each row.
@@ -590,9 +590,9 @@ class GenerativeModel(
 
     # Validation, containers, chunks, state.
 
-    def _dressed(self, rows: NDArray[Any], like: Any = None) -> Any:
+    def _as_container(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
-        return dressed(self, rows, getattr(self, "_columns", None), like)
+        return as_container(self, rows, getattr(self, "_columns", None), like)
 
     def _warn_interrupted(self, n_iter: int, way: str, part: str = "") -> None:
         """Say that Ctrl-C ended a fit, or a part of it, and how to go on."""

@@ -72,7 +72,7 @@ BATCH_STATE = (
 )
 
 
-class Codebook(NamedTuple):
+class FittedKMeans(NamedTuple):
     """The isotropic mixture on the centres, and how a centre is written as a code."""
 
     density: FittedMixture
@@ -265,10 +265,10 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     ) -> None:
         self._check_init(x)
         rows = CentredRows.of(x, weight)
-        proper = rows.proper()
-        variance = warn_scales(proper, self.reg_covar, type(self).__name__)
+        normalise_weights = rows.normalise_weights()
+        variance = warn_scales(normalise_weights, self.reg_covar, type(self).__name__)
         find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
-        clusters = find(proper, rng, callbacks)
+        clusters = find(normalise_weights, rng, callbacks)
         self.n_iter_ = clusters.n_iter
         self._reset_counts()
         self._count_columns(rows.centre, variance, rows.weight)
@@ -425,7 +425,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             self.n_iter_ = 0
         rows = CentredRows.of(x, weight)
         if first:
-            warn_scales(rows.proper(), self.reg_covar, type(self).__name__)
+            warn_scales(rows.normalise_weights(), self.reg_covar, type(self).__name__)
         if self._batches is None:
             self._origin = _far_mean(*rows.moments())
         # A copy: scikit-learn changes its arrays in place.
@@ -566,7 +566,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             check_tokens(code, len(self.cluster_centers_))
         return code
 
-    def _model(self, dtype: torch.dtype) -> Codebook:
+    def _model(self, dtype: torch.dtype) -> FittedKMeans:
         root = np.full(len(self.weights_), self.variance_**-0.5)
         density = FittedMixture.of(
             COVARIANCES["spherical"],
@@ -578,7 +578,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         )
         centres = torch.tensor(self.cluster_centers_).to(density.centre)
         nearest = nearest_of(centres, centres.mean(0))
-        return Codebook(density, nearest, self._is_ordinal)
+        return FittedKMeans(density, nearest, self._is_ordinal)
 
     @property
     def _is_ordinal(self) -> bool:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from skgen._em.covariance import COVARIANCES
 from skgen._em.matrices import Direct
-from skgen._em.restarts import SILENCE, Climb, Observer, Restarts
+from skgen._em.restarts import SILENCE, EMRun, Observer, Restarts
 from skgen._em.starts import Given, check_given, draw_responsibilities
 from skgen._em.steps import (
     FittedMixture,
@@ -67,9 +67,9 @@ class _Reporter(Observer):
     def begin_step(self) -> None:
         self._callbacks.begin()
 
-    def end_step(self, climb: Climb, change: float) -> bool:
-        self._report_step(len(climb.bounds), change)
-        so_far = FixedPoint(climb.theta, climb.bounds, False, False)
+    def end_step(self, em_run: EMRun, change: float) -> bool:
+        self._report_step(len(em_run.bounds), change)
+        so_far = FixedPoint(em_run.theta, em_run.bounds, False, False)
         return self._callbacks.end(lambda: self._model._attributes(self._rows, so_far))
 
     def _report_step(self, i: int, change: float) -> None:
@@ -80,12 +80,12 @@ class _Reporter(Observer):
         print(f"  Iteration {i}" + (times if self._verbose > 1 else ""))
         self._last = now
 
-    def end(self, climb: Climb) -> None:
+    def end(self, em_run: EMRun) -> None:
         if not self._verbose:
             return
         lapse = perf_counter() - self._began
-        times = f" time lapse {lapse:.5f}s\t lower bound {climb.bound:.5f}."
-        words = "converged" if climb.converged else "did not converge"
+        times = f" time lapse {lapse:.5f}s\t lower bound {em_run.bound:.5f}."
+        words = "converged" if em_run.converged else "did not converge"
         print(f"Initialization {words}." + (times if self._verbose > 1 else ""))
 
 
@@ -269,15 +269,15 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> Steps:
-        rows = CentredRows.of(x, weight).proper()
+        rows = CentredRows.of(x, weight).normalise_weights()
         variance = warn_scales(rows, self.reg_covar, type(self).__name__)
         rows = rows.with_rounded_centre(variance)
         given = self._check_start(rows)
         observer = SILENCE
         if self.verbose or callbacks.listen:
             observer = _Reporter(self, rows, callbacks)
-        climbs = self._climbs(rows, given, rng, observer)
-        runs = yield Restarts(self._kind, rows, climbs, observer)
+        em_runs = self._em_runs(rows, given, rng, observer)
+        runs = yield Restarts(self._kind, rows, em_runs, observer)
         best = runs.best
         if runs.interrupted:
             self._warn_interrupted(len(best.bounds), "set warm_start=True")
@@ -303,13 +303,13 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
             like=rows.centre.expand(K, -1),
         )
 
-    def _climbs(
+    def _em_runs(
         self,
         rows: CentredRows,
         given: Given,
         rng: np.random.RandomState,
         observer: Observer,
-    ) -> Iterator[Climb]:
+    ) -> Iterator[EMRun]:
         """Draw starts, one after the other."""
         for i in range(1 if self._is_warm else self.n_init):
             observer.begin(i)
@@ -317,7 +317,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
                 theta, bound = self._last(rows), self.lower_bound_
             else:
                 theta, bound = self._start(rows, given, rng), -math.inf
-            yield Climb(theta, bound, self.reg_covar, self.tol, self.max_iter)
+            yield EMRun(theta, bound, self.reg_covar, self.tol, self.max_iter)
 
     def _start(
         self, rows: CentredRows, given: Given, rng: np.random.RandomState

@@ -30,9 +30,9 @@ from skgen._networks.images import ImageNetworks, check_image_shape
 from skgen._training.adam import StepRule
 from skgen._training.data import StoredRows, WeightedRows, are_few
 from skgen._training.engine import (
-    Descent,
     History,
     Steps,
+    Trainer,
     Training,
     Update,
     auto_batch_size,
@@ -147,16 +147,16 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     @property
     @abstractmethod
     def _objective(self) -> Any:
-        """What is descended: a named tuple of constants that is called.
+        """Training loss: a named tuple of constants that is called.
 
-        ``objective(module, x, noise, warmth)`` gives the terms of each row, in
-        standardised units; ``warmth`` is the part of the warm-up that is over, 1 when
-        it is.
+        ``objective(module, x, noise, annealing)`` gives the terms of each row, in
+        standardised units; ``annealing`` is the part of the warm-up that is over, 1 at
+        its end.
         """
 
     @property
-    def _alike(self) -> Hashable | None:
-        """What models that are trained as one must share, beyond their shapes."""
+    def _cache_key(self) -> Hashable | None:
+        """Return a key that models must share to be trained as one, beyond shapes."""
         return None
 
     @abstractmethod
@@ -165,7 +165,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     @property
     def _update(self) -> Update | None:
-        """What changes without a gradient, after a step."""
+        """Return the update without a gradient that follows a step, if any."""
         return None
 
     @abstractmethod
@@ -198,8 +198,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         device = torch.empty(0, device=device).device  # with its number
         x = to_tensor(X, device if has_room(device, X.nbytes) else torch.device("cpu"))
         is_file = is_mapped(X) and x.data_ptr() == X.ctypes.data
-        far = x.is_cpu and (device.type != "cpu" or is_file)
-        return StoredRows(x, None, device, far=far and not are_few(x.shape))
+        out_of_core = x.is_cpu and (device.type != "cpu" or is_file)
+        return StoredRows(
+            x, None, device, out_of_core=out_of_core and not are_few(x.shape)
+        )
 
     def _fit(
         self,
@@ -214,7 +216,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self._record(history)
         self._warn(history)
         finish = self._finish_on(
-            training.rows, held_out, training.descent.generator, incremental=False
+            training.rows, held_out, training.trainer.generator, incremental=False
         )
         if finish is not None:
             yield from finish
@@ -238,9 +240,9 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self._take_module(parts[0], seed, goes_on=self._is_warm)
         train, held_out = self._seen(*parts)
         self.module_.set_learns_incomplete(self._has_missing(train))
-        descent = self._new_descent(len(train), generator)
+        trainer = self._new_trainer(len(train), generator)
         training = Training(
-            descent,
+            trainer,
             train,
             held_out.repeated() if held_out and self.early_stopping else None,
             self.max_iter,
@@ -293,18 +295,18 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         train, held_out = self._seen(*parts)
         if self._optimizer_state is None:  # else it has moments of what is learned
             self.module_.set_learns_incomplete(self._has_missing(train))
-        descent = self._new_descent(len(train), generator)
+        trainer = self._new_trainer(len(train), generator)
         if (state := self._optimizer_state) is not None:
-            descent.optimizer.load_state(state)
+            trainer.optimizer.load_state(state)
         with self._own_draws(step_seed, x.device):
-            history = descent.run(train, None, max_iter=1, tol=0.0, patience=2)
+            history = trainer.run(train, None, max_iter=1, tol=0.0, patience=2)
         self._record(history)
         run_each(self._finish_on(train, held_out, generator, incremental=True))
         if history.status == "diverged":  # and so may the state of the optimiser be
             self._warn(history)
             self._optimizer_state = state
         else:
-            self._optimizer_state = descent.optimizer.state()
+            self._optimizer_state = trainer.optimizer.state()
 
     def _on_first_scale(self, rows: StoredRows, first: bool) -> StoredRows:
         """Divide weights by the mean of those that the model was first fitted with."""
@@ -477,7 +479,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             return [tuple(sizes)]
         return [(sizes,)]
 
-    def _new_descent(self, n_rows: int, generator: torch.Generator) -> Descent:
+    def _new_trainer(self, n_rows: int, generator: torch.Generator) -> Trainer:
         module = self.module_
         module.precision = self.precision
         rule = StepRule(
@@ -488,7 +490,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             self.weight_averaging,
             self.execution,
         )
-        descent = Descent(
+        trainer = Trainer(
             module,
             self._objective,
             lambda x: (
@@ -503,11 +505,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             held_out_chunk=module.pass_rows,
             update=self._update,
             # What trains models as one knows no other posterior than the encoder's.
-            alike=None if module.learns_incomplete else self._alike,
+            cache_key=None if module.learns_incomplete else self._cache_key,
             row_work=module.row_work,
         )
-        descent.n_epochs = self.n_iter_  # so that a warm-up goes on where it was
-        return descent
+        trainer.n_epochs = self.n_iter_  # so that a warm-up goes on where it was
+        return trainer
 
     def _batch_rows(self, n_rows: int) -> int:
         """Rows of a batch."""
@@ -722,7 +724,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             seed = draw_seed(fresh_random_state(random_state))
             generator = make_generator(seed, torch.device(self.device_))
         rows = self._apply(lambda model, x: model.impute(x, generator), X, scores=True)
-        return self._dressed(rows, X)
+        return self._as_container(rows, X)
 
     def _model(self, dtype: torch.dtype) -> Any:
         """Return the module in a dtype: a cast copy, where it must be cast.
@@ -780,7 +782,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     def _snapshot(self, training: Training) -> dict[str, Any]:
         """Return the fitted attributes of a fit that ends with the present epoch."""
-        history = training.descent.history
+        history = training.trainer.history
         generator = make_generator(0, training.rows.device)
         with torch.no_grad():
             rows = self._observed(training.rows.sample(), generator)
@@ -808,7 +810,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self._built_with |= {**given, "likelihood": copy.deepcopy(module.likelihood)}
         if self._optimizer_state is not None:
             generator = make_generator(0, torch.device(self.device_))
-            self._new_descent(1, generator).optimizer.load_state(self._optimizer_state)
+            self._new_trainer(1, generator).optimizer.load_state(self._optimizer_state)
 
     def _rebuilt(
         self, state: dict[str, Any], built_with: dict[str, Any]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from skgen._training.adam import StepRule
 from skgen._training.data import WeightedRows
-from skgen._training.engine import Descent, History, Report, Training
+from skgen._training.engine import History, Report, Trainer, Training
 from skgen._utils.tensors import wide_dtype
 from skgen._utils.threads import threads_for
 from skgen.objectives import importance_weighted_bound, log_weights
@@ -46,11 +46,11 @@ class PriorTerms(NamedTuple):
 
     @property
     def watched(self) -> Tensor:
-        """What held-out rows are watched for."""
+        """Held-out quantity of early stopping."""
         return self.loss
 
 
-def prior_loss(model: Any, z_e: Tensor, noise: Any, warmth: float) -> PriorTerms:
+def prior_loss(model: Any, z_e: Tensor, noise: Any, annealing: float) -> PriorTerms:
     """-log p(k) of encoded rows (n, T, c), their tokens assigned afresh at each step.
 
     The bound scores such tokens, and their noise keeps the prior from over-fitting.
@@ -71,7 +71,7 @@ def learn_prior(
     keep_counts: bool,
     batch_size: int,
     report: Report | None = None,
-    alike: Hashable | None = None,
+    cache_key: Hashable | None = None,
 ) -> Generator[Training, History, tuple[History, Tensor]]:
     """Fit the prior of a token model, and the temperature of its posterior.
 
@@ -88,14 +88,14 @@ def learn_prior(
     keep_counts : bool
         Whether the unigram counts of earlier rows stay, in part.
     report : callable, optional
-        What is told of each epoch.
-    alike : Hashable or None, default=None
-        What models share whose priors may be trained as one.
+        Called with the means of each epoch.
+    cache_key : Hashable or None, default=None
+        Equal for models whose priors may be trained as one.
 
     Yields
     ------
     training : Training
-        The descent of the prior, whose history is to be sent.
+        Training of the prior; its history is sent back.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def learn_prior(
         prior.counts *= COUNT_DECAY
         prior.counts += token_counts(model, z_train, model.expected_one_hot)
     history = yield Training(
-        prior_descent(model, batch_size, rule, generator, alike),
+        prior_descent(model, batch_size, rule, generator, cache_key),
         z_train,
         None if held_out is None else z_judges.repeated(),
         max_iter,
@@ -205,12 +205,12 @@ def prior_descent(
     batch_size: int,
     rule: StepRule,
     generator: torch.Generator,
-    alike: Hashable | None,
-) -> Descent:
+    cache_key: Hashable | None,
+) -> Trainer:
     """Descend -log p(k) over encoded rows, at the rate that the prior asks for."""
     rate = model.prior.learning_rate(rule.learning_rate)
     rule = rule._replace(learning_rate=rate)
-    return Descent(
+    return Trainer(
         model,
         prior_loss,
         lambda z_e: (z_e, model.standard_noise((1, len(z_e)), generator)),
@@ -219,7 +219,7 @@ def prior_descent(
         generator=generator,
         held_out_chunk=model.pass_rows,
         part="prior.",
-        alike=alike,
+        cache_key=cache_key,
         row_work=model.prior.row_work,
     )
 

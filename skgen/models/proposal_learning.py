@@ -21,7 +21,7 @@ from torch import Tensor
 
 from skgen._training.adam import StepRule
 from skgen._training.data import Rows
-from skgen._training.engine import Descent, History, Training
+from skgen._training.engine import History, Trainer, Training
 
 # Steps at most, rows of a step, and steps between two looks at the learning rate.
 MAX_STEPS, BATCH_ROWS, EPOCH_STEPS = 1500, 128, 16
@@ -35,11 +35,13 @@ class ProposalTerms(NamedTuple):
 
     @property
     def watched(self) -> Tensor:
-        """What the best epoch is chosen by."""
+        """Quantity that the best epoch is chosen by."""
         return self.loss
 
 
-def proposal_loss(model: Any, x: Tensor, codes: Tensor, warmth: float) -> ProposalTerms:
+def proposal_loss(
+    model: Any, x: Tensor, codes: Tensor, annealing: float
+) -> ProposalTerms:
     """-log q of codes (1, n, ...), given rows (n, d) with missing cells."""
     return ProposalTerms(-model.proposed(x).log_prob(codes)[0])
 
@@ -70,7 +72,7 @@ def learn_proposal(
     Yields
     ------
     training : Training
-        The descent, whose history is to be sent.
+        Training of the proposal; its history is sent back.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def learn_proposal(
     places = torch.zeros(1, device=generator.device).expand(n_rows, d)
     model.proposal.requires_grad_(True)
     try:
-        descent = Descent(
+        trainer = Trainer(
             model,
             proposal_loss,
             simulate,
@@ -102,7 +104,7 @@ def learn_proposal(
             part="proposal.",
         )
         history = yield Training(
-            descent, Rows(places, None), None, n_epochs, 0.0, n_epochs
+            trainer, Rows(places, None), None, n_epochs, 0.0, n_epochs
         )
     finally:
         model.set_learns_incomplete(model.learns_incomplete)

@@ -312,7 +312,7 @@ class VAE(NeuralModel):
         return BetaLoss()
 
     @property
-    def _alike(self) -> Hashable | None:
+    def _cache_key(self) -> Hashable | None:
         return ("VAE", self._n_training_draws) if self._is_plain else None
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:

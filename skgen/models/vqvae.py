@@ -484,7 +484,7 @@ class VQVAE(NeuralModel):
         )
 
     @property
-    def _alike(self) -> Hashable | None:
+    def _cache_key(self) -> Hashable | None:
         return "VQVAE" if self._is_plain else None
 
     def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
@@ -587,7 +587,7 @@ class VQVAE(NeuralModel):
                 if self.verbose and not incremental
                 else None
             ),
-            alike=self._alike,
+            cache_key=self._cache_key,
         )
         if history.best_epoch >= 0:
             self.best_prior_epoch_ = len(self.prior_curve_) + history.best_epoch + 1

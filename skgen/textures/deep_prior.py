@@ -82,7 +82,7 @@ def hourglass(
 
 
 class Observed(NamedTuple):
-    """What is known of the image: pixels (1, c, h, w), and two sets of them."""
+    """Known pixels of the image (1, c, h, w), in two sets."""
 
     pixels: Tensor
     train: Tensor  # (1, 1, h, w), 1 where a pixel is fitted

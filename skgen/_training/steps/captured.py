@@ -29,13 +29,13 @@ class Captured(Replaced):
     way = "captured"
 
     def make(
-        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
+        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, annealing: float
     ) -> Callable[..., Any]:
         """Capture a step; the steps that warm up for it are taken back."""
         if not _has_graphs(x.device):
             raise ValueError(f"There are no CUDA graphs on device {str(x.device)!r}.")
         optimizer = self.problem.optimizer
-        scalars = [scalar(number, x.device) for number in (warmth, optimizer.factor)]
+        scalars = [scalar(number, x.device) for number in (annealing, optimizer.factor)]
         fixed = [t if t is None else t.clone() for t in (x, noise, weight)]
         given: Any = (*fixed, scalars[0])
         changed = [*training_state(self.problem.module).values(), *optimizer.tensors]
@@ -56,11 +56,11 @@ class Captured(Replaced):
         kind = Kind.of(terms)
 
         @torch.no_grad()
-        def step(x: Tensor, noise: Any, weight: Any, warmth: float) -> Any:
+        def step(x: Tensor, noise: Any, weight: Any, annealing: float) -> Any:
             for tensor, value in zip(fixed, (x, noise, weight)):
                 if tensor is not None:
                     tensor.copy_(value)
-            for tensor, number in zip(scalars, (warmth, optimizer.factor)):
+            for tensor, number in zip(scalars, (annealing, optimizer.factor)):
                 tensor.fill_(number)
             graph.replay()
             return kind.of_values([value.clone() for value in kind.values(terms)])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from skgen._training.adam import Moments, adamw, cut
+from skgen._training.adam import AdamMoments, adamw, cut
 from skgen._training.steps.eager import Kind, Problem, Replaced, mean_loss, scalar
 from skgen._training.steps.structure import (
     Called,
@@ -35,7 +35,7 @@ class Given(NamedTuple):
     state: dict[str, Tensor]  # parameters and buffers, by name
     moments: list[Tensor]  # first and second, of each parameter that is learned
     numbers: list[Tensor]  # of the objective, then rates and decays
-    # x, noise and weight where there are any, warmth, factor, and what Adam counted.
+    # x, noise and weight where there are any, annealing, factor, and what Adam counted.
     batch: list[Tensor]
 
     @classmethod
@@ -87,27 +87,27 @@ class Compiled(Replaced):
     way = "compiled"
 
     def make(
-        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
+        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, annealing: float
     ) -> Callable[..., Any]:
         """Find or make the program, and give it this problem's tensors."""
         optimizer, device = self.problem.optimizer, x.device
         has = (noise is not None, weight is not None)
 
-        def batch(x: Tensor, noise: Any, weight: Any, warmth: float) -> list[Tensor]:
+        def batch(x: Tensor, noise: Any, weight: Any, annealing: float) -> list[Tensor]:
             # Programs depend on strides: those of one draw's noise differ.
             rows = [t.contiguous() for t in (x, noise, weight) if t is not None]
-            scalars = (scalar(each, device) for each in (warmth, optimizer.factor))
+            scalars = (scalar(each, device) for each in (annealing, optimizer.factor))
             return [*rows, *scalars]
 
         unbiased = torch.ones_like(optimizer.log_betas)
-        own = [*batch(x, noise, weight, warmth), unbiased]
+        own = [*batch(x, noise, weight, annealing), unbiased]
         given = Given.of(self.problem, own)
         program = program_of(self.problem, given, *has)
         held = given._replace(batch=[]).flat
 
-        def step(x: Tensor, noise: Any, weight: Any, warmth: float) -> Any:
+        def step(x: Tensor, noise: Any, weight: Any, annealing: float) -> Any:
             with torch.no_grad():
-                own = batch(x, noise, weight, warmth)
+                own = batch(x, noise, weight, annealing)
                 values = program.run(*held, *own, optimizer.counted())
             return program.kind.of_values(values)
 
@@ -119,9 +119,9 @@ def program_of(
 ) -> Program:
     """Find the program of a problem's step, or make it."""
     key = None
-    if problem.alike is not None:
+    if problem.cache_key is not None:
         key = (
-            problem.alike,
+            problem.cache_key,
             structure(problem.module),
             kind_of(problem.objective),
             tuple(map(tuple, problem.optimizer.groups.values())),
@@ -161,7 +161,7 @@ def compiled(
 
     def step(*flat: Tensor) -> list[Tensor]:
         state, moments, numbers, batch = given.like(flat)
-        x, *rest, warmth, factor, unbiased = batch
+        x, *rest, annealing, factor, unbiased = batch
         noise = rest.pop(0) if has_noise else None
         weight = rest.pop(0) if is_weighted else None
         objective, *paces = with_numbers(constants, iter(numbers))
@@ -169,7 +169,7 @@ def compiled(
             leaves = {name: state[name].detach().requires_grad_() for name in learned}
             tensors = {f"module.{name}": t for name, t in {**state, **leaves}.items()}
             called = Called(template, objective)
-            terms = functional_call(called, tensors, (x, noise, warmth))
+            terms = functional_call(called, tensors, (x, noise, annealing))
             loss = mean_loss(terms, weight)
             grads = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True)
         if longest is not None:
@@ -179,7 +179,7 @@ def compiled(
         for pace, group in zip(paces, groups):
             for i in group:
                 if grads[i] is not None:
-                    both = Moments(*moments[2 * i : 2 * i + 2])
+                    both = AdamMoments(*moments[2 * i : 2 * i + 2])
                     own = pace._replace(rate=factor * pace.rate)
                     adamw(state[learned[i]], grads[i], both, unbiased, own)
         kinds.append(Kind.of(terms))

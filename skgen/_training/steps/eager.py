@@ -13,14 +13,14 @@ from skgen._training.adam import Adam
 
 
 class Problem(NamedTuple):
-    """What is stepped."""
+    """Objective, parameters and settings of a step."""
 
     module: nn.Module
     objective: Callable[[Any, Tensor, Any, Any], Any]
     optimizer: Adam
     names: list[str]  # of the parameters that are learned, as the optimiser has them
     max_grad_norm: float | None
-    alike: Hashable | None  # what modules share that compute alike by their structure
+    cache_key: Hashable | None  # equal for modules that compute alike
 
 
 class Eager:
@@ -35,10 +35,10 @@ class Eager:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
-    def __call__(self, x: Tensor, noise: Any, weight: Any, warmth: Any) -> Any:
+    def __call__(self, x: Tensor, noise: Any, weight: Any, annealing: Any) -> Any:
         """Step along the gradient of the mean loss of rows, and return their terms."""
         module, objective, optimizer, _, longest, _ = self.problem
-        terms = objective(module, x, noise, warmth)
+        terms = objective(module, x, noise, annealing)
         optimizer.forget_gradients()
         mean_loss(terms, weight).backward()
         if longest is not None:
@@ -54,7 +54,7 @@ def mean_loss(terms: Any, weight: Tensor | None) -> Tensor:
 
 
 class Kind(NamedTuple):
-    """What terms are, beside the values that they hold."""
+    """Structure of loss terms, without their values."""
 
     terms: type[Any]
     aside: tuple[str, ...]  # names of what is no term of the loss
@@ -90,10 +90,10 @@ class Replaced:
         self.made: dict[Hashable, Callable[..., Any]] = {}
 
     def __call__(
-        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
+        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, annealing: float
     ) -> Any:
         """Step by what was made for batches of this shape."""
-        given = (x, noise, weight, warmth)
+        given = (x, noise, weight, annealing)
         shapes = tuple(None if t is None else t.shape for t in given[:3])
         if shapes not in self.made:
             self.made[shapes] = self._make_or_not(*given)
@@ -114,7 +114,7 @@ class Replaced:
             return self.eager
 
     def make(
-        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, warmth: float
+        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, annealing: float
     ) -> Callable[..., Any]:
         """Return what steps on batches of these shapes, without a step yet."""
         raise NotImplementedError

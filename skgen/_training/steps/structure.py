@@ -1,4 +1,4 @@
-"""What models share that one program, or one stack, computes with."""
+"""Structure of models: equal where one program, or one stack, serves them all."""
 
 from __future__ import annotations
 
