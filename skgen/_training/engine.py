@@ -25,19 +25,6 @@ from skgen._utils.threads import threads_for
 BLOCK_ELEMENTS = 2**18
 
 
-class RowTerms(Protocol):
-    """A named tuple of tensors (n,): the loss of each row first, then its parts.
-
-    ``watched`` is what decides which epoch is the best: the loss, or a part of it.
-    """
-
-    loss: Tensor
-    watched: Tensor
-    _fields: tuple[str, ...]
-
-    def __iter__(self) -> Iterator[Tensor]: ...
-
-
 class Batch(NamedTuple):
     """Rows of a step, as they are observed, with the noise of its loss."""
 
