@@ -9,7 +9,12 @@ from sklearn.base import clone
 from toys import generator, normal, uniform
 
 from skgen import IWAE, VAE, VQVAE, MixedDensity
-from skgen._networks.proposals import CoupledNormal, TokenProposal, WithPrior
+from skgen._networks.proposals import (
+    CoupledNormal,
+    TokenProposal,
+    WithPrior,
+    hidden_sizes,
+)
 from skgen._networks.token_priors import AutoregressivePrior
 from skgen.exceptions import DegenerateWeightsWarning
 from skgen.likelihoods import Mixed
@@ -240,7 +245,7 @@ def enumerated(model, rows):
         log_joint = module.likelihood.log_prob(outputs, x)
         log_joint = log_joint + module.prior.log_prob(every)[:, None]
         found = log_joint.logsumexp(0) - module.standardizer.log_scale
-        mean = module.likelihood.mixture_mean(outputs, log_joint.softmax(0))
+        mean = module.likelihood.mixture_mean([(outputs, log_joint.softmax(0))])
     module.float()
     return found.numpy(), module.standardizer.inverse(mean).numpy()
 
@@ -376,3 +381,8 @@ def test_partial_fits_learn_of_missing_cells(cls):
             assert any((a != b).any() for a, b in zip(before, weights))
         before = weights
     assert np.isfinite(model.score_samples(QUERIES)).all()
+
+
+def test_a_proposal_of_many_levels_is_narrow():
+    widths = {n: hidden_sizes(n)[0] for n in (3, 4096, 20_000, 10**6)}
+    assert widths == {3: 256, 4096: 256, 20_000: 52, 10**6: 16}

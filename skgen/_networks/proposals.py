@@ -21,12 +21,19 @@ from skgen.priors import LOG_SIGMA_MAX, LOG_SIGMA_MIN, Normal
 
 # Width of the hidden layers: a proposal answers every pattern of missing cells.
 N_HIDDEN = 256
+# Weights of the first layer at most: for columns of thousands of levels it is narrower.
+FIRST_WEIGHTS = 2**20
 # Coordinates up to which they are correlated: the network has k^2 / 2 outputs.
 MAX_COUPLED = 32
 # Part of the draws that comes from the prior. It bounds the importance weights.
 FROM_PRIOR = 0.1
 # Hidden units of what a row adds to the logits of tokens, at each place.
 N_TOKEN_HIDDEN = 64
+
+
+def hidden_sizes(n_inputs: int) -> list[int]:
+    """Return the widths of the hidden layers, for inputs of a width."""
+    return [max(16, min(N_HIDDEN, FIRST_WEIGHTS // n_inputs))]
 
 
 class CoupledNormal(NamedTuple):
@@ -115,7 +122,8 @@ class NormalProposal(nn.Module):
         super().__init__()
         k = self.n_components = n_components
         self.n_coupled = k * (k - 1) // 2 if k <= MAX_COUPLED else 0
-        self.network = mlp(n_inputs, 2 * k + self.n_coupled, [N_HIDDEN], "relu")
+        n_outputs = 2 * k + self.n_coupled
+        self.network = mlp(n_inputs, n_outputs, hidden_sizes(n_inputs), "relu")
 
     def forward(self, inputs: Tensor) -> CoupledNormal:
         """Return the density of the codes of rows (n, n_inputs)."""
@@ -183,7 +191,7 @@ class TokenProposal(nn.Module):
         super().__init__()
         T, K, H = n_tokens, codebook_size, N_TOKEN_HIDDEN
         self.base = AutoregressivePrior(T, K)
-        self.network = mlp(n_inputs, T * H, [N_HIDDEN], "relu")
+        self.network = mlp(n_inputs, T * H, hidden_sizes(n_inputs), "relu")
         self.inputs = nn.Parameter(torch.randn(T, K, H) / math.sqrt(T))
         self.outputs = nn.Parameter(torch.zeros(T, H, K))
 

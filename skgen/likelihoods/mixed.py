@@ -202,8 +202,11 @@ class Mixed(Likelihood):
         for block, part in self._parts(outputs):
             cells, seen = _cells(x, block.places, block.filler)
             scales = self.log_scales[block.places].to(part.dtype)
-            log_prob = block.log_prob(part, cells)
-            total = total + torch.where(seen, log_prob, scales).sum(-1)
+            if torch.is_grad_enabled() or seen.any():  # training does not wait for it
+                log_prob = torch.where(seen, block.log_prob(part, cells), scales)
+            else:
+                log_prob = scales.expand(part.shape[:-1])
+            total = total + log_prob.sum(-1)
         return total
 
     def mean(self, outputs: Tensor) -> Tensor:
@@ -213,14 +216,21 @@ class Mixed(Likelihood):
             for block, part in self._parts(outputs)
         )
 
-    def mixture_mean(self, outputs: Tensor, weight: Tensor) -> Tensor:
-        """Mean (n, d) of the mixture with weights (S, n) of outputs (S, n, p)."""
+    def mixture_mean(self, parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the mean (n, d) of a mixture whose components come in parts.
+
+        A part has outputs (S, n, p), and the weights (S, n) of its components.
+        """
+        sums = [
+            [
+                (weight[..., None, None] * block.expected(part)).sum(0)
+                for block, part in self._parts(outputs)
+            ]
+            for outputs, weight in parts
+        ]
+        totals = [sum(each[1:], start=each[0]) for each in zip(*sums)]
         return self._joined(
-            (
-                block,
-                block.value((weight[..., None, None] * block.expected(part)).sum(0)),
-            )
-            for block, part in self._parts(outputs)
+            (block, block.value(total)) for block, total in zip(self._blocks, totals)
         )
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:

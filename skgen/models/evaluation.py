@@ -286,14 +286,24 @@ class BoundedModel(nn.Module):
         """
         if torch.is_grad_enabled():
             return self.likelihood.log_prob(self.outputs_of(z), x)
-        along = z.ndim - x.ndim  # the dimension of rows: 0, or 1 behind S
-        n_draws = len(z) if along else 1
-        size = chunk_rows(x.device, n_draws * self.row_elements)
+        if z.ndim == x.ndim:
+            return self._log_likelihood_of(x, z[None]).squeeze(0)
+        size = self.draws_per_pass
+        return torch.cat([self._log_likelihood_of(x, part) for part in z.split(size)])
+
+    def _log_likelihood_of(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x|z), (S, n), a few rows at a time."""
+        size = chunk_rows(x.device, len(z) * self.row_elements)
         parts = [
             self.likelihood.log_prob(self.outputs_of(codes), rows)
-            for rows, codes in zip(x.split(size), z.split(size, dim=along))
+            for rows, codes in zip(x.split(size), z.split(size, dim=1))
         ]
         return torch.cat(parts, dim=-1)
+
+    @property
+    def draws_per_pass(self) -> int:
+        """Draws of a row that are decoded at a time: all, but for very wide rows."""
+        return self.pass_rows
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
@@ -390,7 +400,11 @@ class BoundedModel(nn.Module):
         likelihood: Any = self.likelihood
         blocks = math.ceil(self.n_impute_draws / self.noise.shape[1])
         z, weight = self._weighted_codes(self.view(x), self.noise_of(x, blocks))
-        mean: Tensor = likelihood.mixture_mean(self.outputs_of(z), weight)
+        size = self.draws_per_pass
+        parts = zip(z.split(size), weight.split(size))
+        mean: Tensor = likelihood.mixture_mean(
+            (self.outputs_of(codes), part) for codes, part in parts
+        )
         return mean
 
     def _drawn_for(self, x: Tensor, generator: torch.Generator) -> Tensor:
