@@ -21,8 +21,9 @@ from skgen.likelihoods import Likelihood
 from skgen.objectives import importance_weighted_bound, log_weights, weights_at
 
 N_BLOCKS = 256
-# Draws that a missing cell is imputed from, at least.
-IMPUTE_DRAWS = 512
+# Draws that a missing cell is imputed from; fewer, but as many as scores take, where
+# a row of outputs is so wide that they would hold more numbers.
+IMPUTE_DRAWS, IMPUTE_ELEMENTS = 512, 2**22
 # Effective sample size below which an estimate of log p(x) is not to be trusted, and
 # number of draws from which on a warning says so: fewer are a rough estimate anyway.
 FEWEST_EFFECTIVE, MANY_DRAWS = 2, 500
@@ -386,7 +387,8 @@ class BoundedModel(nn.Module):
     @property
     def n_impute_draws(self) -> int:
         """Codes that the cells of one row are imputed from."""
-        return max(IMPUTE_DRAWS, self.noise.shape[1])
+        affordable = min(IMPUTE_DRAWS, IMPUTE_ELEMENTS // self.row_elements)
+        return max(affordable, self.noise.shape[1])
 
     def _weighted_codes(self, scaled: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Codes (S, n, ...) of incomplete rows, and their weights (S, n)."""
