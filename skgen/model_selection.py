@@ -208,7 +208,7 @@ class Data(NamedTuple):
 
 
 def _accepts_weight(scorer: Callable[..., Any]) -> bool:
-    """Whether a scorer accepts ``sample_weight``."""
+    """Return whether a scorer accepts ``sample_weight``."""
     says = getattr(scorer, "_accept_sample_weight", None)
     return says() if says else "sample_weight" in signature(scorer).parameters
 

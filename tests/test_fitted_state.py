@@ -1,4 +1,4 @@
-"""What a fit leaves behind: all of it or nothing; and what later parameters change."""
+"""State after a fit: all of it or nothing, and the effect of later parameters."""
 
 import inspect
 import pickle

@@ -73,7 +73,7 @@ class Scale(NamedTuple):
 
     @property
     def is_time(self) -> bool:
-        """Whether the values are dates, times or periods."""
+        """Return whether the values are dates, times or periods."""
         return self.form == "ticks" or self.form in OBJECT_TICKS
 
     def numbers(self, cells: Cells) -> NDArray[np.float64]:

@@ -185,7 +185,7 @@ def _check_library(name: Any) -> None:
 
 
 def _is_name(name: Any) -> bool:
-    """Whether a file may state such a name of a column."""
+    """Return whether a file may state such a name of a column."""
     if isinstance(name, tuple):
         return all(map(_is_name, name))
     return name is None or isinstance(name, str | int | float | np.generic)
@@ -252,7 +252,7 @@ def saturated(x: NDArray[Any], low: int, high: int) -> NDArray[Any]:
 
 
 def is_ticks(dtype: str) -> bool:
-    """Whether the dtype of a name counts time in integers."""
+    """Return whether the dtype of a name counts time in integers."""
     name = dtype.lower()
     is_clock = name.startswith(("time32", "time64"))
     return name.startswith(TIMES) and not is_clock

@@ -47,7 +47,7 @@ class Cells(NamedTuple):
 
     @property
     def is_time(self) -> bool:
-        """Whether the values are dates, times or periods."""
+        """Return whether the values are dates, times or periods."""
         return self.form == "ticks" or self.form in OBJECT_TICKS
 
     @property
@@ -64,7 +64,7 @@ class Cells(NamedTuple):
 
     @property
     def is_duration(self) -> bool:
-        """Whether zero means something: of dates it does not."""
+        """Return whether zero means something: of dates it does not."""
         dtype = OBJECT_TICKS.get(self.form, self.dtype).lower()
         return dtype.startswith(("timedelta", "duration", "time"))
 

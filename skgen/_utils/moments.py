@@ -62,7 +62,7 @@ class Moments(NamedTuple):
 
     @property
     def is_factor(self) -> bool:
-        """Whether the scatter is kept as a factor."""
+        """Return whether the scatter is kept as a factor."""
         return _is_factor(self.scatter)
 
     @property

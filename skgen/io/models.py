@@ -58,13 +58,13 @@ MOST_ITERATIONS = 2**31
 
 
 def _is_text(value: Any) -> bool:
-    """Whether a value is an array (n,) of text."""
+    """Return whether a value is an array (n,) of text."""
     is_array = isinstance(value, np.ndarray) and value.dtype == object
     return is_array and value.ndim == 1 and all(isinstance(v, str) for v in value)
 
 
 def _is_output(value: Any) -> bool:
-    """Whether a value is what scikit-learn's ``set_output`` leaves."""
+    """Return whether a value is what scikit-learn's ``set_output`` leaves."""
     containers = ("default", *LIBRARIES)
     return isinstance(value, dict) and all(
         key == "transform" and each in containers for key, each in value.items()

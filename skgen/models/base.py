@@ -398,7 +398,7 @@ class GenerativeModel(
 
     @property
     def _is_warm(self) -> bool:
-        """Whether ``fit`` goes on from the last fit."""
+        """Return whether ``fit`` goes on from the last fit."""
         return False
 
     def _fixed_parameters(self) -> dict[str, Any]:

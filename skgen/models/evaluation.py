@@ -289,7 +289,7 @@ class BoundedModel(nn.Module):
             return self.likelihood.log_prob(self.outputs_of(z), x)
         if z.ndim == x.ndim:
             return self._log_likelihood_of(x, z[None]).squeeze(0)
-        size = self.draws_per_pass
+        size = self.pass_rows  # all draws at once, but for very wide rows
         return torch.cat([self._log_likelihood_of(x, part) for part in z.split(size)])
 
     def _log_likelihood_of(self, x: Tensor, z: Tensor) -> Tensor:
@@ -300,11 +300,6 @@ class BoundedModel(nn.Module):
             for rows, codes in zip(x.split(size), z.split(size, dim=1))
         ]
         return torch.cat(parts, dim=-1)
-
-    @property
-    def draws_per_pass(self) -> int:
-        """Draws of a row that are decoded at a time: all, but for very wide rows."""
-        return self.pass_rows
 
     def decoder_outputs(self, z: Tensor) -> Tensor:
         """Decode codes (..., k) by a network that takes rows, to outputs (..., p)."""
@@ -402,7 +397,7 @@ class BoundedModel(nn.Module):
         likelihood: Any = self.likelihood
         blocks = math.ceil(self.n_impute_draws / self.noise.shape[1])
         z, weight = self._weighted_codes(self.view(x), self.noise_of(x, blocks))
-        size = self.draws_per_pass
+        size = self.pass_rows
         parts = zip(z.split(size), weight.split(size))
         mean: Tensor = likelihood.mixture_mean(
             (self.outputs_of(codes), part) for codes, part in parts

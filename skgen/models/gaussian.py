@@ -731,7 +731,7 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
 
     @property
     def _is_reflected(self) -> bool:
-        """Whether codes have more coordinates than there are axes."""
+        """Return whether codes have more coordinates than there are axes."""
         return len(self.components_) < self.n_components_
 
     @property

@@ -582,7 +582,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
 
     @property
     def _is_ordinal(self) -> bool:
-        """Whether a code is an index; ``encode`` may be set after ``fit``."""
+        """Return whether a code is an index; ``encode`` may be set after ``fit``."""
         return bool(self._current("encode") == "ordinal")
 
     def _n_parameters(self) -> int:

@@ -90,7 +90,7 @@ def _is_interval(low: Any, high: Any) -> bool:
 
 
 def _are_values(values: Any) -> bool:
-    """Whether values are different finite numbers."""
+    """Return whether values are different finite numbers."""
     rule = real(-np.inf, closed="neither")
     return all(map(rule.accepts, _levels(values))) and bool(_levels(values))
 

@@ -385,7 +385,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     @property
     def _is_plain(self) -> bool:
-        """Whether neither network is the user's own."""
+        """Return whether neither network is the user's own."""
         return self.encoder is None and self.decoder is None
 
     def _new_module(self, train: StoredRows, seed: int) -> BoundedModel:
