@@ -465,22 +465,7 @@ class GenerativeModel(
             Decoded mean; a DataFrame where ``set_output`` asks for one, with the names
             and dtypes of the columns that were fitted: integers are rounded.
         """
-        check_is_fitted(self)
-        code = check_array(
-            _host(X, "the latent code"),
-            dtype=FLOATS,
-            accept_sparse="csr",
-            input_name="the latent code",
-        )
-        if code.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"X has {code.shape[1]} features, but {type(self).__name__}."
-                f"inverse_transform is expecting {self._n_features_out} latent "
-                "features as input: pass what transform returns."
-            )
-        if scipy.sparse.issparse(code):
-            code = code.toarray()
-        code = self._check_code(code)
+        code = self._validate_code(X)
         return self._as_container(self._map(lambda model, z: model.decode(z), code), X)
 
     def reconstruct(self, X: ArrayLike) -> Any:
@@ -525,31 +510,13 @@ class GenerativeModel(
             Rows in random order, in the dtype of the training data; a DataFrame where
             ``set_output`` asks for one.
         """
-        check_is_fitted(self)
-        if not integer(1).accepts(n_samples):
-            raise ValueError(
-                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires "
-                "at least one sample."
-            )
-        n_bytes = float(n_samples) * self.n_features_in_ * self._dtype.itemsize
-        sizes = {"n_samples": n_samples}
-        check_memory(n_bytes, torch.device("cpu"), type(self).__name__, sizes)
-        generator = make_generator(
-            draw_seed(fresh_random_state(random_state)), torch.device(self.device_)
+        return self._draw(
+            lambda model, rows, generator: model.draw(
+                rows.stop - rows.start, noise, generator
+            ),
+            n_samples,
+            random_state,
         )
-        with torch.inference_mode(), threads_for(self._chunk_work(n_samples)):
-            model = self._model(self._tensor_dtype(self._dtype))
-            drawn = _gathered(
-                n_samples,
-                (
-                    (
-                        rows,
-                        to_array(model.draw(rows.stop - rows.start, noise, generator)),
-                    )
-                    for rows in self._chunks(n_samples, self._row_elements)
-                ),
-            )
-        return self._as_container(drawn.astype(self._dtype, copy=False))
 
     def score_samples(self, X: ArrayLike) -> NDArray[Any]:
         """Evaluate the log-density of each row.
@@ -621,6 +588,25 @@ class GenerativeModel(
             self._check_rows(X[rows])
         return X
 
+    def _validate_code(self, X: Any) -> NDArray[Any]:
+        """Return latent codes (n, k) as a float array, or raise a ValueError."""
+        check_is_fitted(self)
+        code = check_array(
+            _host(X, "the latent code"),
+            dtype=FLOATS,
+            accept_sparse="csr",
+            input_name="the latent code",
+        )
+        if code.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {code.shape[1]} features, but {type(self).__name__}."
+                f"inverse_transform is expecting {self._n_features_out} latent "
+                "features as input: pass what transform returns."
+            )
+        if scipy.sparse.issparse(code):
+            code = code.toarray()
+        return self._check_code(code)
+
     def _check_finite(self, X: NDArray[Any]) -> None:
         """Raise a ValueError where numbers are missing, infinite or too large."""
         if _is_moderate(X):
@@ -642,24 +628,25 @@ class GenerativeModel(
 
     def _map(
         self,
-        function: Callable[[Any, Tensor], Tensor],
+        function: Callable[..., Tensor],
         X: NDArray[Any],
-        *,
+        *beside: NDArray[Any],
         scores: bool = False,
     ) -> NDArray[Any]:
-        """Map ``function(model, rows)`` over chunks of rows, without gradients.
+        """Map ``function(model, rows, *beside)`` over chunks, without gradients.
 
-        ``scores`` says that the function needs the memory that a score does.
+        Arrays beside the rows (n, ...) are cut as they are. ``scores`` says that the
+        function needs the memory that a score does.
         """
         device, dtype = torch.device(self.device_), self._tensor_dtype(X.dtype)
         elements = self._score_elements if scores else self._row_elements
-        x = shared(X)
+        arrays = [shared(each) for each in (X, *beside)]
         with torch.inference_mode(), threads_for(self._chunk_work(len(X))):
             model = self._model(dtype)
 
             def mapped(rows: slice) -> NDArray[Any]:
-                chunk = x[rows].contiguous().to(dtype).to(device)
-                return to_array(function(model, chunk))
+                chunk = (x[rows].contiguous().to(dtype).to(device) for x in arrays)
+                return to_array(function(model, *chunk))
 
             chunks = self._chunks(len(X), elements)
             result = _gathered(len(X), ((rows, mapped(rows)) for rows in chunks))
@@ -668,6 +655,36 @@ class GenerativeModel(
         if scores and self._scores_are_wide:
             return result.astype(np.float64, copy=False)
         return result.astype(X.dtype, copy=False) if is_float else result
+
+    def _draw(
+        self,
+        function: Callable[[Any, slice, torch.Generator], Tensor],
+        n_samples: int,
+        random_state: Any,
+    ) -> Any:
+        """Map ``function(model, rows, generator)`` over chunks of rows to be drawn."""
+        check_is_fitted(self)
+        if not integer(1).accepts(n_samples):
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires "
+                "at least one sample."
+            )
+        n_bytes = float(n_samples) * self.n_features_in_ * self._dtype.itemsize
+        sizes = {"n_samples": n_samples}
+        check_memory(n_bytes, torch.device("cpu"), type(self).__name__, sizes)
+        generator = make_generator(
+            draw_seed(fresh_random_state(random_state)), torch.device(self.device_)
+        )
+        with torch.inference_mode(), threads_for(self._chunk_work(n_samples)):
+            model = self._model(self._tensor_dtype(self._dtype))
+            drawn = _gathered(
+                n_samples,
+                (
+                    (rows, to_array(function(model, rows, generator)))
+                    for rows in self._chunks(n_samples, self._row_elements)
+                ),
+            )
+        return self._as_container(drawn.astype(self._dtype, copy=False))
 
     def _chunks(self, n: int, row_elements: int) -> Iterator[slice]:
         """Cut n rows into chunks that suit the device."""
