@@ -156,7 +156,7 @@ def density_of_independent_columns(
     """Mean log-density of columns of the same kinds that know nothing of each other."""
     import torch
 
-    from skgen._training.engine import Rows
+    from skgen._training.data import Rows
 
     likelihood, rows = model.estimator_.likelihood, model._encoded(train)
     x = torch.from_numpy(rows)

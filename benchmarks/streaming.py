@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from skgen import VAE
 from skgen._training import data as training_rows
-from skgen._training.engine import Trainer
+from skgen._training.loop import Loop
 
 way, path, n_threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(n_threads)
@@ -47,7 +47,7 @@ def in_use():
 
 
 peak = before = in_use()
-starts, epoch = [], Trainer.epoch
+starts, epoch = [], Loop.epoch
 
 
 def watch():
@@ -57,12 +57,12 @@ def watch():
         time.sleep(0.005)
 
 
-def noted(trainer, rows):
+def noted(loop):
     starts.append(time.perf_counter())
-    return epoch(trainer, rows)
+    return epoch(loop)
 
 
-Trainer.epoch = noted
+Loop.epoch = noted
 threading.Thread(target=watch, daemon=True).start()
 model = VAE(10, hidden_layer_sizes=(64,), early_stopping=False, **settings).fit(X)
 print(starts[1] - starts[0], peak - before, model.loss_curve_[-1])

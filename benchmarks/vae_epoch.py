@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen import VAE
-from skgen._training.engine import Rows, Trainer
+from skgen._training.loop import Loop
 
 RESULTS = Path(__file__).parent / "results" / "vae_epoch.txt"
 
@@ -158,17 +158,17 @@ def adam(case: Case) -> Callable[[int], float]:
 @contextmanager
 def starts_of_epochs() -> Iterator[list[float]]:
     """Note when each epoch of a fit begins."""
-    starts, epoch = [], Trainer.epoch
+    starts, epoch = [], Loop.epoch
 
-    def noted(trainer: Trainer, rows: Rows) -> Any:
+    def noted(loop: Loop) -> Any:
         starts.append(time.perf_counter())
-        return epoch(trainer, rows)
+        return epoch(loop)
 
-    Trainer.epoch = noted  # type: ignore[method-assign]
+    Loop.epoch = noted  # type: ignore[method-assign]
     try:
         yield starts
     finally:
-        Trainer.epoch = epoch  # type: ignore[method-assign]
+        Loop.epoch = epoch  # type: ignore[method-assign]
 
 
 def ours(case: Case, skipped: int = 0, **settings: Any) -> Callable[[int], float]:

@@ -37,7 +37,8 @@ from skgen._em.restarts import Restarts
 from skgen._em.starts import drawn_once
 from skgen._search import stacking
 from skgen._search.stacking import is_small
-from skgen._training.engine import Steps, Training, value_or_error
+from skgen._training.driver import Steps, value_or_error
+from skgen._training.loop import Training
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.tensors import check_random_state
 from skgen._utils.threads import threads_for

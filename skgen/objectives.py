@@ -1,8 +1,8 @@
 """Training losses and reported terms: ELBO, importance-weighted bound, VQ loss.
 
-An objective is a pure function of a model, rows and noise; its parts come back one
-a row, in nats. Rows ``x`` are (n, d), standardised where the model standardises;
-``noise`` is standard noise, (S, n, ...), one slice a draw from the posterior.
+An objective is a pure function of a model and a batch; its parts come back per row, in
+nats. Rows ``batch.x`` are (n, d), standardised where the model standardises;
+``batch.noise`` is standard noise, (S, n, ...), one slice per draw from the posterior.
 
 Several models that are trained as one have a dimension more, before the rows: x is
 (C, n, d), noise (S, C, n, ...), the parts of a loss (C, n), and numbers that differ
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from skgen._networks.codebooks import straight_through
+from skgen._training.batches import Batch
 
 
 class LatentTerms(NamedTuple):
@@ -84,28 +85,29 @@ class KLWeight(NamedTuple):
         return self.beta * cost
 
 
-def elbo(model: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def elbo(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """E_q[log p(x|z)], (n,), and KL(q(z|x) || p(z)) of each coordinate, (n, k).
 
     The ELBO is the first less the sum of the second.
     """
-    q = model.posterior(x)
+    q = model.posterior(batch)
+    noise = batch.draws
     if len(noise) == 1:  # without its dimension: it would cost a step ten operations
         z = q.draw(noise[0])
-        return model.log_likelihood(x, z), model.prior.kl(q, z)
+        return model.log_likelihood(batch, z), model.prior.kl(q, z)
     z = q.draw(noise)
-    return model.log_likelihood(x, z).mean(0), model.prior.kl(q, z)
+    return model.log_likelihood(batch, z).mean(0), model.prior.kl(q, z)
 
 
-def log_weights(model: Any, x: Tensor, noise: Tensor, q: Any = None) -> Tensor:
+def log_weights(model: Any, batch: Batch, q: Any = None) -> Tensor:
     """Log p(x, z) - log q(z|x) at draws from q, (S, n)."""
-    q = model.posterior(x) if q is None else q
-    return weights_at(model, x, q.draw(noise), q)
+    q = model.posterior(batch) if q is None else q
+    return weights_at(model, batch, q.draw(batch.noise), q)
 
 
-def weights_at(model: Any, x: Tensor, z: Tensor, q: Any) -> Tensor:
+def weights_at(model: Any, batch: Batch, z: Tensor, q: Any) -> Tensor:
     """Log p(x, z) - log q(z|x), (S, n), at draws z (S, n, ...) from q."""
-    return model.log_likelihood(x, z) + model.prior.log_prob(z) - q.log_prob(z)
+    return model.log_likelihood(batch, z) + model.prior.log_prob(z) - q.log_prob(z)
 
 
 def importance_weighted_bound(log_w: Tensor) -> Tensor:
@@ -118,11 +120,9 @@ class BetaLoss(NamedTuple):
 
     weight: KLWeight = KLWeight()
 
-    def __call__(
-        self, model: Any, x: Tensor, noise: Tensor, annealing: float = 1.0
-    ) -> LatentTerms:
+    def __call__(self, model: Any, batch: Batch, annealing: float = 1.0) -> LatentTerms:
         """Terms of rows, a part ``annealing`` of the way through the warm-up."""
-        reconstruction, kl = elbo(model, x, noise)
+        reconstruction, kl = elbo(model, batch)
         cost = self.weight.warmed(annealing)(kl)
         return LatentTerms(cost - reconstruction, reconstruction, kl.sum(-1))
 
@@ -139,17 +139,15 @@ class ImportanceWeightedLoss(NamedTuple):
 
     gradient: str = "standard"
 
-    def __call__(
-        self, model: Any, x: Tensor, noise: Tensor, beta: float = 1.0
-    ) -> LatentTerms:
+    def __call__(self, model: Any, batch: Batch, beta: float = 1.0) -> LatentTerms:
         """Terms of rows, a part ``beta`` of the way through the warm-up."""
-        q = model.posterior(x)
-        z = q.draw(noise)  # (S, n, k)
+        q = model.posterior(batch)
+        z = q.draw(batch.noise)  # (S, n, k)
         with torch.no_grad():  # reported only
             kl = model.prior.kl(q, z).sum(-1)
         if self.gradient != "standard":
             q, z = q.frozen(), z.view_as(z)  # a node of its own: for log w only
-        log_likelihood = model.log_likelihood(x, z)
+        log_likelihood = model.log_likelihood(batch, z)
         log_w = log_likelihood + beta * (model.prior.log_prob(z) - q.log_prob(z))
         if self.gradient == "dreg" and z.requires_grad:
             # dL/dz_s is w_s dlog w_s/dz_s, w normalised; the encoder gets w_s^2 of
@@ -174,12 +172,12 @@ class TokenLoss(NamedTuple):
     through: Callable[[Tensor, Tensor], Tensor] = straight_through
 
     def __call__(
-        self, model: Any, x: Tensor, noise: Any = None, annealing: float = 1.0
+        self, model: Any, batch: Batch, annealing: float = 1.0
     ) -> EncodedTerms:
         """Terms of rows; there is neither noise nor a warm-up."""
-        z_e = model.latents(x)  # (n, T, c)
+        z_e = model.latents(batch)  # (n, T, c)
         e = model.quantise(z_e)
-        reconstruction = model.log_likelihood_at(x, self.through(z_e, e))
+        reconstruction = model.log_likelihood_at(batch, self.through(z_e, e))
         codebook = ((z_e.detach() - e) ** 2).sum((-2, -1))
         commitment = ((z_e - e.detach()) ** 2).sum((-2, -1))
         costs = self.codebook_cost * codebook + self.commitment_cost * commitment

@@ -10,6 +10,7 @@ from toys import D, K, draws_of, gaussian, generator, leaves_generators, linear,
 
 from skgen import IWAE, VAE, BetaVAE
 from skgen._networks.dense import Standardizer
+from skgen._training.batches import Batch
 from skgen.models.vae import VariationalAutoencoder
 from skgen.objectives import (
     ImportanceWeightedLoss,
@@ -66,7 +67,7 @@ def two_layers(shift=0.0, above_shift=0.0):
 def test_weights_are_the_exact_density_under_the_exact_posteriors():
     model, marginal = two_layers()
     x = draws_of(marginal, N)
-    log_w = log_weights(model, x, normal(3, N, 2 * K))
+    log_w = log_weights(model, Batch(x, normal(3, N, 2 * K)))
     torch.testing.assert_close(log_w, marginal.log_prob(x).expand(3, N))
 
 
@@ -74,7 +75,7 @@ def test_the_bound_of_wrong_posteriors_is_below_and_closes():
     model, marginal = two_layers(shift=0.2, above_shift=0.5)
     x = draws_of(marginal, N)
     with torch.no_grad():
-        log_w = log_weights(model, x, normal(1_024, N, 2 * K))
+        log_w = log_weights(model, Batch(x, normal(1_024, N, 2 * K)))
     exact = marginal.log_prob(x)
     gaps = [
         (exact - torch.stack([*map(importance_weighted_bound, log_w.split(k))])).mean()
@@ -89,9 +90,9 @@ def test_the_kl_of_each_coordinate_is_that_of_both_layers():
     # Of independent coordinates: KL(q(z|x) || p(z)) + E_q KL(q(u|z) || p(u|z)).
     model, marginal = two_layers(shift=0.2)
     x = draws_of(marginal, N)
-    reconstruction, kl = elbo(model, x, normal(4_000, N, 2 * K))
+    reconstruction, kl = elbo(model, Batch(x, normal(4_000, N, 2 * K)))
     assert kl.shape == (N, 2 * K)
-    q = model.first_posterior(x)
+    q = model.first_posterior(Batch(x))
     q_z = MultivariateNormal(q.mean, scale_tril=torch.diag_embed(q.sigma))
     p_z = MultivariateNormal(torch.zeros(K).double(), torch.diag(ABOVE))
     torch.testing.assert_close(kl.sum(-1), kl_divergence(q_z, p_z), rtol=0.05, atol=0.1)
@@ -112,9 +113,9 @@ def test_codes_of_the_user_are_those_of_the_first_layer():
     x = draws_of(marginal, N)
     z = model.encode(x)
     assert z.shape == (N, K)
-    torch.testing.assert_close(model.posterior(x).mean[:, :K], z)
+    torch.testing.assert_close(model.posterior(Batch(x)).mean[:, :K], z)
     torch.testing.assert_close(
-        model.posterior(x).mean[:, K:], model.prior._above(z).mean
+        model.posterior(Batch(x)).mean[:, K:], model.prior._above(z).mean
     )
 
 
@@ -134,7 +135,7 @@ def _encoder_gradients(gradient, n=20_000, draws=4):
     for layer, each in zip((model.encoder, model.prior.encoder), rows):
         layer.register_forward_hook(partial(_replace_bias, each))
     noise = normal(draws, n, 2 * K, seed=4)
-    terms = ImportanceWeightedLoss(gradient)(model, x, noise)
+    terms = ImportanceWeightedLoss(gradient)(model, Batch(x, noise))
     return torch.autograd.grad(terms.loss.sum(), rows)
 
 
@@ -152,7 +153,7 @@ def test_doubly_reparameterised_gradients_have_the_mean_of_the_standard_ones():
 def test_gradients_without_the_score_vanish_at_the_exact_posteriors(gradient):
     model, marginal = two_layers()
     x, noise = draws_of(marginal, N), normal(4, N, 2 * K)
-    ImportanceWeightedLoss(gradient)(model, x, noise).loss.mean().backward()
+    ImportanceWeightedLoss(gradient)(model, Batch(x, noise)).loss.mean().backward()
     for layer in (model.encoder, model.prior.encoder):
         for p in layer.parameters():
             torch.testing.assert_close(p.grad, torch.zeros_like(p), atol=1e-12, rtol=0)

@@ -9,6 +9,7 @@ from scipy import stats
 from toys import D, K, draws_of, generator, linear_gaussian, normal
 
 import skgen
+from skgen._training.batches import Batch
 from skgen.models.evaluation import (
     N_BLOCKS,
     LogLikelihood,
@@ -91,7 +92,9 @@ def test_memory_order_does_not_matter():
 def estimate(model, x, n_samples, n_per_pass, seed=0):
     passes = iter(normal(n_samples, len(x), K, seed=seed).split(n_per_pass))
     return estimate_log_likelihood(
-        lambda n: log_weights(model, x, next(passes)).detach(), n_samples, n_per_pass
+        lambda n: log_weights(model, Batch(x, next(passes))).detach(),
+        n_samples,
+        n_per_pass,
     )
 
 

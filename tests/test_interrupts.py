@@ -16,8 +16,8 @@ import skgen._em.lloyd
 import skgen._em.restarts
 import skgen._search.stacking
 from skgen import VAE, VQVAE, GaussianMixtureEM, KMeansAutoencoder
-from skgen._search.stacking import StackedTrainer
-from skgen._training.engine import Trainer
+from skgen._search.stacking import Stacked
+from skgen._training.loop import Loop
 from skgen.model_selection import BatchedGridSearchCV
 from skgen.models.prior_learning import prior_loss
 from tests.estimators import ONE_OF_EACH, class_name, features
@@ -81,14 +81,16 @@ def ctrl_c(monkeypatch):
     """Press Ctrl-C in the first step after some epochs, of networks or of the prior."""
 
     def press(n_epochs, of_prior=False):
-        follow = Trainer._follow  # what a step ends with
+        follow = Loop._follow  # what a step ends with
 
         def _follow(self):
             follow(self)
-            if self.n_epochs == n_epochs and of_prior == (self.objective is prior_loss):
+            trainer = self.trainings[0].trainer
+            is_prior = trainer.objective is prior_loss
+            if trainer.n_epochs == n_epochs and of_prior == is_prior:
                 signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(Trainer, "_follow", _follow)
+        monkeypatch.setattr(Loop, "_follow", _follow)
 
     return press
 
@@ -257,7 +259,7 @@ def test_a_search_ends(Search, ctrl_c, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     ctrl_c(2)
-    monkeypatch.setattr(StackedTrainer, "_step", press)
+    monkeypatch.setattr(Stacked, "_descend", press)
     model = skgen.BetaVAE(2, **SMALL)
     search = Search(model, GRID, cv=2)
     with pytest.raises(KeyboardInterrupt):
@@ -299,22 +301,16 @@ def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
 @pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
 def test_a_search_keeps_an_interrupted_refit(Search, monkeypatch):
     model = skgen.BetaVAE(2, **SMALL)
-    follow, n_rows = Trainer._follow, len(X)
+    follow, n_rows = Loop._follow, len(X)
 
     def _follow(self):
         follow(self)
-        # Only the refit has the rows for so many steps.
-        if self.n_epochs == 2 and self.rows_seen > n_rows // 2:
+        run = self.trainings[0]
+        # Only the refit has so many rows.
+        if run.trainer.n_epochs == 2 and len(run.rows) > n_rows // 2:
             signal.raise_signal(signal.SIGINT)
 
-    epoch = Trainer.epoch
-
-    def _epoch(self, rows):
-        self.rows_seen = len(rows.x)
-        return epoch(self, rows)
-
-    monkeypatch.setattr(Trainer, "_follow", _follow)
-    monkeypatch.setattr(Trainer, "epoch", _epoch)
+    monkeypatch.setattr(Loop, "_follow", _follow)
     with interrupted:
         search = Search(model, GRID, cv=2).fit(X)
     assert search.best_estimator_.n_iter_ == 2

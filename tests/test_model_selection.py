@@ -190,8 +190,8 @@ def test_a_stack_in_which_something_would_not_learn_is_refused():
 class Heavy(BetaLoss):
     """An objective of the user's own, which reads the module."""
 
-    def __call__(self, model, x, noise, annealing):
-        terms = super().__call__(model, x, noise, annealing)
+    def __call__(self, model, batch, annealing):
+        terms = super().__call__(model, batch, annealing)
         penalty = sum((p**2).sum() for p in model.encoder.parameters())
         return terms._replace(loss=terms.loss + penalty)
 

@@ -19,6 +19,7 @@ from toys import (
 from skgen import IWAE, VAE, BetaVAE
 from skgen._networks.codebooks import rotated
 from skgen._networks.dense import Standardizer
+from skgen._training.batches import Batch
 from skgen._utils.tensors import forked_rng
 from skgen.models.vqvae import VectorQuantizedAutoencoder
 from skgen.objectives import (
@@ -48,7 +49,7 @@ def model_and_rows(**inexact):
 
 
 def bound(model, x, noise):
-    return importance_weighted_bound(log_weights(model, x, noise))
+    return importance_weighted_bound(log_weights(model, Batch(x, noise)))
 
 
 # The bounds.
@@ -56,25 +57,25 @@ def bound(model, x, noise):
 
 def test_weights_are_the_exact_density_under_the_exact_posterior():
     model, x, exact = model_and_rows()
-    log_w = log_weights(model, x, normal(3, N, K))
+    log_w = log_weights(model, Batch(x, normal(3, N, K)))
     torch.testing.assert_close(log_w, exact.expand(3, N))
 
 
 def test_the_elbo_is_tight_under_the_exact_posterior():
     model, x, exact = model_and_rows()
-    reconstruction, kl = elbo(model, x, normal(5_000, N, K))
+    reconstruction, kl = elbo(model, Batch(x, normal(5_000, N, K)))
     gap = (exact - (reconstruction - kl.sum(-1))).mean()
     assert abs(gap) < 4 * math.sqrt(K) / math.sqrt(5_000 * N)
 
 
 def test_the_elbo_falls_short_by_the_divergence_from_the_posterior():
     model, x, exact = model_and_rows(shift=0.3, widen=0.4)
-    truth = linear_gaussian()[0].posterior(x)
-    wrong = torch.distributions.Normal(*model.posterior(x))
+    truth = linear_gaussian()[0].posterior(Batch(x))
+    wrong = torch.distributions.Normal(*model.posterior(Batch(x)))
     gap = torch.distributions.kl_divergence(wrong, torch.distributions.Normal(*truth))
-    q = model.posterior(x)
+    q = model.posterior(Batch(x))
     z = q.draw(normal(5_000, N, K))
-    each = (model.log_likelihood(x, z) - model.prior.kl(q, z).sum(-1)).detach()
+    each = (model.log_likelihood(Batch(x), z) - model.prior.kl(q, z).sum(-1)).detach()
     error = each.std(0).mean() / math.sqrt(each.numel())
     assert abs((exact - gap.sum(-1) - each.mean(0)).mean()) < 4 * error
     assert (gap.sum(-1) > 0.1).all()
@@ -84,7 +85,7 @@ def test_the_elbo_falls_short_by_the_divergence_from_the_posterior():
 def bounds_by_draws():
     """Mean bound and its standard error for each number of draws, over repeats."""
     model, x, exact = model_and_rows(shift=0.5, widen=0.5)
-    log_w = log_weights(model, x, normal(2**9, N, K)).detach()
+    log_w = log_weights(model, Batch(x, normal(2**9, N, K))).detach()
     means = {}
     for n_draws in (1, 2, 4, 16, 64):
         parts = torch.stack([*map(importance_weighted_bound, log_w.split(n_draws))])
@@ -107,8 +108,8 @@ def test_the_gap_falls_as_one_over_the_draws(bounds_by_draws):
 def test_one_draw_is_the_elbo_in_the_mean():
     model, x, _ = model_and_rows(shift=0.3, widen=0.4)
     noise = normal(2_000, N, K)
-    reconstruction, kl = elbo(model, x, noise)
-    single = log_weights(model, x, noise).detach()
+    reconstruction, kl = elbo(model, Batch(x, noise))
+    single = log_weights(model, Batch(x, noise)).detach()
     difference = single - (reconstruction - kl.sum(-1)).detach()
     assert abs(difference.mean()) < 4 * difference.std() / math.sqrt(2_000 * N)
 
@@ -126,7 +127,7 @@ def test_drawing_from_the_encoder_beats_drawing_from_the_prior(n_draws):
     model, x, exact = model_and_rows(shift=0.2, widen=0.2)
     noise = normal(n_draws, N, K)
     prior = Normal(torch.zeros(N, K).double(), torch.ones(N, K).double())
-    from_prior = importance_weighted_bound(log_weights(model, x, noise, prior))
+    from_prior = importance_weighted_bound(log_weights(model, Batch(x, noise), prior))
     from_encoder = bound(model, x, noise)
     assert from_encoder.mean() > from_prior.mean()
     errors = [(b - exact).std() for b in (from_encoder, from_prior)]
@@ -139,10 +140,10 @@ def test_drawing_from_the_encoder_beats_drawing_from_the_prior(n_draws):
 def test_the_beta_loss_is_minus_the_weighed_bound():
     model, x, _ = model_and_rows(shift=0.3)
     noise = normal(3, N, K)
-    reconstruction, kl = elbo(model, x, noise)
+    reconstruction, kl = elbo(model, Batch(x, noise))
     kl = kl.sum(-1)
     for beta in (0.0, 1.0, 4.0):
-        terms = BetaLoss(KLWeight(beta))(model, x, noise)
+        terms = BetaLoss(KLWeight(beta))(model, Batch(x, noise))
         assert terms.loss.equal(beta * kl - reconstruction)
         assert terms.reconstruction.equal(reconstruction)
         assert terms.kl.equal(kl)
@@ -152,9 +153,9 @@ def test_the_beta_loss_is_minus_the_weighed_bound():
 def test_the_importance_weighted_loss_is_minus_the_bound():
     model, x, _ = model_and_rows(shift=0.3)
     noise = normal(5, N, K)
-    terms = ImportanceWeightedLoss()(model, x, noise)
+    terms = ImportanceWeightedLoss()(model, Batch(x, noise))
     torch.testing.assert_close(terms.loss, -bound(model, x, noise))
-    reconstruction, kl = elbo(model, x, noise)
+    reconstruction, kl = elbo(model, Batch(x, noise))
     torch.testing.assert_close(terms.reconstruction, reconstruction)
     torch.testing.assert_close(terms.kl, kl.sum(-1))
 
@@ -163,8 +164,8 @@ def test_losses_are_a_row_apart():
     model, x, _ = model_and_rows(shift=0.3)
     noise = normal(5, N, K)
     for loss in (ImportanceWeightedLoss(), BetaLoss(KLWeight(2.0))):
-        whole = loss(model, x, noise).loss
-        alone = loss(model, x[3:4], noise[:, 3:4]).loss
+        whole = loss(model, Batch(x, noise)).loss
+        alone = loss(model, Batch(x, noise).part(slice(3, 4))).loss
         torch.testing.assert_close(alone, whole[3:4])
 
 
@@ -172,11 +173,11 @@ def test_losses_are_a_row_apart():
 def test_the_kl_term_has_a_gradient(beta):
     model, x, _ = model_and_rows(shift=0.3)
     model.decoder.weight.data.zero_()  # the reconstruction tells the encoder nothing
-    BetaLoss(KLWeight(beta))(model, x, normal(1, N, K)).loss.mean().backward()
+    BetaLoss(KLWeight(beta))(model, Batch(x, normal(1, N, K))).loss.mean().backward()
     through_kl = [p.grad for p in model.encoder.parameters()]
     assert all(grad.norm() > 0.1 for grad in through_kl)
     model.zero_grad()
-    (beta * model.prior.kl(model.posterior(x), None).sum(-1)).mean().backward()
+    (beta * model.prior.kl(model.posterior(Batch(x)), None).sum(-1)).mean().backward()
     expected = [p.grad for p in model.encoder.parameters()]
     torch.testing.assert_close(through_kl, expected)
 
@@ -210,10 +211,10 @@ def test_both_gradients_of_an_elbo_agree_and_one_is_noisier():
     outputs = torch.tensor([0.4, -0.6, -0.5, -0.2]).double()  # mean, log sigma
     model.encoder = Free(outputs.repeat(n, 1))
     noise = normal(1, n, K)
-    pathwise = _gradient(-BetaLoss(KLWeight())(model, x, noise).loss, model)
-    q = model.posterior(x)
+    pathwise = _gradient(-BetaLoss(KLWeight())(model, Batch(x, noise)).loss, model)
+    q = model.posterior(Batch(x))
     z = q.draw(noise).detach()
-    log_w = log_weights(model, x, noise, q).detach()
+    log_w = log_weights(model, Batch(x, noise), q).detach()
     ratio = _gradient(log_w * q.log_prob(z), model)
     _assert_means_agree(ratio, pathwise.mean(0), pathwise.std(0) / math.sqrt(n))
     assert (ratio.var(0) > 10 * pathwise.var(0)).all()
@@ -234,12 +235,12 @@ def _assert_means_agree(draws, expected, error=0.0):
 
 
 def vq_parts(model, x, cost=0.25):
-    return torch.stack(tuple(TokenLoss(cost)(model, x)))
+    return torch.stack(tuple(TokenLoss(cost)(model, Batch(x))))
 
 
 def test_the_tokens_loss_is_the_sum_of_its_parts():
     model, x = token_model(), normal(9, 3, seed=2)
-    terms = TokenLoss(0.25)(model, x)
+    terms = TokenLoss(0.25)(model, Batch(x))
     expected = -terms.reconstruction + terms.codebook + 0.25 * terms.commitment
     torch.testing.assert_close(terms.loss, expected)
     torch.testing.assert_close(terms.codebook, terms.commitment)
@@ -248,14 +249,14 @@ def test_the_tokens_loss_is_the_sum_of_its_parts():
 
 def test_the_tokens_loss_is_a_sum_over_features_and_tokens():
     model, x = token_model(), normal(9, 3, seed=2)
-    z_e = model.latents(x)
+    z_e = model.latents(Batch(x))
     codes = model.codebook.vectors
     tokens = torch.cdist(z_e, codes.expand(9, -1, -1)).argmin(-1)
     assert model.codebook.nearest(z_e).equal(tokens)
     e = codes[tokens]
-    terms = TokenLoss(0.25)(model, x)
+    terms = TokenLoss(0.25)(model, Batch(x))
     torch.testing.assert_close(terms.commitment, ((z_e - e) ** 2).sum((1, 2)))
-    expected = model.log_likelihood(x, tokens[None])[0]
+    expected = model.log_likelihood(Batch(x), tokens[None])[0]
     torch.testing.assert_close(terms.reconstruction, expected)
 
 
@@ -273,7 +274,7 @@ def test_the_gradient_a_row_does_not_change_with_the_batch(copies):
     for times in (1, copies):
         model = token_model()
         x = normal(9, 3, seed=2).repeat(times, 1)
-        TokenLoss(0.25)(model, x).loss.mean().backward()
+        TokenLoss(0.25)(model, Batch(x)).loss.mean().backward()
         gradients.append([p.grad for p in _trained(model)])
     torch.testing.assert_close(*gradients)
 
@@ -311,11 +312,11 @@ def test_the_balance_of_the_loss_does_not_change_with_the_number_of_tokens():
 def test_gradients_go_straight_through_the_codes():
     model, x = token_model(), normal(9, 3, seed=2)
     model.encoder = Free(model.encoder(x).detach())
-    z_e = model.latents(x)
+    z_e = model.latents(Batch(x))
     tokens = model.codebook.nearest(z_e)
     e = model.codebook(tokens).detach().requires_grad_()
-    (at_codes,) = torch.autograd.grad(model.log_likelihood_at(x, e).sum(), e)
-    TokenLoss(0.25)(model, x).loss.sum().backward()
+    (at_codes,) = torch.autograd.grad(model.log_likelihood_at(Batch(x), e).sum(), e)
+    TokenLoss(0.25)(model, Batch(x)).loss.sum().backward()
     # The encoder: the decoder's gradient at the codes, and its commitment.
     expected = -at_codes + 0.25 * 2 * (z_e - e).detach()
     torch.testing.assert_close(model.encoder.value.grad, expected.flatten(1))
@@ -329,17 +330,17 @@ def test_gradients_go_straight_through_the_codes():
 def test_without_commitment_the_encoder_has_the_decoders_gradient_alone():
     model, x = token_model(), normal(9, 3, seed=2)
     model.encoder = Free(model.encoder(x).detach())
-    TokenLoss(0.0)(model, x).loss.sum().backward()
+    TokenLoss(0.0)(model, Batch(x)).loss.sum().backward()
     without = model.encoder.value.grad.clone()
     model.zero_grad()
-    (-TokenLoss(0.0)(model, x).reconstruction).sum().backward()
+    (-TokenLoss(0.0)(model, Batch(x)).reconstruction).sum().backward()
     torch.testing.assert_close(without, model.encoder.value.grad)
     assert model.codebook.vectors.grad is None
 
 
 def test_codes_that_follow_averages_have_no_gradient():
     model, x = token_model(), normal(9, 3, seed=2)
-    terms = TokenLoss(0.25, codebook_cost=0.0)(model, x)
+    terms = TokenLoss(0.25, codebook_cost=0.0)(model, Batch(x))
     expected = -terms.reconstruction + 0.25 * terms.commitment
     torch.testing.assert_close(terms.loss, expected)
     terms.loss.sum().backward()
@@ -349,14 +350,14 @@ def test_codes_that_follow_averages_have_no_gradient():
 def test_gradients_may_be_turned_on_their_way_through_the_codes():
     model, x = token_model(), normal(9, 3, seed=2)
     model.encoder = Free(model.encoder(x).detach())
-    z_e = model.latents(x).requires_grad_()
+    z_e = model.latents(Batch(x)).requires_grad_()
     e = model.codebook(model.codebook.nearest(z_e)).detach().requires_grad_()
-    (at_codes,) = torch.autograd.grad(model.log_likelihood_at(x, e).sum(), e)
+    (at_codes,) = torch.autograd.grad(model.log_likelihood_at(Batch(x), e).sum(), e)
     (expected,) = torch.autograd.grad(rotated(z_e, e), z_e, -at_codes)
-    terms = TokenLoss(0.0, through=rotated)(model, x)
+    terms = TokenLoss(0.0, through=rotated)(model, Batch(x))
     terms.loss.sum().backward()
     torch.testing.assert_close(model.encoder.value.grad, expected.flatten(1))
-    straight = TokenLoss(0.0)(model, x)
+    straight = TokenLoss(0.0)(model, Batch(x))
     torch.testing.assert_close(terms.loss, straight.loss)
 
 
@@ -438,7 +439,9 @@ def row_gradients(gradient, draws, beta=1.0, n=20_000):
     outputs = model.encoder(x).detach()
     model.encoder = Free(outputs.repeat(n, 1))
     noise = normal(draws, n, K, seed=draws)
-    loss = ImportanceWeightedLoss(gradient)(model, x.expand(n, -1), noise, beta).loss
+    loss = ImportanceWeightedLoss(gradient)(
+        model, Batch(x.expand(n, -1), noise), beta
+    ).loss
     (slopes,) = torch.autograd.grad(loss.sum(), model.encoder.value)
     return slopes
 
@@ -473,7 +476,7 @@ def test_signal_to_noise_falls_with_the_draws_and_grows_when_reparameterised_twi
 def test_gradients_without_the_score_vanish_at_the_exact_posterior(gradient):
     model, x, _ = model_and_rows()
     noise = normal(5, N, K)
-    ImportanceWeightedLoss(gradient)(model, x, noise).loss.mean().backward()
+    ImportanceWeightedLoss(gradient)(model, Batch(x, noise)).loss.mean().backward()
     for p in model.encoder.parameters():
         torch.testing.assert_close(p.grad, torch.zeros_like(p), atol=1e-12, rtol=0)
 
@@ -484,7 +487,7 @@ def test_no_estimator_changes_the_bound_or_the_gradient_of_the_decoder(gradient)
     noise, seen = normal(5, N, K), []
     for each in ("standard", gradient):
         model.zero_grad()
-        terms = ImportanceWeightedLoss(each)(model, x, noise)
+        terms = ImportanceWeightedLoss(each)(model, Batch(x, noise))
         terms.loss.mean().backward()
         seen.append((terms.loss.detach(), [p.grad for p in model.decoder.parameters()]))
     torch.testing.assert_close(*seen)

@@ -15,11 +15,13 @@ from toys import generator, normal
 
 from skgen import IWAE, VAE, VQVAE, BetaVAE, GaussianMixtureEM, KMeansAutoencoder
 from skgen._networks.dense import Standardizer
-from skgen._search.stacking import Source, share_rows, stacks_as
+from skgen._search.stacking import share_rows, stacks_as
 from skgen._training import data as module
 from skgen._training.adam import StepRule
+from skgen._training.batches import HeldOut
 from skgen._training.data import Rows, StoredRows, prefetch
-from skgen._training.engine import HeldOut, Trainer
+from skgen._training.loop import Source
+from skgen._training.trainer import Trainer
 from skgen._utils.moments import Moments
 from skgen._utils.tensors import is_mapped, to_tensor
 from skgen.likelihoods import Gaussian, Mixed
@@ -177,7 +179,7 @@ def test_stored_rows_are_shared_by_a_stack(model, stored):
         share_rows(training, known)
     assert len(known) == 1
     assert trainings[1].rows is trainings[0].rows
-    assert Source.of(trainings[0]).serves(trainings[1])
+    assert Source(trainings[0]).serves(trainings[1])
     fit_together(fits)
     for fit, model in zip(fits, models):
         alone = model.fit(X)
@@ -198,7 +200,7 @@ def test_draws_for_held_out_rows_are_the_same_each_time_and_no_others(in_parts):
         rows_of(600), lambda x: (x, torch.randn(1, len(x), generator=draws)), draws
     )
     before = draws.get_state()
-    first, second = ([noise for _, noise in held_out.blocks()] for _ in range(2))
+    first, second = ([block.noise for block in held_out.blocks()] for _ in range(2))
     assert len(first) > 1
     assert all(one.equal(other) for one, other in zip(first, second))
     assert draws.get_state().equal(before)
@@ -222,12 +224,11 @@ def batches_of(rows, size=7):
 @pytest.mark.parametrize("n", [1, 24, 25, 299, 600, 1001])
 @pytest.mark.parametrize("out_of_core", [False, True])
 def test_every_row_comes_once_an_epoch(n, out_of_core, in_parts):
-    found = batches_of(rows_of(n, out_of_core))
+    parts, found = zip(*batches_of(rows_of(n, out_of_core)))
     seen = list(chain.from_iterable(batch.x[:, 0].tolist() for batch in found))
     assert sorted(seen) == list(range(n))
     assert n < 24 or seen != sorted(seen)
-    parts = [batch.part for batch in found]
-    assert parts == sorted(parts)
+    assert [*parts] == sorted(parts)
     assert parts[-1] == 1
     assert max(len(batch.x) for batch in found) <= 7
 
@@ -260,7 +261,8 @@ def test_rows_that_are_near_are_shuffled_as_a_whole(in_parts):
 def test_weights_go_with_their_rows(in_parts):
     x = torch.arange(1000.0)[:, None]
     rows = StoredRows(x, x[:, 0] / x.mean(), x.device, out_of_core=True)
-    for batch in batches_of(rows.take(torch.randperm(1000, generator=generator()))):
+    rows = rows.take(torch.randperm(1000, generator=generator()))
+    for _, batch in batches_of(rows):
         assert batch.weight.equal(batch.x[:, 0] / x.mean())
 
 

@@ -22,6 +22,7 @@ from toys import (
 
 from skgen import VQVAE, GaussianDensity
 from skgen._networks.token_priors import TransformerPrior
+from skgen._training.batches import Batch
 from skgen.models.vqvae import FollowCodes
 from skgen.objectives import TokenLoss, importance_weighted_bound, log_weights
 
@@ -82,7 +83,7 @@ def test_the_bound_rises_to_the_exact_density():
     x = normal(100, 3, seed=3)
     exact = exact_token_log_prob(model, x)
     noise = model.standard_noise((2**12, 100), generator())
-    log_w = log_weights(model, x, noise).detach()
+    log_w = log_weights(model, Batch(x, noise)).detach()
     gaps = []
     for n_draws in (1, 4, 16, 64, 256):
         bounds = [importance_weighted_bound(w) for w in log_w.split(n_draws)]
@@ -95,8 +96,8 @@ def test_weights_are_the_exact_density_in_the_mean():
     # Over all sequences: sum_k q(k|x) p(x, k) / q(k|x).
     model, x = token_model(), normal(50, 3, seed=3)
     tokens = all_sequences(2, 4)[:, None].expand(-1, 50, -1)
-    q = model.posterior(x)
-    log_joint = model.log_likelihood(x, tokens) + model.prior.log_prob(tokens)
+    q = model.posterior(Batch(x))
+    log_joint = model.log_likelihood(Batch(x), tokens) + model.prior.log_prob(tokens)
     log_w = log_joint - q.log_prob(tokens)
     total = (q.log_prob(tokens) + log_w).logsumexp(0)
     torch.testing.assert_close(total, exact_token_log_prob(model, x))
@@ -121,8 +122,11 @@ def test_one_code_is_a_looser_bound(model):
     module = model._model(torch.float64)
     x = module.standardizer(torch.from_numpy(X))
     with torch.no_grad():
-        tokens = module.codebook.nearest(module.latents(x))[None]
-        one = module.log_likelihood(x, tokens)[0] + module.prior.log_prob(tokens)[0]
+        tokens = module.codebook.nearest(module.latents(Batch(x)))[None]
+        one = (
+            module.log_likelihood(Batch(x), tokens)[0]
+            + module.prior.log_prob(tokens)[0]
+        )
     one = one.numpy() - float(module.standardizer.log_scale)
     assert (one <= exact_scores(model, X) + 1e-9).all()
     assert one.mean() < model.score(X)
@@ -130,7 +134,7 @@ def test_one_code_is_a_looser_bound(model):
 
 def test_assignments_are_a_softmax_of_distances():
     model, x = token_model(), normal(50, 3, seed=3)
-    z_e = model.latents(x)
+    z_e = model.latents(Batch(x))
     distances = torch.cdist(z_e, model.codebook.vectors.expand(50, -1, -1)) ** 2
     expected = (-distances / model.temperature).log_softmax(-1)
     torch.testing.assert_close(model.assignments(z_e).log_probs, expected)
@@ -142,16 +146,16 @@ def test_assignments_are_a_softmax_of_distances():
 def test_the_posterior_is_assignments_with_a_tenth_of_rows_exploring():
     model, x = token_model(), normal(50, 3, seed=3)
     explore = 0.1 / model.prior.n_tokens
-    assigned = model.assignments(model.latents(x)).log_probs.exp()
+    assigned = model.assignments(model.latents(Batch(x))).log_probs.exp()
     expected = (1 - explore) * assigned + explore * model.prior.log_unigrams.exp()
-    torch.testing.assert_close(model.posterior(x).log_probs.exp(), expected)
+    torch.testing.assert_close(model.posterior(Batch(x)).log_probs.exp(), expected)
 
 
 def test_importance_weights_are_bounded_where_assignments_miss():
     model, x = token_model(), normal(50, 3, seed=3)
     model.temperature.fill_(1e-6)  # one sequence a row, and the wrong one for most
     noise = model.standard_noise((2**14, 50), generator())
-    estimate = importance_weighted_bound(log_weights(model, x, noise))
+    estimate = importance_weighted_bound(log_weights(model, Batch(x, noise)))
     exact = exact_token_log_prob(model, x)
     assert (estimate - exact).abs().max() < 0.5
     assert (estimate - exact).mean().abs() < 0.05
@@ -273,7 +277,7 @@ def test_a_sparse_and_a_dense_one_hot_decode_alike(model):
 def test_tokens_are_the_nearest_codes(model):
     with torch.no_grad():
         module = model._model(torch.float64)
-        z_e = module.latents(module.standardizer(torch.from_numpy(X))).numpy()
+        z_e = module.latents(Batch(module.standardizer(torch.from_numpy(X)))).numpy()
     distances = ((z_e[:, :, None] - model.codebook_) ** 2).sum(-1)
     tokens = spelled(model, "ordinal").transform(X)
     assert_array_equal(tokens, distances.argmin(-1))
@@ -394,7 +398,7 @@ def test_a_weight_of_two_moves_codes_as_a_row_given_twice(moves):
         model = token_model()
         model.codebook.double()
         with torch.no_grad():
-            terms = TokenLoss(0.25)(model, rows)
+            terms = TokenLoss(0.25)(model, Batch(rows))
             FollowCodes(len(noise), moves)(model, terms, weights, noise)
         states.append(model.codebook.averages)
     torch.testing.assert_close(*states)
@@ -405,7 +409,7 @@ def test_a_weight_of_two_moves_codes_as_a_row_given_twice(moves):
 def test_cosine_codes_are_on_the_unit_sphere():
     model = small(distance="cosine", codebook_size=6).fit(X)
     assert_allclose(np.linalg.norm(model.codebook_, axis=1), 1, rtol=1e-6)
-    z_e = model.module_.latents(torch.zeros(3, 4))
+    z_e = model.module_.latents(Batch(torch.zeros(3, 4)))
     torch.testing.assert_close(z_e.norm(dim=-1), torch.ones(3, 2))
 
 

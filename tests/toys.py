@@ -9,6 +9,7 @@ from torch import nn
 from skgen._networks.codebooks import Codebook
 from skgen._networks.dense import Standardizer
 from skgen._networks.token_priors import AutoregressivePrior
+from skgen._training.batches import Batch
 from skgen._utils.tensors import forked_rng
 from skgen.likelihoods import Gaussian
 from skgen.models.vae import VariationalAutoencoder
@@ -141,6 +142,8 @@ def exact_token_log_prob(model, x):
     tokens = all_sequences(T, K)
     with torch.no_grad():
         scaled = model.standardizer(x)
-        each = model.log_likelihood(scaled, tokens[:, None].expand(-1, len(x), -1))
+        each = model.log_likelihood(
+            Batch(scaled), tokens[:, None].expand(-1, len(x), -1)
+        )
         total = (each + model.prior.log_prob(tokens)[:, None]).logsumexp(0)
         return total - model.standardizer.log_scale

@@ -14,8 +14,9 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
+from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
 from skgen._em.matrices import nearest_of, squared_distances
-from skgen._training.engine import FixedPoint, Interrupted, Iterate, iterate_fixed_point
+from skgen._training.driver import Interrupted
 from skgen._utils.chunks import CentredRows, chunk_rows, slices
 from skgen._utils.tensors import to_array, to_tensor
 from skgen._utils.threads import blas_threads_for

@@ -18,14 +18,9 @@ import torch
 from torch import Tensor
 
 from skgen._em.covariance import Covariance
+from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
 from skgen._em.steps import EMSteps, Mixture, one_pass
-from skgen._training.engine import (
-    FixedPoint,
-    Interrupted,
-    Iterate,
-    iterate_fixed_point,
-    value_or_error,
-)
+from skgen._training.driver import Interrupted, value_or_error
 from skgen._utils.chunks import CentredRows, chunk_rows
 
 # Rows that a chunk of a stack holds at least, or half of those of a single mixture but

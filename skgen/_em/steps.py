@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skgen._em.covariance import Covariance
+from skgen._em.fixed_point import Iterate
 from skgen._em.matrices import Direct, half_less
-from skgen._training.engine import Iterate
 from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
 from skgen._utils.tensors import LOG_2PI, wide_dtype
 from skgen._utils.threads import threads_for

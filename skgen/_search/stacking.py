@@ -10,32 +10,22 @@ to rounding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from skgen._training.adam import SCHEDULES, Adam, AdamMoments, cut
-from skgen._training.data import WeightedRows
-from skgen._training.engine import (
-    Batch,
-    EarlyStopping,
-    HeldOut,
-    History,
-    Training,
-    averaging_decay,
-    epoch_means,
-    in_dtype_of,
-    row_mean,
-)
+from skgen._training.adam import Adam, AdamMoments, clip_each
+from skgen._training.batches import Batch
+from skgen._training.early_stopping import History
+from skgen._training.loop import Training, merged, same_rows, train
+from skgen._training.steps.eager import mean_loss
 from skgen._training.steps.structure import Called, kind_of, structure, training_state
-from skgen._utils.chunks import slices
-from skgen._utils.tensors import wide_dtype
+from skgen._training.trainer import Trainer
 from skgen._utils.threads import threads_for
 from skgen.likelihoods import Likelihood
 from skgen.priors import Normal
@@ -54,7 +44,7 @@ def is_small(training: Training, batch_size: int) -> bool:
 def share_rows(training: Training, known: list[Training]) -> None:
     """Let a training have the rows of one that is known, or become known by its own."""
     for other in known:
-        same_held_out = _same(training.held_out, other.held_out)
+        same_held_out = same_rows(training.held_out, other.held_out)
         if same_held_out and training.rows.same_as(other.rows):
             training.rows, training.held_out = other.rows, other.held_out
             return
@@ -96,17 +86,6 @@ def is_own(part: Any) -> bool:
     return bool(package == "skgen")
 
 
-def merged(values: Sequence[Any], device: torch.device) -> Any:
-    """Constants of C models as one: a number where all agree, else a tensor (C, 1)."""
-    first = values[0]
-    if isinstance(first, tuple):
-        parts = [merged(each, device) for each in zip(*values)]
-        return type(first)(*parts)
-    if all(value == first for value in values):
-        return first
-    return torch.tensor(values, device=device, dtype=torch.float32)[:, None]
-
-
 def _method(name: str) -> Callable[..., Any]:
     """Return the function that calls a method of a module, or of a part of it."""
     return lambda module, *args, **constants: attrgetter(name)(module)(
@@ -142,29 +121,29 @@ class StackedModel:
         """p(z), the same for all."""
         return self.template.prior
 
-    def posterior(self, x: Tensor) -> Any:
+    def posterior(self, batch: Batch) -> Any:
         """q(z|x) of rows (C, n, d)."""
-        return self.prior.posterior(Normal.of(self._encoded(x)))
+        return self.prior.posterior(Normal.of(self._encoded(batch.x)))
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(x|z), (S?, C, n), of rows (C, n, d) and codes (S?, C, n, k)."""
-        return self._decoded_log_prob(x, z)
+        return self._decoded_log_prob(batch.x, z)
 
     # Of models with tokens.
 
-    def latents(self, x: Tensor) -> Any:
+    def latents(self, batch: Batch) -> Any:
         """Encode rows (C, n, d) to vectors (C, n, T, c)."""
         n_tokens = self.template.prior.n_tokens
-        z_e = self._encoded(x).unflatten(-1, (n_tokens, -1))
+        z_e = self._encoded(batch.x).unflatten(-1, (n_tokens, -1))
         return self._each("codebook.project", (z_e,))
 
     def quantise(self, z_e: Tensor) -> Any:
         """Nearest code vectors (C, n, T, c)."""
         return self._each("quantise", (z_e,))
 
-    def log_likelihood_at(self, x: Tensor, z_q: Tensor) -> Any:
+    def log_likelihood_at(self, batch: Batch, z_q: Tensor) -> Any:
         """Log p(x|z_q), (C, n), of rows and code vectors."""
-        return self._decoded_log_prob(x, z_q.flatten(-2))
+        return self._decoded_log_prob(batch.x, z_q.flatten(-2))
 
     def token_log_prob(self, z_e: Tensor, uniform: Tensor) -> Any:
         """Log p(k), (C, n), of tokens drawn for vectors, from noise (1, C, n, T)."""
@@ -260,66 +239,137 @@ class StackedModel:
         self.state = {name: value[kept] for name, value in self.state.items()}
 
 
-class Source(NamedTuple):
-    """Rows and draws that several models share: those of a fold, under one seed."""
+class Stacked:
+    """Way to train C modules of one structure, as a stack of them."""
 
-    training: Training  # of the first of these models, whose generator draws
-    state: Tensor  # of its generator, at the start
+    def __init__(self, trainers: Sequence[Trainer], groups: Sequence[slice]) -> None:
+        first = trainers[0]
+        self.rule, self.update, self.paces = first.rule, first.update, first.paces
+        modules = [trainer.module for trainer in trainers]
+        self.model = StackedModel(modules, first.paces)
+        self.names = [*first.paces, *(self.update.changes if self.update else ())]
+        self.is_checked = False
+        n_steps = first.optimizer.n_steps
+        moments = [AdamMoments.of(self.model.state[name]) for name in first.paces]
+        self._arrange(trainers, groups, moments, n_steps)
 
-    @classmethod
-    def of(cls, training: Training) -> Source:
-        """Return the source of a training."""
-        return cls(training, training.trainer.generator.get_state())
+    def _arrange(
+        self,
+        trainers: Sequence[Trainer],
+        groups: Sequence[slice],
+        moments: Sequence[AdamMoments],
+        n_steps: Tensor,
+    ) -> None:
+        """Prepare for models: leaves, constants, and an Adam for each group."""
+        self.trainers = trainers
+        self.leaves = self.model.require_gradients()
+        self.learned = [p.detach() for p in self.leaves]
+        # Parameters of all models, each of which meets its rows (b, ...).
+        self.row_work = sum(p.numel() for p in self.learned)
+        objectives = [trainer.objective for trainer in trainers]
+        self.objective = merged(objectives, self.learned[0].device)
+        self.optimizers: list[tuple[slice, Adam]] = []
+        for group in groups:
+            own_paces = trainers[group.start].paces.values()
+            adam = Adam([p[group] for p in self.learned], own_paces)
+            adam.moments = [AdamMoments(*(m[group] for m in each)) for each in moments]
+            adam.n_steps += n_steps
+            self.optimizers.append((group, adam))
 
-    def serves(self, training: Training) -> bool:
-        """Whether a training would draw the same of the same rows."""
-        mine, state = self.training, training.trainer.generator.get_state()
-        return (
-            self.state.equal(state)
-            and mine.rows.same_as(training.rows)
-            and _same(mine.held_out, training.held_out)
+    @property
+    def kept(self) -> list[Tensor]:
+        """Tensors that training changes, (C, ...)."""
+        return [self.model.state[name].detach() for name in self.names]
+
+    weights = kept
+
+    def train(self, mode: bool) -> None:
+        """Set the mode of layers such as dropout."""
+        self.model.template.train(mode)
+
+    def joined(self, batches: Sequence[Batch], which: Tensor) -> Batch:
+        """Rows (C, b, d), noise (S, C, b, ...) and weights (C, b) of all models."""
+        x, noise, weight, context = zip(*batches)
+
+        def spread(tensors: Any, along: int = 0) -> Tensor | None:
+            if tensors[0] is None:
+                return None
+            return torch.stack(tensors, along).index_select(along, which)
+
+        every = spread(x)
+        assert every is not None
+        return Batch(every, spread(noise, 1), spread(weight), spread(context))
+
+    def step(self, batch: Batch, annealing: Any) -> Any:
+        """Take a step of every model, and return the terms (C, b) before it."""
+        with self._threads_for(batch):
+            terms = self.objective(self.model, batch, annealing)
+            loss = mean_loss(terms, batch.weight).sum()
+            if not self.is_checked:
+                self._check_gradients(loss, batch)
+            self._descend(loss)
+        return terms
+
+    def terms(self, batch: Batch) -> Any:
+        """Return the terms of rows, at the end of a warm-up."""
+        with self._threads_for(batch):
+            return self.objective(self.model, batch, 1.0)
+
+    def _threads_for(self, batch: Batch) -> AbstractContextManager[None]:
+        return threads_for(batch.n_draws * batch.x.shape[1] * self.row_work)
+
+    def _descend(self, loss: Tensor) -> None:
+        """Step along the gradient of everyone's loss."""
+        for p in self.leaves:
+            p.grad = None
+        loss.backward()
+        if self.rule.max_grad_norm is not None:
+            clip_each(self.leaves, self.rule.max_grad_norm)
+        for group, adam in self.optimizers:
+            for view, p in zip(adam.learned, self.leaves):
+                view.grad = None if p.grad is None else p.grad[group]
+            adam.step()
+
+    def _check_gradients(self, loss: Tensor, batch: Batch) -> None:
+        """Raise a RuntimeError if a tensor would get no gradient in the stack."""
+        self.is_checked = True
+        stacked = torch.autograd.grad(
+            loss, self.leaves, allow_unused=True, retain_graph=True
         )
+        pairs = zip(self.model.learned, stacked, strict=True)
+        names = [name for name, gradient in pairs if gradient is None]
+        if not names:
+            return
+        template = self.model.template
+        tensors = [template.get_parameter(name) for name in names]
+        first = Batch(batch.x[0], None if batch.noise is None else batch.noise[:, 0])
+        terms = self.trainers[0].objective(template, first, 1.0)
+        alone = torch.autograd.grad(terms.loss.sum(), tensors, allow_unused=True)
+        wrong = [name for name, gradient in zip(names, alone) if gradient is not None]
+        if wrong:
+            raise RuntimeError(
+                f"{type(template).__name__} cannot be trained in a stack: the learned "
+                f"{', '.join(wrong)} would get no gradient. Its stacks() must return "
+                "False."
+            )
 
+    def select(
+        self, kept: Tensor, trainers: Sequence[Trainer], groups: Sequence[slice]
+    ) -> None:
+        """Go on with some of the models."""
+        moments = [
+            AdamMoments(*(torch.cat(parts)[kept] for parts in zip(*each)))
+            for each in zip(*(adam.moments for _, adam in self.optimizers))
+        ]
+        self.model.select(kept)
+        self._arrange(trainers, groups, moments, self.optimizers[0][1].n_steps)
 
-def _same(one: WeightedRows | None, other: WeightedRows | None) -> bool:
-    return other is None if one is None else one.same_as(other)
-
-
-class Member:
-    """A model of the stack: its training, and how it goes."""
-
-    def __init__(self, training: Training, source: Source, place: int) -> None:
-        self.training, self.source, self.place = training, source, place
-        self.drawn = source.state  # of the generator, when the training ends
-        trainer = training.trainer
-        self.watch = EarlyStopping(
-            training.tol,
-            training.patience,
-            trainer.warm_up,
-            training.held_out is not None,
-        )
-
-    @property
-    def stride(self) -> tuple[Any, ...]:
-        """Return what members that share settings of Adam have in common."""
-        rule = self.training.trainer.rule
-        pace = (rule.schedule, rule.learning_rate, rule.weight_decay)
-        return (*pace, self.training.max_iter, self.training.trainer.n_epochs)
-
-    @property
-    def factor(self) -> float:
-        """Where the schedule of the learning rate is."""
-        epoch, rule = self.watch.history.n_iter, self.training.trainer.rule
-        return SCHEDULES[rule.schedule](epoch / self.training.max_iter)
-
-    def see(self, means: dict[str, float], current: float) -> bool:
-        """Take the means of an epoch, as ``EarlyStopping`` does."""
-        return self.watch.see(means, current, self.training.trainer.n_epochs)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether no epoch is to come."""
-        return self.watch.is_over or self.watch.history.n_iter == self.training.max_iter
+    @torch.no_grad()
+    def restore(self, i: int, values: Sequence[Tensor]) -> None:
+        """Give the module of a model what was ``kept`` for it."""
+        state = self.trainers[i].module.state_dict()
+        for name, value in zip(self.names, values):
+            state[name].copy_(value)
 
 
 def train_together(trainings: Sequence[Training]) -> list[History]:
@@ -336,255 +386,5 @@ def train_together(trainings: Sequence[Training]) -> list[History]:
     histories : list of History
         One each.
     """
-    sources: list[Source] = []
-    members = []
-    for place, training in enumerate(trainings):
-        found = next((s for s in sources if s.serves(training)), None)
-        if found is None:
-            sources.append(found := Source.of(training))
-        members.append(Member(training, found, place))
-    StackedTrainer(sorted(members, key=lambda member: member.stride)).run()
-    for member in members:
-        member.training.trainer.generator.set_state(member.drawn)
-    return [member.watch.history for member in members]
-
-
-class StackedTrainer:
-    """Adam for all members at once; ``Trainer``, with a dimension more."""
-
-    def __init__(self, members: list[Member]) -> None:
-        first = members[0].training.trainer
-        self.members, self.rule = members, first.rule
-        self.device = members[0].training.rows.device
-        modules = [member.training.trainer.module for member in members]
-        self.update = first.update
-        self.model = StackedModel(modules, first.paces)
-        self.learned = self.model.require_gradients()
-        self.kept = [*first.paces, *(self.update.changes if self.update else ())]
-        self.best = [self.model.state[name].detach().clone() for name in self.kept]
-        self.average = [p.detach().clone() for p in self.learned if self.rule.averaging]
-        self.n_steps = 0
-        self._arrange([AdamMoments.of(p) for p in self.learned])
-        self._draw_held_out()
-
-    def _arrange(self, moments: list[AdamMoments]) -> None:
-        """Prepare for the present members: constants, sources, and who steps alike."""
-        device = self.device
-        trainers = [member.training.trainer for member in self.members]
-        self.objective = merged([d.objective for d in trainers], device)
-        self.sources = list({id(m.source): m.source for m in self.members}.values())
-        places = {id(source): i for i, source in enumerate(self.sources)}
-        which = [places[id(member.source)] for member in self.members]
-        self.which = torch.tensor(which, device=device)
-        strides = [member.stride for member in self.members]
-        starts = [i for i, s in enumerate(strides) if i == 0 or s != strides[i - 1]]
-        self.runs = []
-        for a, b in zip(starts, [*starts[1:], len(strides)]):
-            views = [p.detach()[a:b] for p in self.learned]
-            trainer = trainers[a]
-            adam = Adam(views, trainer.paces.values())
-            adam.moments = [AdamMoments(*(m[a:b] for m in each)) for each in moments]
-            adam.n_steps += self.n_steps
-            self.runs.append((slice(a, b), adam))
-
-    def _draw_held_out(self) -> None:
-        """Draw, once, what the held-out rows are seen as, and their noise."""
-        self.held_out: dict[int, tuple[Tensor, Tensor | None, Tensor | None]] = {}
-        for source in self.sources:
-            held_out, trainer = source.training.held_out, source.training.trainer
-            if held_out is not None:
-                drawn = HeldOut(held_out, trainer.observe, trainer.generator).whole()
-                self.held_out[id(source)] = (*drawn, held_out.weight)
-        if self.held_out:
-            for member, loss in zip(self.members, self.evaluate().tolist()):
-                member.watch.begin(loss)
-
-    def _spread(
-        self, drawn: Sequence[tuple[Tensor, Tensor | None, Tensor | None]]
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Rows (C, b, d), noise (S, C, b, ...) and weights (C, b) of all members."""
-        xs, noises, weights = zip(*drawn)
-        x = torch.stack(xs)[self.which]
-        noise = weight = None
-        if noises[0] is not None:
-            noise = torch.stack(noises, 1).index_select(1, self.which)
-        if weights[0] is not None:
-            weight = torch.stack(weights)[self.which]
-        return x, noise, weight
-
-    def epoch(self) -> tuple[list[str], Tensor]:
-        """One pass over everyone's rows: means (n_terms + 1, C), the watched last."""
-        seen: list[Any] = []
-        wide = wide_dtype(self.device)
-        self.model.template.train()
-        streams = [s.training.trainer.batches(s.training.rows) for s in self.sources]
-        for batches in zip(*streams):
-            x, noise, weight = self._spread([batch[1:] for batch in batches])
-            annealing = self._annealing(batches[0].part)
-            own = in_dtype_of(x, weight)
-            n_draws = 1 if noise is None else len(noise)
-            # Parameters of all members, each of which meets its rows (b, ...).
-            n_parameters = sum(p.numel() for p in self.learned)
-            with threads_for(n_draws * x.shape[1] * n_parameters):
-                terms = self.objective(self.model, x, noise, annealing)
-                loss = terms.loss if own is None else terms.loss * own
-                loss = loss.mean(-1).sum()
-                if not self.n_steps:
-                    self._check_gradients(loss, batches[0])
-                self._step(loss)
-            if self.update is not None:
-                drawn = [
-                    self.update.draw(source.training.trainer.generator)
-                    for source in self.sources
-                ]
-                noise = torch.stack(drawn)[self.which]
-                self.update(self.model, terms, own, noise)
-            seen.append((weight, *(term.detach() for term in terms)))
-        self.model.template.eval()
-        for member in self.members:
-            member.training.trainer.n_epochs += 1
-        return list(terms._fields), epoch_means(terms, seen, wide)
-
-    def _check_gradients(self, loss: Tensor, batch: Batch) -> None:
-        """Raise a RuntimeError if a tensor has a gradient alone, and none in the stack.
-
-        ``batch`` is of the first member.
-        """
-        stacked = torch.autograd.grad(
-            loss, self.learned, allow_unused=True, retain_graph=True
-        )
-        pairs = zip(self.model.learned, stacked, strict=True)
-        names = [name for name, gradient in pairs if gradient is None]
-        if not names:
-            return
-        template = self.model.template
-        tensors = [template.get_parameter(name) for name in names]
-        objective = self.members[0].training.trainer.objective
-        terms = objective(template, batch.x, batch.noise, 1.0)
-        alone = torch.autograd.grad(terms.loss.sum(), tensors, allow_unused=True)
-        wrong = [name for name, gradient in zip(names, alone) if gradient is not None]
-        if wrong:
-            raise RuntimeError(
-                f"{type(template).__name__} cannot be trained in a stack: the learned "
-                f"{', '.join(wrong)} would get no gradient. Its stacks() must return "
-                "False."
-            )
-
-    def _annealing(self, part: float) -> Any:
-        annealings = [
-            member.training.trainer.annealing(part) for member in self.members
-        ]
-        return merged(annealings, self.device)
-
-    def _step(self, loss: Tensor) -> None:
-        """Descend everyone's loss by one step."""
-        for p in self.learned:
-            p.grad = None
-        loss.backward()
-        if self.rule.max_grad_norm is not None:
-            self._clip(self.rule.max_grad_norm)
-        for run, adam in self.runs:
-            for view, p in zip(adam.learned, self.learned):
-                view.grad = None if p.grad is None else p.grad[run]
-            adam.step()
-        self.n_steps += 1
-        if self.average:
-            decay = averaging_decay(self.rule.averaging, self.n_steps)
-            get_ema_multi_avg_fn(decay)(self.average, self.learned, None)
-
-    def _clip(self, largest: float) -> None:
-        """Cut each member's gradient to a norm."""
-        grads = [p.grad for p in self.learned if p.grad is not None]
-        norms = torch.stack([g.flatten(1).norm(dim=1) for g in grads]).norm(dim=0)
-        scale = cut(norms, largest)
-        for grad in grads:
-            grad *= scale.view(-1, *(1,) * (grad.ndim - 1))
-
-    @contextmanager
-    def _judged_weights(self) -> Iterator[list[Tensor]]:
-        """Put the averages, if there are any, in place of the weights: what is kept."""
-        own = self.model.state
-        judged = dict(zip(self.model.learned, self.average))
-        self.model.state = {**own, **judged}
-        try:
-            yield [self.model.state[name] for name in self.kept]
-        finally:
-            self.model.state = own
-
-    @torch.no_grad()
-    def evaluate(self) -> Tensor:
-        """Mean over the held-out rows of what is watched, (C,)."""
-        drawn = [self.held_out[id(source)] for source in self.sources]
-        first, noise, _ = drawn[0]
-        draws = len(self.members) * (1 if noise is None else len(noise))
-        size = self.members[0].training.trainer.held_out_chunk // draws + 1
-        values, weights = [], list[Any]()
-        for part in slices(len(first), size):
-            x, noise, weight = self._spread([_rows_of(each, part) for each in drawn])
-            values.append(self.objective(self.model, x, noise, 1.0).watched)
-            weights.append(weight)
-        weight = None if weights[0] is None else torch.cat(weights, dim=1)
-        return row_mean(torch.cat(values, dim=1), weight)
-
-    def run(self) -> None:
-        """Descend until every member is done; the best weights go to their modules."""
-        while self.members:
-            for run, adam in self.runs:
-                adam.factor = self.members[run.start].factor
-            names, means = self.epoch()
-            with self._judged_weights() as judged, torch.no_grad():
-                judge = self.evaluate() if self.held_out else means[-1]
-                finite = torch.stack(
-                    [p.isfinite().view(len(p), -1).all(1) for p in judged]
-                )
-                judge = torch.where(finite.all(0), judge, torch.nan)
-                # The only wait for the device in an epoch.
-                each = torch.cat([judge[None].to(means), means[:-1]]).T.tolist()
-                is_best = [
-                    member.see(dict(zip(names, values)), current)
-                    for member, (current, *values) in zip(self.members, each)
-                ]
-                chosen = torch.tensor(is_best, device=self.device)
-                for best, p in zip(self.best, judged):
-                    best[chosen] = p[chosen]
-            if any(member.is_over for member in self.members):
-                self._dismiss()
-
-    def _dismiss(self) -> None:
-        """Give those that are done their weights, and go on with the others."""
-        for i, member in enumerate(self.members):
-            if member.is_over:
-                self._hand_over(member, i)
-        kept = [i for i, member in enumerate(self.members) if not member.is_over]
-        self.members = [self.members[i] for i in kept]
-        if not kept:
-            return
-        moments = [
-            AdamMoments(*(torch.cat(parts)[kept] for parts in zip(*each)))
-            for each in zip(*(adam.moments for _, adam in self.runs))
-        ]
-        index = torch.tensor(kept, device=self.device)
-        self.model.select(index)
-        self.learned = self.model.require_gradients()
-        self.best = [best[index] for best in self.best]
-        self.average = [average[index] for average in self.average]
-        self._arrange(moments)
-
-    def _hand_over(self, member: Member, i: int) -> None:
-        """Put the best weights into a member's module; note where its draws end."""
-        state = dict(member.training.trainer.module.state_dict())
-        for name, best in zip(self.kept, self.best):
-            state[name].copy_(best[i])
-        member.drawn = member.source.training.trainer.generator.get_state()
-
-
-def _rows_of(
-    drawn: tuple[Tensor, Tensor | None, Tensor | None], part: slice
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Take some rows (b, ...), their noise (S, b, ...) and their weights (b,)."""
-    x, noise, weight = drawn
-    return (
-        x[part],
-        None if noise is None else noise[:, part],
-        None if weight is None else weight[part],
-    )
+    train(trainings, Stacked)
+    return [training.history for training in trainings]

@@ -87,9 +87,22 @@ def adamw(
     p.mul_(1 - pace.rate * pace.decay).sub_(pace.rate * m_hat / (v_hat.sqrt() + EPS))
 
 
-def cut(norm: Tensor, longest: float) -> Tensor:
-    """Return the factor that cuts a gradient of a norm, as ``clip_grad_norm_`` does."""
-    return (longest / (norm + 1e-6)).clamp(max=1.0)
+def clipped(grads: Sequence[Tensor], longest: float) -> list[Tensor]:
+    """Cut the gradient of each of C models, tensors (C, ...), to a norm.
+
+    By the factor of torch's ``clip_grad_norm_``.
+    """
+    norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in grads]).norm(dim=0)
+    scale = (longest / (norms + 1e-6)).clamp(max=1.0)
+    return [g * scale.view(-1, *(1,) * (g.ndim - 1)) for g in grads]
+
+
+def clip_each(learned: Sequence[Tensor], longest: float) -> None:
+    """Cut the gradient of each of C models, ``grad`` of tensors (C, ...), to a norm."""
+    used = [p for p in learned if p.grad is not None]
+    grads = clipped([p.grad for p in used if p.grad is not None], longest)
+    for p, grad in zip(used, grads):
+        p.grad = grad
 
 
 class Adam:

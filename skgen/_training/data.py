@@ -42,12 +42,13 @@ def are_few(shape: tuple[int, ...]) -> bool:
 
 
 class WeightedRows(ABC):
-    """Rows (n, ...), and their weights (n,) in float64, or None.
+    """Rows (n, ...), their weights (n,) in float64, and their context (n, m), or None.
 
-    In ``fit``, they have a mean of one.
+    In ``fit``, weights have a mean of one.
     """
 
     weight: Tensor | None
+    context: Tensor | None
     #: Whether single rows are slow to read: on a disk, or on the other side of a bus.
     out_of_core = False
 
@@ -126,10 +127,11 @@ class WeightedRows(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Rows(WeightedRows):
-    """Rows (n, ...) in memory, and their weights (n,), or None."""
+    """Rows (n, ...) in memory, their weights (n,) and their context (n, m), or None."""
 
     x: Tensor
-    weight: Tensor | None
+    weight: Tensor | None = None
+    context: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -143,15 +145,15 @@ class Rows(WeightedRows):
 
     def take(self, index: Index) -> Rows:
         """Select rows."""
-        return Rows(_taken(self.x, index), _taken(self.weight, index))
+        return Rows(*(_taken(t, index) for t in (self.x, self.weight, self.context)))
 
     gather = take
 
     def map(self, function: Map, size: int | None = None) -> Rows:
         """Return what a function makes of the rows, ``size`` at a time."""
         if size is None:
-            return Rows(function(self.x), self.weight)
-        return Rows(torch.cat([function(x) for x in self.x.split(size)]), self.weight)
+            return replace(self, x=function(self.x))
+        return replace(self, x=torch.cat([function(x) for x in self.x.split(size)]))
 
     def same_as(self, other: WeightedRows | None) -> bool:
         """Whether others are the same rows."""
@@ -159,6 +161,7 @@ class Rows(WeightedRows):
             isinstance(other, Rows)
             and _same(self.x, other.x)
             and _same(self.weight, other.weight)
+            and _same(self.context, other.context)
         )
 
 
@@ -174,13 +177,15 @@ class StoredRows(WeightedRows):
         Weights, on the device.
     onto : torch.device
         The device: where rows are given out.
-    far : bool, default=False
+    out_of_core : bool, default=False
         Whether single rows are slow to read: on a disk, or on the other side of a bus.
     index : Tensor of shape (n,), default=None
         Which of the stored rows these are, beside ``store``. None: all of them. Where
         the store is far, they are in the order in which they are stored.
     maps : tuple of callable, default=()
         What is made of a block (b, d) on the device, one after the other.
+    context : Tensor of shape (n, m), default=None
+        Context of the rows, on the device.
     """
 
     store: Tensor
@@ -189,6 +194,7 @@ class StoredRows(WeightedRows):
     out_of_core: bool = False
     index: Tensor | None = None
     maps: tuple[Map, ...] = ()
+    context: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -216,7 +222,10 @@ class StoredRows(WeightedRows):
         if isinstance(index, Tensor) and self.out_of_core:
             index = index.sort().values
         return replace(
-            self, index=self._places(index), weight=_taken(self.weight, index)
+            self,
+            index=self._places(index),
+            weight=_taken(self.weight, index),
+            context=_taken(self.context, index),
         )
 
     def gather(self, index: Index) -> Rows:
@@ -225,7 +234,7 @@ class StoredRows(WeightedRows):
         with torch.no_grad():
             for function in self.maps:
                 x = function(x)
-        return Rows(x, _taken(self.weight, index))
+        return Rows(x, _taken(self.weight, index), _taken(self.context, index))
 
     def map(self, function: Map, size: int | None = None) -> StoredRows:
         """Return what a function is to make of the rows, a block at a time."""
@@ -244,7 +253,7 @@ class StoredRows(WeightedRows):
             if x is None:
                 x = chunk.x.new_empty(len(self), *chunk.x.shape[1:])
             x[start : start + len(chunk)] = chunk.x
-        return Rows(x, self.weight)
+        return Rows(x, self.weight, self.context)
 
     def sample(self) -> Rows:
         """Return the rows that a start is computed from: all, where they are few."""
@@ -284,6 +293,7 @@ class StoredRows(WeightedRows):
             and _same(self.store, other.store)
             and _same(self.index, other.index)
             and _same(self.weight, other.weight)
+            and _same(self.context, other.context)
         )
 
     @property

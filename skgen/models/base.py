@@ -42,7 +42,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from skgen._tables.frames import Columns, as_container
-from skgen._training.engine import Steps, run_each
+from skgen._training.driver import Steps, run_each
 from skgen._utils.advice import MISSING, check_is_table, explained
 from skgen._utils.chunks import chunk_rows, slices
 from skgen._utils.documentation import DocumentationLinks

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skgen._networks.dense import PassSize, Standardizer
+from skgen._training.batches import Batch
 from skgen._utils.chunks import chunk_rows
 from skgen._utils.tensors import make_generator
 from skgen.exceptions import DegenerateWeightsWarning
@@ -164,24 +165,24 @@ def estimate_log_likelihood(
 class BoundedModel(nn.Module):
     """A module whose log p(x) is bounded by importance sampling from its encoder.
 
-    A model gives ``prior``, ``posterior(x)``, ``outputs_of(z)`` (those of the decoder
-    at draws from a posterior), ``standard_noise`` and ``draw_codes``. These see
+    A model gives ``prior``, ``posterior(batch)``, ``outputs_of(z)`` (those of the
+    decoder at draws from a posterior), ``standard_noise`` and ``draw_codes``. These see
     standardised rows; ``decode``, ``draw``, ``log_prob``, ``impute`` and ``noise_of``
     see the rows of the user.
 
     The encoder answers for the rows and patterns of missing cells that it is trained
     on. Where the likelihood allows missing cells, codes of rows that have some come
-    from a ``proposal`` that is learned for all patterns, through ``proposed(x)``.
+    from a ``proposal`` that is learned for all patterns, through ``proposed(batch)``.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     standard_noise: Callable[..., Tensor]
-    posterior: Callable[[Tensor], Any]
+    posterior: Callable[[Batch], Any]
     outputs_of: Callable[[Tensor], Tensor]
     draw_codes: Callable[..., Tensor]
     work: int = 0  # multiplications that a row takes, where they were counted
-    proposed: Callable[[Tensor], Any]  # posterior of standardised, incomplete rows
+    proposed: Callable[[Batch], Any]  # posterior of standardised, incomplete rows
     simulated_codes: Callable[[int, torch.Generator], Tensor]  # to learn it from
     noise: Tensor  # (256, S, ...): a block of S draws for each hash of a row
     thresholds: Tensor  # (256, d): uniforms, where the likelihood draws what it sees
@@ -216,9 +217,9 @@ class BoundedModel(nn.Module):
         if self.proposal is not None:
             self.proposal.requires_grad_(self.learns_incomplete)
 
-    def complete_posterior(self, x: Tensor) -> Any:
+    def complete_posterior(self, batch: Batch) -> Any:
         """Posterior of complete rows (n, d)."""
-        return self.posterior(x)
+        return self.posterior(batch)
 
     def register_noise(self, n_importance_samples: int) -> None:
         """Draw the pool of noise that scores are computed with."""
@@ -279,18 +280,18 @@ class BoundedModel(nn.Module):
             outputs = network(inputs)
         return outputs.to(inputs.dtype)
 
-    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+    def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(x|z), (S?, n), of rows (n, d) and draws (S?, n, ...) from a posterior.
 
         Where no gradient keeps what decoders make, a few rows at a time. One draw
         needs no dimension S.
         """
         if torch.is_grad_enabled():
-            return self.likelihood.log_prob(self.outputs_of(z), x)
-        if z.ndim == x.ndim:
-            return self._log_likelihood_of(x, z[None]).squeeze(0)
-        size = self.pass_rows  # all draws at once, but for very wide rows
-        return torch.cat([self._log_likelihood_of(x, part) for part in z.split(size)])
+            return self.likelihood.log_prob(self.outputs_of(z), batch.x)
+        if z.ndim == batch.x.ndim:
+            return self._log_likelihood_of(batch.x, z[None]).squeeze(0)
+        parts = z.split(self.pass_rows)  # all draws at once, but for very wide rows
+        return torch.cat([self._log_likelihood_of(batch.x, part) for part in parts])
 
     def _log_likelihood_of(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x|z), (S, n), a few rows at a time."""
@@ -325,38 +326,41 @@ class BoundedModel(nn.Module):
         return torch.cat([self.noise[each].transpose(0, 1) for each in blocks])
 
     def by_completeness(
-        self, scaled: Tensor, function: Callable[[Tensor, Any, Any], Tensor]
+        self, batch: Batch, function: Callable[[Batch, Any], Tensor]
     ) -> Tensor:
         """Apply a function to complete rows, and to rows with missing cells.
 
-        ``function(rows, q, index)`` gets some of the standardised rows (n, d), their
-        posterior, and where they are; it returns a tensor (n', ...).
+        ``function(batch, q)`` gets some of the standardised rows (n, d) and their
+        posterior; it returns a tensor (n', ...).
         """
         if self.proposal is None:
-            return function(scaled, self.posterior(scaled), slice(None))
-        incomplete = scaled.isnan().any(1)
+            return function(batch, self.posterior(batch))
+        incomplete = batch.x.isnan().any(1)
         kinds = [(self.complete_posterior, ~incomplete), (self.proposed, incomplete)]
         present = [(posterior, which) for posterior, which in kinds if which.any()]
         if len(present) == 1:
-            return function(scaled, present[0][0](scaled), slice(None))
+            return function(batch, present[0][0](batch))
         result: Any = None
         for posterior, which in present:
             index = which.nonzero().squeeze(1)
-            found = function(scaled[index], posterior(scaled[index]), index)
+            part = batch.part(index)
+            found = function(part, posterior(part))
             if result is None:
-                result = found.new_empty(len(scaled), *found.shape[1:])
+                result = found.new_empty(len(batch.x), *found.shape[1:])
             result[index] = found
         return result
 
+    def scored(self, x: Tensor, noise: Tensor | None) -> Batch:
+        """Rows (n, d) of the user as a batch that is scored."""
+        return Batch(self.view(x), noise)
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Importance-weighted bound on log p(x), (n,)."""
-        noise = self.noise_of(x)
 
-        def bound(rows: Tensor, q: Any, index: Any) -> Tensor:
-            log_w = weights_at(self, rows, q.draw(noise[:, index]), q)
-            return importance_weighted_bound(log_w)
+        def bound(batch: Batch, q: Any) -> Tensor:
+            return importance_weighted_bound(log_weights(self, batch, q))
 
-        found = self.by_completeness(self.view(x), bound)
+        found = self.by_completeness(self.scored(x, self.noise_of(x)), bound)
         return found - self.standardizer.log_scale
 
     def impute(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -385,18 +389,18 @@ class BoundedModel(nn.Module):
         affordable = min(IMPUTE_DRAWS, IMPUTE_ELEMENTS // self.row_elements)
         return max(affordable, self.noise.shape[1])
 
-    def _weighted_codes(self, scaled: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def _weighted_codes(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Codes (S, n, ...) of incomplete rows, and their weights (S, n)."""
         posterior = self.posterior if self.proposal is None else self.proposed
-        q = posterior(scaled)
-        z = q.draw(noise)
-        return z, weights_at(self, scaled, z, q).softmax(0)
+        q = posterior(batch)
+        z = q.draw(batch.noise)
+        return z, weights_at(self, batch, z, q).softmax(0)
 
     def _mean_of(self, x: Tensor) -> Tensor:
         """Conditional means (n, d), standardised, under noise that rows decide."""
         likelihood: Any = self.likelihood
         blocks = math.ceil(self.n_impute_draws / self.noise.shape[1])
-        z, weight = self._weighted_codes(self.view(x), self.noise_of(x, blocks))
+        z, weight = self._weighted_codes(self.scored(x, self.noise_of(x, blocks)))
         size = self.pass_rows
         parts = zip(z.split(size), weight.split(size))
         mean: Tensor = likelihood.mixture_mean(
@@ -407,7 +411,7 @@ class BoundedModel(nn.Module):
     def _drawn_for(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Draws (n, d), standardised, of rows given what was observed of them."""
         noise = self.standard_noise((self.n_impute_draws, len(x)), generator)
-        z, weight = self._weighted_codes(self.view(x), noise)
+        z, weight = self._weighted_codes(self.scored(x, noise))
         picked = weight.T.multinomial(1, generator=generator).squeeze(1)
         z = z[picked, torch.arange(len(x), device=x.device)]
         return self.likelihood.draw(self.outputs_of(z), generator)
@@ -443,14 +447,14 @@ class BoundedModel(nn.Module):
         """
         n_per_pass = self.noise.shape[1]
 
-        def estimate(rows: Tensor, q: Any, index: Any) -> Tensor:
+        def estimate(batch: Batch, q: Any) -> Tensor:
             def draw_log_weights(n_draws: int) -> Tensor:
-                noise = self.standard_noise((n_draws, len(rows)), generator)
-                return log_weights(self, rows, noise, q)
+                noise = self.standard_noise((n_draws, len(batch.x)), generator)
+                return log_weights(self, batch._replace(noise=noise), q)
 
             found = estimate_log_likelihood(draw_log_weights, n_samples, n_per_pass)
             return torch.stack(found, dim=1)
 
-        found = self.by_completeness(self.view(x), estimate)
+        found = self.by_completeness(self.scored(x, None), estimate)
         found[:, 0] -= self.standardizer.log_scale
         return found

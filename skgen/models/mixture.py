@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skgen._em.covariance import COVARIANCES
+from skgen._em.fixed_point import FixedPoint
 from skgen._em.matrices import Direct
 from skgen._em.restarts import SILENCE, EMRun, Observer, Restarts
 from skgen._em.starts import Given, check_given, draw_responsibilities
@@ -30,7 +31,7 @@ from skgen._em.steps import (
     start_from,
     weighted_means,
 )
-from skgen._training.engine import FixedPoint, Steps
+from skgen._training.driver import Steps
 from skgen._utils.chunks import CentredRows
 from skgen._utils.parameters import (
     Rules,

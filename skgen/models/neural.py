@@ -1,6 +1,6 @@
 """The surface of the models that are trained by gradients.
 
-Between ``base`` (scikit-learn) and ``engine`` (the loop): settings, held-out rows,
+Between ``base`` (scikit-learn) and ``_training`` (the loop): settings, held-out rows,
 standardisation, the module and its copies, curves, partial fits.
 """
 
@@ -28,16 +28,12 @@ from torch import Tensor, nn
 from skgen._networks.dense import Blank, Factory, Standardizer, build_network, mlp_pair
 from skgen._networks.images import ImageNetworks, check_image_shape
 from skgen._training.adam import StepRule
+from skgen._training.batches import auto_batch_size
 from skgen._training.data import StoredRows, WeightedRows, are_few
-from skgen._training.engine import (
-    History,
-    Steps,
-    Trainer,
-    Training,
-    Update,
-    auto_batch_size,
-    run_each,
-)
+from skgen._training.driver import Steps, run_each
+from skgen._training.early_stopping import History
+from skgen._training.loop import Training
+from skgen._training.trainer import Trainer, Update
 from skgen._utils.parameters import Rules, integer
 from skgen._utils.sizes import are_small, check_memory, module_bytes
 from skgen._utils.tensors import (
@@ -149,7 +145,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _objective(self) -> Any:
         """Training loss: a named tuple of constants that is called.
 
-        ``objective(module, x, noise, annealing)`` gives the terms of each row, in
+        ``objective(module, batch, annealing)`` gives the terms of each row, in
         standardised units; ``annealing`` is the part of the warm-up that is over, 1 at
         its end.
         """
@@ -299,7 +295,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         if (state := self._optimizer_state) is not None:
             trainer.optimizer.load_state(state)
         with self._own_draws(step_seed, x.device):
-            history = trainer.run(train, None, max_iter=1, tol=0.0, patience=2)
+            history = Training(trainer, train, None, 1, 0.0, patience=2).run()
         self._record(history)
         run_each(self._finish_on(train, held_out, generator, incremental=True))
         if history.status == "diverged":  # and so may the state of the optimiser be
@@ -782,7 +778,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     def _snapshot(self, training: Training) -> dict[str, Any]:
         """Return the fitted attributes of a fit that ends with the present epoch."""
-        history = training.trainer.history
+        history = training.history
         generator = make_generator(0, training.rows.device)
         with torch.no_grad():
             rows = self._observed(training.rows.sample(), generator)

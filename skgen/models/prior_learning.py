@@ -17,8 +17,11 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from skgen._training.adam import StepRule
+from skgen._training.batches import Batch
 from skgen._training.data import WeightedRows
-from skgen._training.engine import History, Report, Trainer, Training
+from skgen._training.early_stopping import History
+from skgen._training.loop import Report, Training
+from skgen._training.trainer import Trainer
 from skgen._utils.tensors import wide_dtype
 from skgen._utils.threads import threads_for
 from skgen.objectives import importance_weighted_bound, log_weights
@@ -50,12 +53,12 @@ class PriorTerms(NamedTuple):
         return self.loss
 
 
-def prior_loss(model: Any, z_e: Tensor, noise: Any, annealing: float) -> PriorTerms:
+def prior_loss(model: Any, batch: Batch, annealing: float) -> PriorTerms:
     """-log p(k) of encoded rows (n, T, c), their tokens assigned afresh at each step.
 
     The bound scores such tokens, and their noise keeps the prior from over-fitting.
     """
-    return PriorTerms(-model.token_log_prob(z_e, noise))
+    return PriorTerms(-model.token_log_prob(batch.x, batch.noise))
 
 
 def learn_prior(
@@ -138,7 +141,7 @@ def encoded(model: VectorQuantizedAutoencoder, rows: WeightedRows) -> WeightedRo
     def latents(x: Tensor) -> Tensor:
         model.encoder.eval()  # while the prior is trained, too
         with threads_for(len(x) * model.row_work):
-            return model.latents(x)
+            return model.latents(Batch(x))
 
     return rows.map(latents, model.pass_rows)
 
@@ -184,14 +187,15 @@ def choose_temperature(
     n_rows = TEMPERATURE_ELEMENTS // (TEMPERATURE_DRAWS * model.prior.counts.numel())
     x = rows.first(min(max(n_rows, fewest), most)).x
     noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
-    error = model.codebook.distances(model.latents(x)).amin(-1)
+    batch = Batch(x, noise)
+    error = model.codebook.distances(model.latents(batch)).amin(-1)
     # Rows whose squares overflow do not decide.
     scale = error[error.isfinite()].mean().nan_to_num(1.0).clamp(min=1e-12)
 
     def gap(power: float) -> float:
         model.temperature.copy_(scale * 2.0**power)
         with threads_for(noise[..., 0].numel() * model.row_work):
-            bound = importance_weighted_bound(log_weights(model, x, noise))
+            bound = importance_weighted_bound(log_weights(model, batch))
         return -float(bound.nanmean().nan_to_num(-math.inf))
 
     best = minimize_scalar(

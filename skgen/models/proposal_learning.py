@@ -20,8 +20,11 @@ import torch
 from torch import Tensor
 
 from skgen._training.adam import StepRule
+from skgen._training.batches import Batch
 from skgen._training.data import Rows
-from skgen._training.engine import History, Trainer, Training
+from skgen._training.early_stopping import History
+from skgen._training.loop import Training
+from skgen._training.trainer import Trainer
 
 # Steps at most, rows of a step, and steps between two looks at the learning rate.
 MAX_STEPS, BATCH_ROWS, EPOCH_STEPS = 1500, 128, 16
@@ -39,11 +42,10 @@ class ProposalTerms(NamedTuple):
         return self.loss
 
 
-def proposal_loss(
-    model: Any, x: Tensor, codes: Tensor, annealing: float
-) -> ProposalTerms:
+def proposal_loss(model: Any, batch: Batch, annealing: float) -> ProposalTerms:
     """-log q of codes (1, n, ...), given rows (n, d) with missing cells."""
-    return ProposalTerms(-model.proposed(x).log_prob(codes)[0])
+    codes = batch.draws
+    return ProposalTerms(-model.proposed(batch).log_prob(codes)[0])
 
 
 def hide_cells(x: Tensor, generator: torch.Generator) -> Tensor:

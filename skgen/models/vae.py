@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from skgen._networks.dense import Standardizer, is_mlp, mlp_pair
 from skgen._networks.proposals import CoupledNormal, NormalProposal, WithPrior
+from skgen._training.batches import Batch
 from skgen._training.data import WeightedRows
-from skgen._training.engine import Steps
+from skgen._training.driver import Steps
 from skgen._utils.parameters import (
     LARGEST_STEP,
     Rules,
@@ -121,35 +122,35 @@ class VariationalAutoencoder(BoundedModel):
         noise = like.new_empty(*shape, sum(self.prior.layer_sizes))
         return noise.normal_(generator=generator)
 
-    def first_posterior(self, x: Tensor) -> Normal:
+    def first_posterior(self, batch: Batch) -> Normal:
         """q(z|x) of rows (n, d), of the first layer."""
-        return Normal.of(self.encoder_outputs(x))
+        return Normal.of(self.encoder_outputs(batch.x))
 
-    def complete_posterior(self, x: Tensor) -> Any:
+    def complete_posterior(self, batch: Batch) -> Any:
         """q(z|x) of complete rows (n, d), of all layers."""
-        return self.prior.posterior(self.first_posterior(x))
+        return self.prior.posterior(self.first_posterior(batch))
 
-    def posterior(self, x: Tensor) -> Any:
+    def posterior(self, batch: Batch) -> Any:
         """q(z|x) of rows (n, d), of all layers, as the networks are trained with.
 
         The code of a row with missing cells has correlated coordinates. Under a
         posterior without, the bound would teach the decoder to have none.
         """
         if not self.learns_incomplete:
-            return self.complete_posterior(x)
+            return self.complete_posterior(batch)
         assert self.proposal is not None
-        q: CoupledNormal = self.proposal(self.likelihood.inputs(x))
-        return q.at(x.isnan().any(-1), self.first_posterior(x))
+        q: CoupledNormal = self.proposal(self.likelihood.inputs(batch.x))
+        return q.at(batch.x.isnan().any(-1), self.first_posterior(batch))
 
     def set_learns_incomplete(self, holds: bool) -> None:
         """Say whether training rows have missing cells."""
         one_layer = isinstance(self.prior, StandardNormal)
         super().set_learns_incomplete(holds and one_layer)
 
-    def proposed(self, x: Tensor) -> WithPrior:
+    def proposed(self, batch: Batch) -> WithPrior:
         """Density that codes of incomplete rows (n, d) are drawn from."""
         assert self.proposal is not None
-        return WithPrior(self.proposal(self.likelihood.inputs(x)), self.prior)
+        return WithPrior(self.proposal(self.likelihood.inputs(batch.x)), self.prior)
 
     def simulated_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw codes (n, k) of all layers from a prior that is wider at places.
@@ -167,11 +168,11 @@ class VariationalAutoencoder(BoundedModel):
     def codes_of(self, scaled: Tensor) -> Tensor:
         """Posterior means and standard deviations (n, 2 k), of all layers."""
 
-        def moments(rows: Tensor, q: Any, index: Any) -> Tensor:
+        def moments(batch: Batch, q: Any) -> Tensor:
             q = q.proposal if isinstance(q, WithPrior) else q
             return torch.cat([q.mean, q.sigma], dim=1)
 
-        return self.by_completeness(scaled, moments)
+        return self.by_completeness(Batch(scaled), moments)
 
     def encode(self, x: Tensor) -> Tensor:
         """Posterior mean (n, k)."""
@@ -182,18 +183,17 @@ class VariationalAutoencoder(BoundedModel):
 
     def elbo(self, x: Tensor) -> Tensor:
         """Reconstruction and KL of each row, (n, 2)."""
-        noise = self.noise_of(x)
 
-        def both(rows: Tensor, q: Any, index: Any) -> Tensor:
+        def both(batch: Batch, q: Any) -> Tensor:
             if not isinstance(q, WithPrior):
-                reconstruction, kl = elbo(self, rows, noise[:, index])
+                reconstruction, kl = elbo(self, batch)
                 return torch.stack([reconstruction, kl.sum(-1)], dim=1)
-            z = q.proposal.draw(noise[:, index])
+            z = q.proposal.draw(batch.draws)
             log_ratio = q.proposal.log_prob(z) - self.prior.log_prob(z)
-            terms = self.log_likelihood(rows, z).mean(0), log_ratio.mean(0)
+            terms = self.log_likelihood(batch, z).mean(0), log_ratio.mean(0)
             return torch.stack(terms, dim=1)
 
-        found = self.by_completeness(self.view(x), both)
+        found = self.by_completeness(self.scored(x, self.noise_of(x)), both)
         found[:, 0] -= self.standardizer.log_scale
         return found
 

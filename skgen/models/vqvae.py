@@ -41,8 +41,9 @@ from skgen._networks.token_priors import (
     TransformerPrior,
 )
 from skgen._training.adam import StepRule
+from skgen._training.batches import Batch
 from skgen._training.data import StoredRows, WeightedRows
-from skgen._training.engine import Steps
+from skgen._training.driver import Steps
 from skgen._utils.parameters import LARGEST_STEP, Rules, integer, options, real
 from skgen._utils.tensors import (
     check_tokens,
@@ -153,12 +154,12 @@ class VectorQuantizedAutoencoder(BoundedModel):
         super().set_rows(x)
         picks = torch.randperm(len(x))[:START_ROWS].to(x.device)
         seed = int(torch.randint(2**31 - 1, ()))
-        z = self.latents(x[picks]).flatten(0, 1)
+        z = self.latents(Batch(x[picks])).flatten(0, 1)
         self.codebook.start(z, make_generator(seed, torch.device("cpu")))
 
-    def latents(self, x: Tensor) -> Tensor:
+    def latents(self, batch: Batch) -> Tensor:
         """z_e(x), (n, T, c)."""
-        z_e = self.encoder_outputs(x).unflatten(-1, (self.prior.n_tokens, -1))
+        z_e = self.encoder_outputs(batch.x).unflatten(-1, (self.prior.n_tokens, -1))
         return self.codebook.project(z_e)
 
     def followed(
@@ -192,12 +193,12 @@ class VectorQuantizedAutoencoder(BoundedModel):
         logits = -self.codebook.distances(z_e) / self.temperature
         return Categorical(logits.log_softmax(-1).clamp(min=LOG_TINY))
 
-    def posterior(self, x: Tensor) -> Categorical:
+    def posterior(self, batch: Batch) -> Categorical:
         """q(k|x) of rows (n, d): assignments, with a few unigrams among them."""
         explore = EXPLORATION / self.prior.n_tokens
         return Categorical(
             torch.logaddexp(
-                self.assignments(self.latents(x)).log_probs + math.log1p(-explore),
+                self.assignments(self.latents(batch)).log_probs + math.log1p(-explore),
                 self.prior.log_unigrams + math.log(explore),
             )
         )
@@ -206,11 +207,12 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """Say that no proposal is trained with the networks: rows are completed."""
         super().set_learns_incomplete(False)
 
-    def proposed(self, x: Tensor) -> WithPrior:
+    def proposed(self, batch: Batch) -> WithPrior:
         """Density that tokens of incomplete rows (n, d) are drawn from."""
         assert self.proposal is not None
         explore = EXPLORATION / self.prior.n_tokens
-        found: WithPrior = self.proposal(self.likelihood.inputs(x), self.prior, explore)
+        inputs = self.likelihood.inputs(batch.x)
+        found: WithPrior = self.proposal(inputs, self.prior, explore)
         return found
 
     def simulated_codes(self, n: int, generator: torch.Generator) -> Tensor:
@@ -229,9 +231,10 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """Nearest code vectors (n, T, c) of vectors z_e."""
         return self.codebook(self.codebook.nearest(z_e))
 
-    def log_likelihood_at(self, x: Tensor, z_q: Tensor) -> Tensor:
+    def log_likelihood_at(self, batch: Batch, z_q: Tensor) -> Tensor:
         """log p(x|z_q), (..., n), of rows (n, d) and code vectors (..., n, T, c)."""
-        return self.likelihood.log_prob(self.decoder_outputs(z_q.flatten(-2)), x)
+        outputs = self.decoder_outputs(z_q.flatten(-2))
+        return self.likelihood.log_prob(outputs, batch.x)
 
     def outputs_of(self, tokens: Tensor) -> Tensor:
         """Decode tokens (..., n, T), to outputs (..., n, p)."""
@@ -239,17 +242,17 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def tokens(self, x: Tensor) -> Tensor:
         """Tokens (n, T) of rows (n, d): of incomplete ones, those that are likely."""
-        scaled = self.view(x)
+        whole = self.scored(x, None)
         if self.proposal is None:
-            return self.codebook.nearest(self.latents(scaled))
+            return self.codebook.nearest(self.latents(whole))
 
-        def found(rows: Tensor, q: Any, index: Any) -> Tensor:
+        def found(batch: Batch, q: Any) -> Tensor:
             if isinstance(q, WithPrior):
-                mode: Tensor = q.proposal.mode(len(rows))
+                mode: Tensor = q.proposal.mode(len(batch.x))
                 return mode
-            return self.codebook.nearest(self.latents(rows))
+            return self.codebook.nearest(self.latents(batch))
 
-        return self.by_completeness(scaled, found)
+        return self.by_completeness(whole, found)
 
     def encode(self, x: Tensor) -> Tensor:
         """Quantised vectors (n, T * c)."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from skgen._training.steps.eager import Kind, Replaced, scalar
+from skgen._training.batches import Batch
+from skgen._training.steps.eager import Kind, Replaced, Step, scalar
 from skgen._training.steps.structure import training_state
 
 # Steps before one is captured, in which kernels choose their ways.
@@ -28,26 +28,24 @@ class Captured(Replaced):
 
     way = "captured"
 
-    def make(
-        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, annealing: float
-    ) -> Callable[..., Any]:
+    def make(self, batch: Batch, annealing: float) -> Step:
         """Capture a step; the steps that warm up for it are taken back."""
-        if not _has_graphs(x.device):
-            raise ValueError(f"There are no CUDA graphs on device {str(x.device)!r}.")
+        device = batch.x.device
+        if not _has_graphs(device):
+            raise ValueError(f"There are no CUDA graphs on device {str(device)!r}.")
         optimizer = self.problem.optimizer
-        scalars = [scalar(number, x.device) for number in (annealing, optimizer.factor)]
-        fixed = [t if t is None else t.clone() for t in (x, noise, weight)]
-        given: Any = (*fixed, scalars[0])
+        scalars = [scalar(number, device) for number in (annealing, optimizer.factor)]
+        fixed = Batch._make(None if t is None else t.clone() for t in batch)
         changed = [*training_state(self.problem.module).values(), *optimizer.tensors]
         before = [t.detach().clone() for t in changed]
         factor, optimizer.factor = optimizer.factor, scalars[1]
         try:
-            self._warm_up(*given)
+            self._warm_up(fixed, scalars[0])
             graph = torch.cuda.CUDAGraph()
             optimizer.forget_gradients()  # the graph has its own
             # Another thread may be reading rows ahead.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                terms = self.eager(*given)
+                terms = self.eager(fixed, scalars[0])
         finally:
             optimizer.factor = factor
             with torch.no_grad():
@@ -56,9 +54,9 @@ class Captured(Replaced):
         kind = Kind.of(terms)
 
         @torch.no_grad()
-        def step(x: Tensor, noise: Any, weight: Any, annealing: float) -> Any:
-            for tensor, value in zip(fixed, (x, noise, weight)):
-                if tensor is not None:
+        def step(batch: Batch, annealing: Any) -> Any:
+            for tensor, value in zip(fixed, batch):
+                if tensor is not None and value is not None:
                     tensor.copy_(value)
             for tensor, number in zip(scalars, (annealing, optimizer.factor)):
                 tensor.fill_(number)
@@ -67,12 +65,12 @@ class Captured(Replaced):
 
         return step
 
-    def _warm_up(self, x: Tensor, *given: Any) -> None:
+    def _warm_up(self, batch: Batch, annealing: Tensor) -> None:
         """Take some steps, on a stream of their own as captures want it."""
-        present = torch.cuda.current_stream(x.device)
-        stream = torch.cuda.Stream(x.device)
+        present = torch.cuda.current_stream(batch.x.device)
+        stream = torch.cuda.Stream(batch.x.device)
         stream.wait_stream(present)
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                self.eager(x, *given)
+                self.eager(batch, annealing)
         present.wait_stream(stream)

@@ -9,11 +9,19 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
-from skgen._training.adam import AdamMoments, adamw, cut
-from skgen._training.steps.eager import Kind, Problem, Replaced, mean_loss, scalar
+from skgen._training.adam import AdamMoments, adamw, clipped
+from skgen._training.batches import Batch
+from skgen._training.steps.eager import (
+    Kind,
+    Problem,
+    Replaced,
+    Step,
+    mean_loss,
+    scalar,
+)
 from skgen._training.steps.structure import (
     Called,
     kind_of,
@@ -35,7 +43,7 @@ class Given(NamedTuple):
     state: dict[str, Tensor]  # parameters and buffers, by name
     moments: list[Tensor]  # first and second, of each parameter that is learned
     numbers: list[Tensor]  # of the objective, then rates and decays
-    # x, noise and weight where there are any, annealing, factor, and what Adam counted.
+    # Tensors that the batch has, annealing, factor, and what Adam counted.
     batch: list[Tensor]
 
     @classmethod
@@ -86,38 +94,36 @@ class Compiled(Replaced):
 
     way = "compiled"
 
-    def make(
-        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, annealing: float
-    ) -> Callable[..., Any]:
+    def make(self, batch: Batch, annealing: float) -> Step:
         """Find or make the program, and give it this problem's tensors."""
-        optimizer, device = self.problem.optimizer, x.device
-        has = (noise is not None, weight is not None)
+        optimizer, device = self.problem.optimizer, batch.x.device
+        has = tuple(t is not None for t in batch)
 
-        def batch(x: Tensor, noise: Any, weight: Any, annealing: float) -> list[Tensor]:
+        def given_by(batch: Batch, annealing: float) -> list[Tensor]:
             # Programs depend on strides: those of one draw's noise differ.
-            rows = [t.contiguous() for t in (x, noise, weight) if t is not None]
+            rows = [t.contiguous() for t in batch if t is not None]
             scalars = (scalar(each, device) for each in (annealing, optimizer.factor))
             return [*rows, *scalars]
 
         unbiased = torch.ones_like(optimizer.log_betas)
-        own = [*batch(x, noise, weight, annealing), unbiased]
-        given = Given.of(self.problem, own)
-        program = program_of(self.problem, given, *has)
+        given = Given.of(self.problem, [*given_by(batch, annealing), unbiased])
+        program = program_of(self.problem, given, has)
         held = given._replace(batch=[]).flat
 
-        def step(x: Tensor, noise: Any, weight: Any, annealing: float) -> Any:
+        def step(batch: Batch, annealing: Any) -> Any:
             with torch.no_grad():
-                own = batch(x, noise, weight, annealing)
+                own = given_by(batch, annealing)
                 values = program.run(*held, *own, optimizer.counted())
             return program.kind.of_values(values)
 
         return step
 
 
-def program_of(
-    problem: Problem, given: Given, has_noise: bool, is_weighted: bool
-) -> Program:
-    """Find the program of a problem's step, or make it."""
+def program_of(problem: Problem, given: Given, has: tuple[bool, ...]) -> Program:
+    """Find the program of a problem's step, or make it.
+
+    ``has`` says which parts of a batch there are.
+    """
     key = None
     if problem.cache_key is not None:
         key = (
@@ -127,7 +133,7 @@ def program_of(
             tuple(map(tuple, problem.optimizer.groups.values())),
             problem.max_grad_norm,
             tuple(map(_layout, given.flat)),
-            (has_noise, is_weighted),
+            has,
             (
                 BACKEND,
                 torch.get_num_threads(),
@@ -137,7 +143,7 @@ def program_of(
     with _COMPILING:
         program = None if key is None else _PROGRAMS.pop(key, None)
         if program is None:
-            program = compiled(problem, given, has_noise, is_weighted)
+            program = compiled(problem, given, has)
         if key is not None:  # the one that was used last stays longest
             _PROGRAMS[key] = program
             if len(_PROGRAMS) > MOST_PROGRAMS:
@@ -145,9 +151,7 @@ def program_of(
     return program
 
 
-def compiled(
-    problem: Problem, given: Given, has_noise: bool, is_weighted: bool
-) -> Program:
+def compiled(problem: Problem, given: Given, has: tuple[bool, ...]) -> Program:
     """Trace a step of a problem as a function of tensors, and compile it."""
     from torch._dynamo import lookup_backend  # imports sympy
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -160,22 +164,21 @@ def compiled(
     kinds: list[Kind] = []
 
     def step(*flat: Tensor) -> list[Tensor]:
-        state, moments, numbers, batch = given.like(flat)
-        x, *rest, annealing, factor, unbiased = batch
-        noise = rest.pop(0) if has_noise else None
-        weight = rest.pop(0) if is_weighted else None
+        state, moments, numbers, own = given.like(flat)
+        *rows, annealing, factor, unbiased = own
+        left = iter(rows)
+        batch = Batch._make(next(left) if each else None for each in has)
         objective, *paces = with_numbers(constants, iter(numbers))
         with torch.enable_grad():
             leaves = {name: state[name].detach().requires_grad_() for name in learned}
             tensors = {f"module.{name}": t for name, t in {**state, **leaves}.items()}
             called = Called(template, objective)
-            terms = functional_call(called, tensors, (x, noise, annealing))
-            loss = mean_loss(terms, weight)
+            terms = functional_call(called, tensors, (batch, annealing))
+            loss = mean_loss(terms, batch.weight)
             grads = torch.autograd.grad(loss, [*leaves.values()], allow_unused=True)
         if longest is not None:
-            norm = nn.utils.get_total_norm([g for g in grads if g is not None])
-            scale = cut(norm, longest)
-            grads = tuple(None if g is None else g * scale for g in grads)
+            cuts = iter(clipped([g[None] for g in grads if g is not None], longest))
+            grads = tuple(None if g is None else next(cuts)[0] for g in grads)
         for pace, group in zip(paces, groups):
             for i in group:
                 if grads[i] is not None:

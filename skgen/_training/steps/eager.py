@@ -9,14 +9,18 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from skgen._training.adam import Adam
+from skgen._training.adam import Adam, clipped
+from skgen._training.batches import Batch
+
+# Steps on a batch, at a part of the warm-up, and returns the terms of its rows.
+Step = Callable[[Batch, Any], Any]
 
 
 class Problem(NamedTuple):
     """Objective, parameters and settings of a step."""
 
     module: nn.Module
-    objective: Callable[[Any, Tensor, Any, Any], Any]
+    objective: Callable[[Any, Batch, Any], Any]
     optimizer: Adam
     names: list[str]  # of the parameters that are learned, as the optimiser has them
     max_grad_norm: float | None
@@ -35,22 +39,25 @@ class Eager:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
-    def __call__(self, x: Tensor, noise: Any, weight: Any, annealing: Any) -> Any:
+    def __call__(self, batch: Batch, annealing: Any) -> Any:
         """Step along the gradient of the mean loss of rows, and return their terms."""
         module, objective, optimizer, _, longest, _ = self.problem
-        terms = objective(module, x, noise, annealing)
+        terms = objective(module, batch, annealing)
         optimizer.forget_gradients()
-        mean_loss(terms, weight).backward()
+        mean_loss(terms, batch.weight).backward()
         if longest is not None:
-            nn.utils.clip_grad_norm_(optimizer.learned, longest)
+            used = [p for p in optimizer.learned if p.grad is not None]
+            grads = clipped([p.grad[None] for p in used if p.grad is not None], longest)
+            for p, grad in zip(used, grads):
+                p.grad = grad[0]
         optimizer.step()
         return terms
 
 
 def mean_loss(terms: Any, weight: Tensor | None) -> Tensor:
-    """Mean over rows of their losses, times their weights."""
+    """Mean over rows (..., b) of their losses, times their weights."""
     loss: Tensor = terms.loss if weight is None else terms.loss * weight
-    return loss.mean()
+    return loss.mean(-1)
 
 
 class Kind(NamedTuple):
@@ -87,23 +94,20 @@ class Replaced:
 
     def __init__(self, problem: Problem) -> None:
         self.problem, self.eager = problem, Eager(problem)
-        self.made: dict[Hashable, Callable[..., Any]] = {}
+        self.made: dict[Hashable, Step] = {}
 
-    def __call__(
-        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, annealing: float
-    ) -> Any:
+    def __call__(self, batch: Batch, annealing: float) -> Any:
         """Step by what was made for batches of this shape."""
-        given = (x, noise, weight, annealing)
-        shapes = tuple(None if t is None else t.shape for t in given[:3])
+        shapes = tuple(None if t is None else t.shape for t in batch)
         if shapes not in self.made:
-            self.made[shapes] = self._make_or_not(*given)
-        return self.made[shapes](*given)
+            self.made[shapes] = self._make_or_not(batch, annealing)
+        return self.made[shapes](batch, annealing)
 
-    def _make_or_not(self, *given: Any) -> Callable[..., Any]:
+    def _make_or_not(self, batch: Batch, annealing: float) -> Step:
         if self.eager in self.made.values():  # it failed before
             return self.eager
         try:
-            return self.make(*given)
+            return self.make(batch, annealing)
         except Exception as error:
             warnings.warn(
                 f"execution={self.way!r} failed, and steps run as with "
@@ -113,9 +117,7 @@ class Replaced:
             )
             return self.eager
 
-    def make(
-        self, x: Tensor, noise: Tensor | None, weight: Tensor | None, annealing: float
-    ) -> Callable[..., Any]:
+    def make(self, batch: Batch, annealing: float) -> Step:
         """Return what steps on batches of these shapes, without a step yet."""
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""The loop that descends gradients: what it keeps, when it stops, what it weighs."""
+"""The training loop: what it keeps, when it stops, what it weighs."""
 
 import itertools
 import math
@@ -12,14 +12,11 @@ from sklearn.exceptions import ConvergenceWarning
 from toys import generator, normal
 
 from skgen import VAE, VQVAE, BetaVAE
+from skgen._training.adam import SCHEDULES, StepRule
+from skgen._training.batches import auto_batch_size
 from skgen._training.data import ENOUGH_ROWS, Rows
-from skgen._training.engine import (
-    SCHEDULES,
-    HeldOut,
-    StepRule,
-    Trainer,
-    auto_batch_size,
-)
+from skgen._training.loop import Training
+from skgen._training.trainer import Trainer
 from skgen.likelihoods import Gaussian
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
@@ -46,9 +43,9 @@ class Point(torch.nn.Module):
         self.at = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
 
 
-def distance(module, x, noise=None, annealing=1.0):
+def distance(module, batch, annealing=1.0):
     """Squared distance of the rows to the point."""
-    return Terms(((x - module.at) ** 2).sum(-1), x[:, 0])
+    return Terms(((batch.x - module.at) ** 2).sum(-1), batch.x[:, 0])
 
 
 def as_they_are(x):
@@ -72,7 +69,12 @@ def trainer(
 
 def run(module, rows, held_out=None, loss=None, observe=as_they_are, **settings):
     settings = {"max_iter": 10, "tol": 1e-4, "patience": 3, **settings}
-    return trainer(module, loss, observe).run(rows, held_out, **settings)
+    return Training(trainer(module, loss, observe), rows, held_out, **settings).run()
+
+
+def epoch(made, rows):
+    """One epoch, of which the weights stay, and its history."""
+    return Training(made, rows, None, max_iter=1, tol=0.0, patience=2).run()
 
 
 X = normal(10, 2, seed=1)
@@ -86,12 +88,12 @@ def watching(script):
     """Held-out losses of a script, the start's first, and the weights that had them."""
     module, seen, script = Point(), [], iter(script)
 
-    def loss(module, x, noise, annealing):
-        terms = distance(module, x)
+    def loss(module, batch, annealing):
+        terms = distance(module, batch)
         if torch.is_grad_enabled():
             return terms
         seen.append(module.at.detach().clone())
-        return Terms(torch.full((len(x),), next(script)), x[:, 0])
+        return Terms(torch.full((len(batch.x),), next(script)), batch.x[:, 0])
 
     return module, seen, loss
 
@@ -172,10 +174,9 @@ def test_the_last_good_weights_come_back_from_a_divergence(bad):
 def test_weights_that_are_not_finite_are_a_divergence():
     module = Point()
 
-    def loss(
-        module, x, noise, annealing
-    ):  # its gradient at 0 is infinite, its value is not
-        return Terms(module.at.abs().sqrt().sum().expand(len(x)), x[:, 0])
+    def loss(module, batch, annealing):  # its gradient at 0 is infinite
+        value = module.at.abs().sqrt().sum()
+        return Terms(value.expand(len(batch.x)), batch.x[:, 0])
 
     history = run(module, ROWS, None, loss)
     assert history.status == "diverged"
@@ -195,9 +196,9 @@ def test_held_out_noise_is_the_same_each_epoch():
 
     module = Point()
 
-    def loss(module, x, eps, annealing):
-        (trained if torch.is_grad_enabled() else seen).append(eps)
-        return distance(module, x)
+    def loss(module, batch, annealing):
+        (trained if torch.is_grad_enabled() else seen).append(batch.noise)
+        return distance(module, batch)
 
     held_out = Rows(normal(7, 2, seed=2), None)
     run(module, ROWS, held_out, loss, observe, max_iter=4, patience=9)
@@ -212,16 +213,16 @@ def test_held_out_noise_is_the_same_each_epoch():
 def test_large_held_out_sets_come_in_chunks():
     module, sizes = Point(), []
 
-    def loss(module, x, eps, annealing):
-        sizes.append(len(x))
-        return Terms((x * eps[0]).sum(-1), x[:, 0])
+    def loss(module, batch, annealing):
+        sizes.append(len(batch.x))
+        return Terms((batch.x * batch.noise[0]).sum(-1), batch.x[:, 0])
 
     noise = normal(1, 10, 2, seed=3)
-    made = trainer(module, loss)
+    made = trainer(module, loss, lambda x: (x, noise))
     made.held_out_chunk = 3
-    mean = made.evaluate(HeldOut(ROWS, lambda x: (x, noise), made.generator))
+    start = Training(made, ROWS, ROWS, max_iter=0, tol=0.0, patience=2).run()
     assert max(sizes) <= 4
-    assert mean == pytest.approx((X * noise[0]).sum(-1).mean().item())
+    assert start.best_loss == pytest.approx((X * noise[0]).sum(-1).mean().item())
 
 
 def test_a_small_held_out_set_is_repeated():
@@ -240,12 +241,12 @@ def test_batches_cover_the_rows_once_and_are_nearly_equal(n, size):
     batches = []
     module = Point()
 
-    def loss(module, x, noise, annealing):
-        batches.append(x[:, 0].tolist())
-        return distance(module, x)
+    def loss(module, batch, annealing):
+        batches.append(batch.x[:, 0].tolist())
+        return distance(module, batch)
 
     rows = Rows(torch.arange(n, dtype=torch.float64)[:, None].expand(n, 2), None)
-    trainer(module, loss, batch_size=size).epoch(rows)
+    epoch(trainer(module, loss, batch_size=size), rows)
     assert sorted(itertools.chain(*batches)) == list(range(n))
     sizes = [len(batch) for batch in batches]
     assert max(sizes) <= size
@@ -257,9 +258,9 @@ def test_every_epoch_is_shuffled_anew():
     orders = []
     module = Point()
 
-    def loss(module, x, noise, annealing):
-        orders.append(x[:, 0].tolist())
-        return distance(module, x)
+    def loss(module, batch, annealing):
+        orders.append(batch.x[:, 0].tolist())
+        return distance(module, batch)
 
     run(module, ROWS, None, loss, max_iter=2)
     first, second = orders[:3], orders[3:]
@@ -275,11 +276,11 @@ def test_a_parameter_may_have_a_rate_of_its_own():
     module = Point()
     module.other = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
 
-    def loss(module, x, noise, annealing):
-        both = ((x - module.at - module.other) ** 2).sum(-1)
+    def loss(module, batch, annealing):
+        both = ((batch.x - module.at - module.other) ** 2).sum(-1)
         return Terms(both, both)
 
-    Trainer(
+    made = Trainer(
         module,
         loss,
         as_they_are,
@@ -287,7 +288,8 @@ def test_a_parameter_may_have_a_rate_of_its_own():
         batch_size=10,
         generator=generator(),
         rates={"other": 10.0},
-    ).epoch(ROWS)
+    )
+    epoch(made, ROWS)
     torch.testing.assert_close(module.other, 10 * module.at)
 
 
@@ -297,8 +299,8 @@ def test_a_parameter_may_have_a_rate_of_its_own():
 def step(rows):
     """The gradient of a step over all rows, and the reported means."""
     module = Point()
-    means, watched = trainer(module, batch_size=1_000).epoch(rows)
-    return module.at.grad, means, watched
+    history = epoch(trainer(module, batch_size=1_000), rows)
+    return module.at.grad, history.curves, history.best_loss
 
 
 def test_a_weight_of_two_is_a_row_twice():
@@ -322,9 +324,9 @@ def test_reported_means_are_weighted_means_on_any_scale_of_weights():
     _, means, watched = step(Rows(X, weight))
     loss = (X**2).sum(1)  # the point is still at zero
     expected = ((weight * loss).sum() / weight.sum()).item()
-    assert means["loss"] == watched == pytest.approx(expected)
+    assert means["loss"] == [watched] == [pytest.approx(expected)]
     part = ((weight * X[:, 0]).sum() / weight.sum()).item()
-    assert means["part"] == pytest.approx(part)
+    assert means["part"] == [pytest.approx(part)]
 
 
 def test_a_batch_has_the_weights_of_the_data_set():
@@ -333,7 +335,7 @@ def test_a_batch_has_the_weights_of_the_data_set():
     module = Point()
     module.at.register_hook(lambda grad: seen.append(grad.clone()))
     rows = Rows(X[:2], torch.tensor([0.5, 1.5]).double())
-    trainer(module, batch_size=1, rate=1e-12).epoch(rows)
+    epoch(trainer(module, batch_size=1, rate=1e-12), rows)
     expected = [-2 * w * x for w, x in zip(rows.weight, rows.x)]
     for grad in expected:
         assert any(torch.allclose(grad, other) for other in seen)
@@ -448,14 +450,15 @@ def rates_of(schedule, max_iter, rate=0.1):
     """Learning rate of each epoch."""
     module, seen = Point(), []
     made = trainer(module, rate=rate, schedule=schedule)
-    made.run(
+    Training(
+        made,
         ROWS,
         None,
         max_iter=max_iter,
         tol=0.0,
         patience=max_iter + 1,
         on_begin=lambda: seen.append(made.optimizer.factor * made.rule.learning_rate),
-    )
+    ).run()
     return np.array(seen)
 
 
@@ -483,11 +486,11 @@ def test_weight_decay_shrinks_matrices_alone():
     module.matrix = torch.nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
     module.bias = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
 
-    def loss(module, x, noise, annealing):  # no gradient but zero
+    def loss(module, batch, annealing):  # no gradient but zero
         still = 0 * (module.matrix.sum() + module.bias.sum() + module.at.sum())
-        return Terms(still.expand(len(x)), x[:, 0])
+        return Terms(still.expand(len(batch.x)), batch.x[:, 0])
 
-    trainer(module, loss, batch_size=10, weight_decay=0.5).epoch(ROWS)
+    epoch(trainer(module, loss, batch_size=10, weight_decay=0.5), ROWS)
     torch.testing.assert_close(
         module.matrix.detach(), torch.full((2, 2), 0.95).double()
     )
@@ -497,17 +500,17 @@ def test_weight_decay_shrinks_matrices_alone():
 def test_long_gradients_are_cut_to_a_norm():
     module = Point()
     made = trainer(module, batch_size=10, max_grad_norm=1e-3)
-    made.epoch(Rows(X + 100, None))
+    epoch(made, Rows(X + 100, None))
     assert module.at.grad.norm().item() == pytest.approx(1e-3, rel=1e-4)
 
 
 def test_the_average_of_the_weights_is_judged_and_kept():
     module, seen, steps = Point(), [], []
 
-    def loss(module, x, noise, annealing):
+    def loss(module, batch, annealing):
         if not torch.is_grad_enabled():
             seen.append(module.at.detach().clone())
-        return distance(module, x)
+        return distance(module, batch)
 
     made = trainer(module, loss, batch_size=10, averaging=0.75)
 
@@ -520,7 +523,7 @@ def test_the_average_of_the_weights_is_judged_and_kept():
 
     made.update = Watching()
     settings = {"max_iter": 6, "tol": 0.0, "patience": 9}
-    history = made.run(ROWS, Rows(X + 5, None), **settings)
+    history = Training(made, ROWS, Rows(X + 5, None), **settings).run()
     average, averages = torch.zeros(2).double(), []
     for i, at in enumerate(steps, start=1):
         decay = min(0.75, (1 + i) / (10 + i))
@@ -538,17 +541,17 @@ def warm_run(warm_up, held_out, script, **settings):
     warmths, script = [], iter(script)
     module = Point()
 
-    def loss(module, x, noise, annealing):
-        terms = distance(module, x)
+    def loss(module, batch, annealing):
+        terms = distance(module, batch)
         if torch.is_grad_enabled():
             warmths.append(annealing)
             return terms
         assert annealing == 1
-        return Terms(torch.full((len(x),), next(script)), x[:, 0])
+        return Terms(torch.full((len(batch.x),), next(script)), batch.x[:, 0])
 
     made = trainer(module, loss, batch_size=5, warm_up=warm_up)
     settings = {"max_iter": 10, "tol": 1e-4, "patience": 2, **settings}
-    return warmths, made.run(ROWS, held_out, **settings)
+    return warmths, Training(made, ROWS, held_out, **settings).run()
 
 
 def test_warmth_rises_evenly_to_one():
@@ -569,12 +572,12 @@ def test_patience_waits_for_the_end_of_the_warm_up():
 def test_training_losses_of_a_warm_up_do_not_compete():
     module, losses = Point(), iter([*[0.0] * 8, *[5.0, 4.0, 4.5, 4.2] * 2])
 
-    def loss(module, x, noise, annealing):
-        value = distance(module, x).loss
-        return Terms(value - value.detach() + next(losses), x[:, 0])
+    def loss(module, batch, annealing):
+        value = distance(module, batch).loss
+        return Terms(value - value.detach() + next(losses), batch.x[:, 0])
 
     made = trainer(module, loss, batch_size=5, warm_up=4)
-    history = made.run(ROWS, None, max_iter=8, tol=0.0, patience=9)
+    history = Training(made, ROWS, None, max_iter=8, tol=0.0, patience=9).run()
     # Two batches an epoch; the warm-up's last epoch, the fourth, has the full loss.
     assert history.curves["loss"] == [0, 0, 0, 0, 4.5, 4.35, 4.5, 4.35]
     assert history.best_epoch == 3

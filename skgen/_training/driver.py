@@ -1,0 +1,67 @@
+"""How a fit of many steps and its caller share the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
+from typing import Any, Protocol
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C inside a loop, which ended with what it has so far.
+
+    It goes on as any ``KeyboardInterrupt`` does, unless a fit that stands alone keeps
+    what there is.
+
+    Parameters
+    ----------
+    so_far : History or FixedPoint
+        What the loop would have returned.
+    """
+
+    def __init__(self, so_far: Any) -> None:
+        super().__init__(so_far)
+        self.so_far = so_far
+
+
+class Work(Protocol):
+    """Work that a fit asks for: training, or EM from some starts."""
+
+    def run(self) -> Any:
+        """Do it alone; give what became of it, of which ``n_iter`` iterations."""
+
+
+# A fit that leaves its iterations to whoever drives it: it gives the work that is to
+# be done, and is sent what became of it. So one fit may do it as it comes, and a
+# search that of many fits at once.
+Steps = Generator[Work, Any, None]
+
+
+def value_or_error(function: Callable[[], Any]) -> Any:
+    """Return the value of a function, or the error that it raises."""
+    try:
+        return function()
+    except Exception as error:
+        return error
+
+
+def run_each(steps: Steps | None, *, keeps_interrupted: bool = False) -> None:
+    """Drive a fit, doing its work as it comes.
+
+    With ``keeps_interrupted``, Ctrl-C ends the work that is under way and nothing
+    else, unless no iteration has ended yet: then there is nothing to keep.
+    """
+    if steps is None:
+        return
+    n_iter = 0
+    with closing(steps), suppress(StopIteration):
+        work = next(steps)
+        while True:
+            try:
+                done = work.run()
+            except Interrupted as cut:
+                done = cut.so_far
+                if not (keeps_interrupted and n_iter + done.n_iter):
+                    raise
+            n_iter += done.n_iter
+            work = steps.send(done)

@@ -1,0 +1,428 @@
+"""The training loop, of one run or of several at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from skgen._training.adam import SCHEDULES, Adam
+from skgen._training.batches import Batch, HeldOut
+from skgen._training.data import WeightedRows
+from skgen._training.driver import Interrupted
+from skgen._training.early_stopping import EarlyStopping, History
+from skgen._training.steps import Single
+from skgen._training.trainer import Trainer
+from skgen._utils.tensors import wide_dtype
+
+# What is told of each epoch: the history so far, and the seconds that the epoch took.
+Report = Callable[[History, float], None]
+
+
+@dataclass
+class Training:
+    """A training run that a fit asks for.
+
+    The best weights come back, and the status says how it ended. ``held_out`` rows
+    decide which they are, under noise that is drawn once; the training rows do where
+    there are none, from the end of the warm-up on. ``patience`` epochs without an
+    improvement above ``tol`` end the run, as does true from ``on_end``. When the loss
+    or a weight is no longer finite, the last good weights come back and the status is
+    "diverged".
+    """
+
+    trainer: Trainer
+    rows: WeightedRows
+    held_out: WeightedRows | None
+    max_iter: int
+    tol: float
+    patience: int
+    report: Report | None = None
+    on_begin: Callable[[], Any] = lambda: None
+    on_end: Callable[[], bool] = lambda: False
+    watch: EarlyStopping = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = EarlyStopping(
+            self.tol, self.patience, self.trainer.warm_up, self.held_out is not None
+        )
+
+    def run(self) -> History:
+        """Run it alone."""
+        train([self])
+        return self.history
+
+    @property
+    def history(self) -> History:
+        """How it goes."""
+        return self.watch.history
+
+    @property
+    def stride(self) -> tuple[Any, ...]:
+        """Settings of Adam; runs that share them step together."""
+        rule = self.trainer.rule
+        return rule.schedule, rule.learning_rate, rule.weight_decay, self.max_iter
+
+    @property
+    def factor(self) -> float:
+        """Multiple of the learning rate where the schedule is."""
+        epoch, rule = self.history.n_iter, self.trainer.rule
+        return SCHEDULES[rule.schedule](epoch / self.max_iter)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no epoch is to come."""
+        return self.watch.is_over or self.history.n_iter >= self.max_iter
+
+    def tell(self, seconds: float) -> None:
+        """Report an epoch, and ask whether it is the last."""
+        diverged = self.history.status == "diverged"
+        if self.report is not None and not diverged:
+            self.report(self.history, seconds)
+        if self.on_end() and not diverged:
+            self.history.status = "stopped"
+
+
+class Way(Protocol):
+    """Way to run the steps of C models. Tensors have a first dimension C."""
+
+    model: Any  # for an update: a module, or a stack of them
+    optimizers: list[tuple[slice, Adam]]  # of the models that share a schedule
+    learned: list[Tensor]  # that steps change, by gradients
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Tensors that are finite in a good model."""
+
+    @property
+    def kept(self) -> list[Tensor]:
+        """Tensors of the best epoch that come back in the end."""
+
+    def train(self, mode: bool) -> None:
+        """Set the mode of layers such as dropout."""
+
+    def joined(self, batches: Sequence[Batch], which: Tensor) -> Batch:
+        """Make one batch of those of several sources; ``which`` a model has, (C,)."""
+
+    def step(self, batch: Batch, annealing: Any) -> Any:
+        """Take a step, and return the terms of the rows before it."""
+
+    def terms(self, batch: Batch) -> Any:
+        """Return the terms of rows, at the end of a warm-up."""
+
+    def select(
+        self, kept: Tensor, trainers: Sequence[Trainer], groups: Sequence[slice]
+    ) -> None:
+        """Go on with some of the models."""
+
+    def restore(self, i: int, values: Sequence[Tensor]) -> None:
+        """Give the module of a model what was ``kept`` for it."""
+
+
+class Source:
+    """Rows and draws that several runs share: those of a fold, under one seed."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training  # the first of these runs, whose generator draws
+        self.start = training.trainer.generator.get_state()
+        self.judges: HeldOut | None = None
+
+    def serves(self, training: Training) -> bool:
+        """Whether a run would draw the same of the same rows."""
+        mine, start = self.training, training.trainer.generator.get_state()
+        return (
+            self.start.equal(start)
+            and mine.rows.same_as(training.rows)
+            and same_rows(mine.held_out, training.held_out)
+        )
+
+    def draw_held_out(self) -> None:
+        """Draw the noise that held-out rows are always evaluated under."""
+        if self.training.held_out is not None:
+            self.judges = self.training.trainer.held_out(self.training.held_out)
+
+
+def same_rows(one: Any, other: Any) -> bool:
+    """Return whether two sets of rows are the same, or both are None."""
+    return other is None if one is None else bool(one.same_as(other))
+
+
+# Makes the way to train modules, of which groups share the settings of Adam.
+MakeWay = Callable[[Sequence[Trainer], Sequence[slice]], Way]
+
+
+def train(trainings: Sequence[Training], make_way: MakeWay = Single) -> None:
+    """Train until each run is over; their modules have the best weights.
+
+    Generators end where they would, had each run been trained alone.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C, with the history of a single run.
+    """
+    sources: list[Source] = []
+    of_run = []
+    trainings = sorted(trainings, key=lambda run: run.stride)
+    for training in trainings:
+        found = next((s for s in sources if s.serves(training)), None)
+        if found is None:
+            sources.append(found := Source(training))
+        of_run.append(found)
+    way = make_way([run.trainer for run in trainings], stride_groups(trainings))
+    Loop(trainings, of_run, way).run()
+
+
+def stride_groups(trainings: Sequence[Training]) -> list[slice]:
+    """Return where runs are, in their order, that step together."""
+    n = len(trainings)
+    starts = [
+        i
+        for i, run in enumerate(trainings)
+        if i == 0 or run.stride != trainings[i - 1].stride
+    ]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], n])]
+
+
+class Loop:
+    """Adam over shuffled batches, for C runs at once.
+
+    How a step runs is the business of ``way``; all else of training is here, once:
+    the average of the weights, schedules, early stopping, divergence, Ctrl-C.
+
+    Parameters
+    ----------
+    trainings : sequence of Training
+        The runs.
+    sources : sequence of Source
+        That of each run.
+    way : Way
+        Takes their steps.
+    """
+
+    def __init__(
+        self, trainings: Sequence[Training], sources: Sequence[Source], way: Way
+    ) -> None:
+        self.trainings, self.source_of, self.way = [*trainings], [*sources], way
+        first = trainings[0].trainer
+        self.rule, self.update = first.rule, first.update
+        self.device = trainings[0].rows.device
+        self.held_out_chunk = first.held_out_chunk
+        self.history = trainings[0].history
+        self.n_steps = 0
+        self.average = [p.clone() for p in way.learned if self.rule.averaging]
+        self.best = [value.clone() for value in way.kept]
+        self.best_epochs = [-1 for _ in trainings]
+        self.ends: list[tuple[torch.Generator, Tensor]] = []
+        self._find_sources()
+
+    def _find_sources(self) -> None:
+        """List the sources of the present runs, and which of them each run has."""
+        self.sources = list(dict.fromkeys(self.source_of))
+        which = [self.sources.index(source) for source in self.source_of]
+        self.which = torch.tensor(which, device=self.device)
+
+    def run(self) -> None:
+        """Train until every run is over."""
+        try:
+            self._begin()
+            while self._go_on():
+                self._epoch()
+        except KeyboardInterrupt as cut:
+            for run, best_epoch in zip(self.trainings, self.best_epochs):
+                run.watch.interrupt(best_epoch)
+            raise Interrupted(self.history) from cut
+        finally:
+            self.way.train(False)
+            self._dismiss([True] * len(self.trainings))
+        for generator, state in self.ends:
+            generator.set_state(state)
+
+    def _go_on(self) -> bool:
+        """Dismiss the runs that are over, and say whether there are others."""
+        self._dismiss([run.is_over for run in self.trainings])
+        return bool(self.trainings)
+
+    def _begin(self) -> None:
+        """Judge the start, where rows are held out."""
+        for source in self.sources:
+            source.draw_held_out()
+        if self.trainings[0].held_out is not None:
+            for run, loss in zip(self.trainings, self.evaluate().tolist()):
+                run.watch.begin(loss)
+
+    def _epoch(self) -> None:
+        """Train for an epoch, judge it, and keep what is best."""
+        for which, adam in self.way.optimizers:
+            adam.factor = self.trainings[which.start].factor
+        for run in self.trainings:
+            run.on_begin()
+        start = time.perf_counter()
+        names, means = self.epoch()
+        with self._averaged_weights():
+            held_out = self.trainings[0].held_out is not None
+            judged = self.evaluate() if held_out else means[-1]
+            judged = torch.where(self._are_finite(), judged.to(means), torch.nan)
+            # The only wait for the device in an epoch.
+            values = torch.stack([judged, *means[:-1]], dim=1).tolist()
+            self._keep_best(
+                [
+                    run.watch.see(dict(zip(names, each)), own, run.trainer.n_epochs)
+                    for run, (own, *each) in zip(self.trainings, values, strict=True)
+                ]
+            )
+            for run in self.trainings:
+                run.tell(time.perf_counter() - start)
+
+    def epoch(self) -> tuple[tuple[str, ...], Tensor]:
+        """One pass over shuffled rows: names of T terms, and means (T + 1, C).
+
+        The last of the means is what is watched.
+        """
+        seen: list[Any] = []
+        self.way.train(True)
+        streams = [s.training.trainer.batches(s.training.rows) for s in self.sources]
+        for parts in zip(*streams):
+            batch = self.way.joined([batch for _, batch in parts], self.which)
+            terms = self._step(batch, parts[0][0])
+            seen.append((batch.weight, *(term.detach() for term in terms)))
+        self.way.train(False)
+        for run in self.trainings:
+            run.trainer.n_epochs += 1
+        means = epoch_means(terms, seen, wide_dtype(self.device))
+        return terms._fields, means.view(len(means), -1)
+
+    def _step(self, batch: Batch, part: float) -> Any:
+        """Take a step, and what follows it: the average, and updates of buffers."""
+        # Weights are float64 until here.
+        own = None if batch.weight is None else batch.weight.to(batch.x.dtype)
+        annealing = [run.trainer.annealing(part) for run in self.trainings]
+        terms = self.way.step(
+            batch._replace(weight=own), merged(annealing, self.device)
+        )
+        self._follow()
+        if self.update is not None:
+            draws = [Batch(self.update.draw(each)) for each in self._generators]
+            noise = self.way.joined(draws, self.which).x
+            self.update(self.way.model, terms, own, noise)
+        return terms
+
+    @property
+    def _generators(self) -> list[torch.Generator]:
+        return [source.training.trainer.generator for source in self.sources]
+
+    def _follow(self) -> None:
+        """Bring the average up to the weights of a step."""
+        if self.average:
+            self.n_steps += 1
+            decay = averaging_decay(self.rule.averaging, self.n_steps)
+            get_ema_multi_avg_fn(decay)(self.average, self.way.learned, None)
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """Put the average, if there is one, in place of the weights."""
+        own = [p.clone() for p in self.way.learned if self.average]
+        _copy(self.average, self.way.learned)
+        try:
+            yield
+        finally:
+            _copy(own, self.way.learned)
+
+    @torch.no_grad()
+    def evaluate(self) -> Tensor:
+        """Mean over the held-out rows of what is watched, (C,)."""
+        values, weights = [], list[Any]()
+        n_draws = self.held_out_chunk // len(self.trainings)
+        judges = [source.judges for source in self.sources]
+        for parts in zip(*(each.batches(n_draws) for each in judges if each)):
+            batch = self.way.joined(parts, self.which)
+            values.append(self.way.terms(batch).watched)
+            weights.append(batch.weight)
+        weight = None if weights[0] is None else torch.cat(weights, dim=-1)
+        return row_mean(torch.cat(values, dim=-1), weight).view(-1)
+
+    def _are_finite(self) -> Tensor:
+        """Whether all weights of a run are, (C,)."""
+        finite = [p.isfinite().view(len(p), -1).all(1) for p in self.way.weights]
+        return torch.stack(finite).all(0)
+
+    def _keep_best(self, is_best: Sequence[bool]) -> None:
+        """Keep the present weights of some runs."""
+        which = [i for i, best in enumerate(is_best) if best]
+        index = torch.tensor(which, device=self.device)
+        for best, value in zip(self.best, self.way.kept):
+            if len(which) == len(is_best):
+                best.copy_(value)
+            elif which:
+                best.index_copy_(0, index, value.index_select(0, index))
+        for i in which:
+            self.best_epochs[i] = self.trainings[i].history.best_epoch
+
+    def _dismiss(self, is_over: Sequence[bool]) -> None:
+        """Give the runs that are over their best weights, and go on with the others."""
+        for i, run in enumerate(self.trainings):
+            if is_over[i]:
+                self.way.restore(i, [best[i] for best in self.best])
+                drawn = self.source_of[i].training.trainer.generator.get_state()
+                self.ends.append((run.trainer.generator, drawn))
+        kept = [i for i, over in enumerate(is_over) if not over]
+        if len(kept) == len(is_over):
+            return
+        self.trainings = [self.trainings[i] for i in kept]
+        self.source_of = [self.source_of[i] for i in kept]
+        self.best_epochs = [self.best_epochs[i] for i in kept]
+        if kept:
+            index = torch.tensor(kept, device=self.device)
+            self.best = [best[index] for best in self.best]
+            self.average = [average[index] for average in self.average]
+            trainers = [run.trainer for run in self.trainings]
+            self.way.select(index, trainers, stride_groups(self.trainings))
+            self._find_sources()
+
+
+def merged(values: Sequence[Any], device: torch.device) -> Any:
+    """Constants of C models as one: a number where all agree, else a tensor (C, 1)."""
+    first = values[0]
+    if isinstance(first, tuple):
+        parts = [merged(each, device) for each in zip(*values)]
+        return type(first)(*parts)
+    if all(value == first for value in values):
+        return first
+    return torch.tensor(values, device=device, dtype=torch.float32)[:, None]
+
+
+def epoch_means(terms: Any, seen: list[Any], dtype: torch.dtype) -> Tensor:
+    """Weighted means over the rows of an epoch, what is watched last: (T + 1, ...).
+
+    ``seen`` has, for each step, weights (..., b) or None and T terms (..., b), of
+    which ``terms`` is the kind.
+    """
+    weights, *columns = zip(*seen)
+    each = terms._make(torch.cat(column, dim=-1) for column in columns)
+    values = torch.stack((*each, each.watched)).to(dtype)
+    weight = None if weights[0] is None else torch.cat(weights, dim=-1).to(dtype)
+    return row_mean(values, weight)
+
+
+def row_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Weighted mean over rows of values (..., n)."""
+    if weight is None:
+        return values.mean(-1)
+    return (values * weight).sum(-1) / weight.sum(-1)
+
+
+def averaging_decay(decay: float, n_steps: int) -> float:
+    """Decay at a step: early on, an average over fewer; the start weighs nothing."""
+    return min(decay, (1 + n_steps) / (10 + n_steps))
+
+
+def _copy(values: Sequence[Tensor], into: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, value in zip(into, values):
+            tensor.copy_(value)
