@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from estimators import (
+    CLOSED_FORM,
     ESTIMATORS,
     ONE_OF_EACH,
     class_name,
@@ -182,6 +183,8 @@ BAD_ROWS = {
         "Input X contains NaN",
     ),
 }
+# Those that are no fault where cells may be missing.
+HOLES = ("nan", "nan_in_strided_rows", "tensor_with_nan")
 BAD_FOR_FIT = {**BAD_ROWS, "one_row": (lambda X: X[:1], r"1 sample.*minimum of 2")}
 BAD_AFTER_FIT = {
     **BAD_ROWS,
@@ -205,16 +208,26 @@ METHODS_OF_ROWS = [
 ]
 
 
-@one_of_each
-@pytest.mark.parametrize("case", BAD_FOR_FIT)
+def with_each(cases):
+    """Give each class the cases that are bad for it."""
+    pairs = [
+        (estimator, case)
+        for estimator in ONE_OF_EACH
+        for case in cases
+        if not (case in HOLES and class_name(estimator) in CLOSED_FORM)
+    ]
+    names = [f"{case}-{class_name(estimator)}" for estimator, case in pairs]
+    return pytest.mark.parametrize(("estimator", "case"), pairs, ids=names)
+
+
+@with_each(BAD_FOR_FIT)
 def test_bad_rows_do_not_fit(estimator, case):
     spoil, message = BAD_FOR_FIT[case]
     with pytest.raises(ValueError, match=message):
         clone(estimator).fit(spoil(rows_for(estimator)))
 
 
-@one_of_each
-@pytest.mark.parametrize("case", BAD_AFTER_FIT)
+@with_each(BAD_AFTER_FIT)
 def test_bad_rows_are_not_evaluated(estimator, case):
     spoil, message = BAD_AFTER_FIT[case]
     X, model = spoil(rows_for(estimator)), fitted(estimator)
@@ -346,8 +359,8 @@ def test_nothing_works_before_fit(estimator):
 @one_of_each
 def test_a_failed_fit_leaves_an_unfitted_model_unfitted(estimator):
     model = clone(estimator)
-    with pytest.raises(ValueError, match="contains NaN"):
-        model.fit(_with(np.nan)(rows_for(estimator)))
+    with pytest.raises(ValueError, match="contains infinity"):
+        model.fit(_with(np.inf)(rows_for(estimator)))
     with pytest.raises(NotFittedError):
         model.score(rows_for(estimator))
 

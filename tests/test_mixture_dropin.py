@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from skgen import GaussianMixtureEM
-from skgen._em.steps import FittedMixture
+from skgen._em.fitted import FittedMixture
 
 UPSTREAM = importlib.import_module("sklearn.mixture.tests.test_gaussian_mixture")
 

@@ -356,7 +356,7 @@ class _ExpandedVariance(_Expanded, _Variance):
         return size.amax(-1) * torch.finfo(means.dtype).eps
 
 
-def _spread(squares: Tensor, squared_means: Tensor) -> Tensor:
+def spread(squares: Tensor, squared_means: Tensor) -> Tensor:
     """Return their difference, or zero where it is within rounding."""
     difference = squares - squared_means
     noise = 4 * torch.finfo(squares.dtype).eps * squares
@@ -371,6 +371,9 @@ class _PerFeature(_Variance):
 
     def n_parameters(self, K: int, d: int) -> int:
         return K * d
+
+    def ridge(self, variances: Tensor) -> Tensor:
+        return variances
 
     def variances(self, covariances: Tensor) -> Tensor:
         return covariances
@@ -399,7 +402,7 @@ class ExpandedDiag(_ExpandedVariance, _PerFeature):
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         means = first / nk[..., None]
-        return means, _spread(second / nk[..., None], means**2)
+        return means, spread(second / nk[..., None], means**2)
 
 
 class Diag(Direct, _PerFeature):
@@ -420,7 +423,7 @@ class Diag(Direct, _PerFeature):
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         shift = first / nk[..., None]  # (K, d), still white
-        white = _spread(second / nk[..., None], shift**2)
+        white = spread(second / nk[..., None], shift**2)
         return means + shift / roots, white / roots**2
 
 
@@ -432,6 +435,9 @@ class _PerComponent(_Variance):
 
     def n_parameters(self, K: int, d: int) -> int:
         return K
+
+    def ridge(self, variances: Tensor) -> Tensor:
+        return variances.mean()
 
     def variances(self, covariances: Tensor) -> Tensor:
         return covariances[..., None]
@@ -460,7 +466,7 @@ class ExpandedSpherical(_ExpandedVariance, _PerComponent):
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         means = first / nk[..., None]
-        squares = _spread(second.squeeze(-1) / nk, (means**2).sum(-1))
+        squares = spread(second.squeeze(-1) / nk, (means**2).sum(-1))
         return means, squares / means.shape[-1]
 
 
@@ -482,7 +488,7 @@ class Spherical(Direct, _PerComponent):
         self, nk: Tensor, first: Tensor, second: Tensor, means: Tensor, roots: Tensor
     ) -> tuple[Tensor, Tensor]:
         shift = first / nk[..., None]  # (K, d), still white
-        white = _spread(second / nk, (shift**2).sum(-1)) / means.shape[-1]
+        white = spread(second / nk, (shift**2).sum(-1)) / means.shape[-1]
         return means + shift / roots[..., None], white / roots**2
 
 

@@ -15,6 +15,7 @@ from sklearn.utils import check_array
 from torch import Tensor
 
 from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
+from skgen._em.incomplete import IncompleteRows
 from skgen._em.matrices import nearest_of, squared_distances
 from skgen._training.driver import Interrupted
 from skgen._utils.chunks import CentredRows, chunk_rows, slices
@@ -77,10 +78,19 @@ def measure(rows: CentredRows, centres: Tensor, labels: Tensor) -> Assignment:
 def square_distance(centres: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the function of rows (n, d) and labels (n,): squared distances (n,).
 
-    They are summed directly, for nothing to cancel.
+    They are summed directly, for nothing to cancel, over the cells that are there.
     """
     ones = centres.new_ones(centres.shape[1])  # a product adds up faster than a sum
-    return lambda x, k: centres.index_select(0, k).sub_(x).square_() @ ones
+
+    def at(x: Tensor, k: Tensor) -> Tensor:
+        found = centres.index_select(0, k).sub_(x).square_() @ ones
+        holes = found.isnan()
+        if holes.any():
+            some = (centres[k[holes]] - x[holes]).nan_to_num_(nan=0.0)
+            found[holes] = some.square_() @ ones
+        return found
+
+    return at
 
 
 def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:
@@ -89,6 +99,8 @@ def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:
     It is summed as the shift from the last centre, which loses no digits wherever the
     rows of a centre lie.
     """
+    if isinstance(rows, IncompleteRows):
+        return _update_cells(rows, found, centres)
     K, d = centres.shape
     weights, sums = centres.new_zeros(K), torch.zeros_like(centres)
     parts = (rows.x, rows.weight, found.labels)
@@ -101,6 +113,23 @@ def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:
     means = centres + sums / weights[:, None]
     # A centre that is still without rows goes where the largest one is.
     return torch.where(weights[:, None] > 0, means, means[weights.argmax()])
+
+
+def _update_cells(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:
+    """M-step over the cells that are there; a centre without some stays there."""
+    K, d = centres.shape
+    counts, sums = torch.zeros_like(centres), torch.zeros_like(centres)
+    parts = (rows.x, rows.weight, found.labels)
+    size = chunk_rows(centres.device, K + d)
+    for x, w, k in zip(*(part.split(size) for part in parts)):
+        one_hot = centres.new_zeros(len(x), K).scatter_(1, k[:, None], w[:, None])
+        counts += one_hot.T @ x.isnan().logical_not_().to(w.dtype)
+        sums += one_hot.T @ (x - centres[k]).nan_to_num_(nan=0.0)
+    means = centres + sums / counts.where(counts > 0, 1)
+    empty = (counts == 0).all(1).nonzero()[:, 0]
+    farthest = rows.x[found.distances.topk(len(empty)).indices].to(means)
+    means[empty] = torch.where(farthest.isnan(), means[empty], farthest)
+    return means
 
 
 def _reseed(
@@ -176,9 +205,10 @@ def restarted_lloyd(
     if n_init == "auto":
         n_init = 10 if callable(init) or _is(init, "random") else 1
     tol = tol * float(rows.moments()[1].mean())
+    whole = rows.filled() if isinstance(rows, IncompleteRows) else rows
     runs = list[tuple[float, FixedPoint[Tensor]]]()
     for _ in range(int(n_init) if isinstance(init, str) or callable(init) else 1):
-        centres = _start(rows, K, init, rng)
+        centres = _start(whole, K, init, rng)
         try:
             run = lloyd(rows, centres, max_iter=max_iter, tol=tol, verbose=verbose)
         except Interrupted as cut:

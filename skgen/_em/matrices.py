@@ -124,6 +124,10 @@ class Covariance(ABC):
         """Covariances with more on their diagonals."""
 
     @abstractmethod
+    def ridge(self, variances: Tensor) -> Tensor:
+        """Return what ``add`` takes for more variance of each feature (d,)."""
+
+    @abstractmethod
     def roots(self, covariances: Tensor) -> Tensor:
         """Roots of covariances; a ValueError where one is not positive."""
 
@@ -168,6 +172,9 @@ class Matrix(Covariance):
 
     def add(self, covariances: Tensor, reg_covar: float | Tensor) -> Tensor:
         return covariances + reg_covar * eye(covariances)
+
+    def ridge(self, variances: Tensor) -> Tensor:
+        return variances[:, None]
 
     def roots(self, covariances: Tensor) -> Tensor:
         lower, info = torch.linalg.cholesky_ex(covariances)
@@ -263,11 +270,15 @@ def half_less(constant: Tensor, squares: Tensor) -> Tensor:
     return torch.add(constant, squares, alpha=-0.5, out=squares)
 
 
-def nearest_of(means: Tensor, centre: Tensor) -> Callable[[Tensor], Tensor]:
+def nearest_of(
+    means: Tensor, centre: Tensor, otherwise: int = 0
+) -> Callable[[Tensor], Tensor]:
     """Return the function of rows (n, d): the nearest (n,) of means (K, d).
 
     Rows may have another dtype. Distances are expanded about a centre, in one product;
-    for rows where rounding leaves a doubt they are summed directly.
+    for rows where rounding leaves a doubt they are summed directly, and for those with
+    missing cells over the cells that are there: ``otherwise`` is what is nearest to
+    rows of which nothing is.
     """
     K, d = means.shape
     seen, rounding = means - centre, (d + 8) * torch.finfo(means.dtype).eps
@@ -282,6 +293,8 @@ def nearest_of(means: Tensor, centre: Tensor) -> Callable[[Tensor], Tensor]:
         # Less the squares of the row, which all share.
         distances = torch.addmm(constant, seen, y.T, alpha=-2)
         low, high = torch.aminmax(y)
+        if low.isnan():
+            return _by_completeness(x, nearest, nearest_by_cells)
         farthest = reach + d**0.5 * torch.maximum(-low, high)
         bound = distances.amin(0).add_(rounding * reach * farthest)
         code = codes @ distances.le_(bound)
@@ -291,7 +304,40 @@ def nearest_of(means: Tensor, centre: Tensor) -> Callable[[Tensor], Tensor]:
             k[doubtful] = _nearest_directly(x[doubtful], means)
         return k
 
+    def nearest_by_cells(x: Tensor) -> Tensor:
+        k = square_distances_of_cells(means, x).argmin(0)
+        return torch.where(x.isnan().all(1), otherwise, k)
+
     return nearest
+
+
+def _by_completeness(
+    x: Tensor,
+    complete: Callable[[Tensor], Tensor],
+    incomplete: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Map functions of rows (n, d) to labels (n,) over rows without and with holes."""
+    has_holes = x.isnan().any(1)
+    labels = has_holes.long()
+    for rows, function in ((has_holes, incomplete), (~has_holes, complete)):
+        if rows.any():
+            labels[rows] = function(x[rows])
+    return labels
+
+
+def square_distances_of_cells(means: Tensor, x: Tensor) -> Tensor:
+    """Squared distances (K, n) of means (K, d) to rows, over the cells that are there.
+
+    They are summed directly, for nothing to cancel.
+    """
+    size = chunk_rows(x.device, means.numel())
+    return torch.cat(
+        [
+            (part.T - means[..., None]).nan_to_num_(nan=0.0).square_().sum(1)
+            for part in x.to(means.dtype).split(size)
+        ],
+        dim=1,
+    )
 
 
 def _nearest_directly(x: Tensor, means: Tensor) -> Tensor:

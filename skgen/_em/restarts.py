@@ -19,6 +19,7 @@ from torch import Tensor
 
 from skgen._em.covariance import Covariance
 from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
+from skgen._em.incomplete import IncompleteRows, IncompleteSteps
 from skgen._em.steps import EMSteps, Mixture, one_pass
 from skgen._training.driver import Interrupted, value_or_error
 from skgen._utils.chunks import CentredRows, chunk_rows
@@ -96,8 +97,9 @@ class EMRun:
 
         if self.is_over or until(self.theta):
             return
+        steps = IncompleteSteps if isinstance(rows, IncompleteRows) else EMSteps
         iterate_fixed_point(
-            EMSteps(kind, rows, self.reg_covar),
+            steps(kind, rows, self.reg_covar),
             Iterate(self.theta, self.bound),
             max_iter=self.max_iter - len(self.bounds),
             settled=lambda *_: self.converged,
@@ -175,7 +177,7 @@ class Restarts:
 
 def stacks_as(work: Restarts) -> Hashable:
     """Return what work that can be stacked has in common, or None for none."""
-    if work.observer.listens:
+    if work.observer.listens or isinstance(work.rows, IncompleteRows):
         return None
     shapes = {em_run.theta.means.shape for em_run in work.em_runs}
     return (work.kind, *shapes, id(work.rows))
@@ -205,7 +207,7 @@ def run_em_stack(kind: Covariance, rows: CentredRows, em_runs: Sequence[EMRun]) 
     """
     form = kind.forms[0]
     em_runs = [em_run for em_run in em_runs if not em_run.is_over]
-    if len(em_runs) < 2:
+    if len(em_runs) < 2 or isinstance(rows, IncompleteRows):
         return
     size = _stack_size(form, len(rows.x), em_runs[0].theta.means, len(em_runs))
     if size < 2:

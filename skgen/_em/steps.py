@@ -11,20 +11,17 @@ responsibilities have a dimension more, (C, K, ...), and the rows have not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import reduce
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skgen._em.covariance import Covariance
 from skgen._em.fixed_point import Iterate
 from skgen._em.matrices import Direct, half_less
 from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
-from skgen._utils.tensors import LOG_2PI, wide_dtype
+from skgen._utils.tensors import LOG_2PI
 from skgen._utils.threads import threads_for
 
 # Nats that a log-density may lose by rounding in a fast form of its covariance type.
@@ -37,7 +34,7 @@ class Mixture(NamedTuple):
     """theta = (w, m, S); a root P has S^-1 = P P^T. A stack has a dimension before.
 
     Means are in the coordinates of the rows as given. Only inside a step, and in
-    `FittedMixture`, are they seen from a centre.
+    `skgen._em.fitted`, are they seen from a centre.
     """
 
     weights: Tensor  # (K,)
@@ -110,7 +107,7 @@ def expectation(
 
     def at(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         log_masses, y = joint(x)
-        return *_normalise(log_masses), y
+        return *normalise(log_masses), y
 
     return at
 
@@ -119,7 +116,7 @@ def log_joint(
     kind: Covariance, theta: Mixture
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Return log w_k N_k(x), (K, n), and x projected; what no row changes, once."""
-    constant = _log_peaks(kind, theta)
+    constant = log_peaks(kind, theta)
     metric = kind.metric(theta.means, theta.roots)
     project = kind.projection(theta.means, theta.roots)
 
@@ -130,20 +127,20 @@ def log_joint(
     return at
 
 
-def _log_peaks(kind: Covariance, theta: Mixture) -> Tensor:
+def log_peaks(kind: Covariance, theta: Mixture) -> Tensor:
     """Log w_k N_k(m_k), (K, 1)."""
     d = theta.means.shape[-1]
     log_det = kind.log_det(theta.roots, d)
     return (theta.weights.log() + log_det - 0.5 * d * LOG_2PI)[..., None]
 
 
-def _normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
+def normalise(joint: Tensor) -> tuple[Tensor, Tensor]:
     """Log-sum-exp (n,) of log-masses (K, n), and their softmax: one exp for both."""
-    log_total, resp, total = _sum_exp(joint)
+    log_total, resp, total = sum_exp(joint)
     return log_total, resp.div_(total)
 
 
-def _sum_exp(joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def sum_exp(joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log-sum-exp (n,) of log-masses (K, n); masses in their place, and sums (1, n)."""
     top = joint.amax(-2, keepdim=True).clamp_(min=torch.finfo(joint.dtype).min)
     masses = joint.sub_(top).exp_()
@@ -158,7 +155,7 @@ def m_step(
     reg_covar: float | Tensor,
 ) -> Mixture:
     """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
-    nk = _positive(sums.counts)
+    nk = positive(sums.counts)
     parts = (sums.first, sums.second, theta.means, theta.roots)
     means, covariances = kind.maximise(nk, *parts)
     covariances = kind.add(covariances, reg_covar)
@@ -166,7 +163,7 @@ def m_step(
     return Mixture(weights, means, covariances, kind.roots(covariances))
 
 
-def _positive(counts: Tensor) -> Tensor:
+def positive(counts: Tensor) -> Tensor:
     """Keep n_k from zero, as scikit-learn does; small n_k keep their digits."""
     info = torch.finfo(counts.dtype)
     positive = counts + 10 * info.eps * counts.clamp(max=1)
@@ -263,7 +260,7 @@ def _distant_means(
     if not form.is_about_means:
         return None
     parts = (sums.first, sums.second, theta.means, theta.roots)
-    means, covariances = form.maximise(_positive(sums.counts), *parts)
+    means, covariances = form.maximise(positive(sums.counts), *parts)
     variances = form.variances(form.add(covariances, reg_covar))
     rounding = (means - theta.means) ** 2 * torch.finfo(means.dtype).eps
     return means if (rounding > LOSS * variances).any() else None
@@ -302,7 +299,7 @@ def _chunk(kind: Covariance, theta: Mixture) -> int:
 
 
 def start_from(
-    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
+    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float | Tensor
 ) -> Mixture:
     """M-step from responsibilities (n, K): the means, then covariances about them."""
     for form in kind.forms[:-1]:
@@ -313,7 +310,7 @@ def start_from(
 
 
 def _start_in(
-    form: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
+    form: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float | Tensor
 ) -> Mixture:
     d, K = len(rows.centre), resp.shape[1]
     none = rows.centre.new_zeros(K, d)
@@ -348,11 +345,16 @@ def weighted_means(rows: CentredRows, resp: Tensor) -> Tensor:
         weighted = r.T * weight
         counts += weighted.sum(1)
         first += weighted @ x
-    return rows.centre + first / _positive(counts)[:, None]
+    return rows.centre + first / positive(counts)[:, None]
 
 
 def start_around(
-    kind: Covariance, rows: CentredRows, means: Tensor, reg_covar: float, *, moves: bool
+    kind: Covariance,
+    rows: CentredRows,
+    means: Tensor,
+    reg_covar: float | Tensor,
+    *,
+    moves: bool,
 ) -> Mixture:
     """Start where all components share a covariance: from clusters around means (K, d).
 
@@ -376,77 +378,3 @@ def start_around(
         some = one_hot.any(0)[:, None]
         means = found.means.where(some, means)
     return found._replace(weights=uniform, means=means)
-
-
-class FittedMixture(NamedTuple):
-    """A mixture that is evaluated: rows of any dtype, seen from a centre and wide.
-
-    The centre is the origin, for which no pass is needed, where that loses no digits.
-    """
-
-    form: Covariance
-    theta: Mixture
-    centre: Tensor  # (d,)
-    see: Callable[[Tensor], Tensor]  # rows (n, d) as they come -> a copy, as theta is
-    joint: Callable[[Tensor], Tensor]  # rows so seen -> log p(x, k), (K, n)
-
-    @classmethod
-    def of(cls, kind: Covariance, *parts: ArrayLike, device: torch.device) -> Self:
-        """Take weights, means, covariances and roots as fitted arrays.
-
-        Roots in float32 say another density than covariances in float32, which are
-        what a user reads: the roots are then those of the covariances.
-        """
-        wide = wide_dtype(device)
-        theta = Mixture(*(torch.tensor(part, dtype=wide).to(device) for part in parts))
-        if np.asarray(parts[-1]).dtype == np.float32:
-            with suppress(ValueError):
-                theta = theta._replace(roots=kind.roots(theta.covariances))
-        form, centre = _score_form(kind, theta)
-        see: Callable[[Tensor], Tensor] = lambda x: x.to(wide, copy=True)  # noqa: E731
-        if centre.any():
-            see = lambda x: x - centre  # noqa: E731
-        theta = theta.minus(centre)
-        constant = _log_peaks(form, theta)
-        joint = form.row_log_masses(theta.means, theta.roots, constant)
-        return cls(form, theta, centre, see, joint)
-
-    def log_masses(self, x: Tensor) -> Tensor:
-        """Log p(x, k), (K, n)."""
-        return self.joint(self.see(x))
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Responsibilities (n, K)."""
-        return _normalise(self.log_masses(x))[1].T
-
-    def decode(self, code: Tensor) -> Tensor:
-        """Sum of the means, weighted by a code (n, K)."""
-        return self.centre + code.to(self.centre.dtype) @ self.theta.means
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density (n,)."""
-        return _sum_exp(self.log_masses(x))[0]
-
-    def draw_components(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw components (n,)."""
-        weights = self.theta.weights
-        return weights.multinomial(n, replacement=True, generator=generator)
-
-    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
-        """Draw rows (n, d), or the means of their components."""
-        k = self.draw_components(n, generator)
-        x = self.centre + self.theta.means[k]
-        if not noise:
-            return x
-        white = torch.empty_like(x).normal_(generator=generator)
-        return x + self.form.colour(white, k, self.theta.roots)
-
-
-def _score_form(kind: Covariance, theta: Mixture) -> tuple[Covariance, Tensor]:
-    """Return the fastest form, and a centre for it, in which scores keep digits."""
-    origin, middle = torch.zeros_like(theta.means[0]), theta.means.mean(0)
-    for form in kind.score_forms[:-1]:
-        for centre in (origin, middle):
-            if not theta.loses(form, centre):
-                return form, centre
-    return kind, origin

@@ -13,8 +13,9 @@ MIXED = (
     "cells."
 )
 MISSING = (
-    "does not take missing cells. skgen.MixedDensity does; or fill them first, as "
-    "sklearn.impute does."
+    "does not take missing cells. skgen.MixedDensity does, and so do GaussianDensity, "
+    "GaussianMixtureEM and KMeansAutoencoder; or fill them first, as sklearn.impute "
+    "does."
 )
 IMAGES = (
     "Make each image a row, X.reshape(len(X), -1); networks then take "

@@ -105,6 +105,7 @@ def warn_tiny(rows: CentredRows, mean: Tensor, variance: Tensor, owner: str) -> 
     """
     for column in (variance < SMALLEST**2).nonzero().flatten().tolist():
         x = rows.x[:, column]
+        x = x[~x.isnan()]
         deviation = float((x - x[0]).abs().max())
         if deviation > float(_rounding(mean[column])):
             warnings.warn(

@@ -12,6 +12,7 @@ features, the factor is the centred rows, and no matrix (d, d) is made.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral
@@ -22,27 +23,40 @@ import scipy.linalg
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from skgen._em.covariance import COVARIANCES
+from skgen._em.fitted import FittedMixture
+from skgen._em.fixed_point import Iterate, iterate_fixed_point
+from skgen._em.incomplete import (
+    IncompleteRows,
+    IncompleteSteps,
+    start_from_cells,
+    with_holes,
+)
+from skgen._em.steps import Mixture
 from skgen._utils.chunks import CentredRows
 from skgen._utils.moments import Moments
 from skgen._utils.parameters import Rules, integer, none, options, real
-from skgen._utils.scales import warn_large_reg_covar, warn_tiny
+from skgen._utils.scales import warn_large_reg_covar, warn_scales, warn_tiny
+from skgen._utils.sizes import check_memory
 from skgen._utils.tensors import LOG_2PI, to_array, wide_dtype
 from skgen._utils.threads import blas_threads_for, threads_for
 from skgen.models.base import (
     FitCallbacks,
     GenerativeModel,
-    InformationCriteria,
     whole_or_as_before,
 )
+from skgen.models.exact import INCOMPLETE_BATCH, ExactDensity
 
 ILL_DEFINED = (
     "Fitting the model failed because the data have an ill-defined empirical "
     "covariance (for instance a constant or repeated column, or fewer rows than "
     "features) and reg_covar=0. Increase reg_covar, or remove such columns."
 )
+FULL = COVARIANCES["full"]
 # Ratio of the largest to the smallest scale of a column above which an ordinary SVD
 # loses digits of the small ones.
 GRADED = 1e4
@@ -379,6 +393,41 @@ class Independent(NamedTuple):
         return self.decode(_randn(n, len(self.mean), self.mean, generator))
 
 
+class WithHoles(NamedTuple):
+    """A density whose rows may have missing cells; complete ones are as they were."""
+
+    whole: PrincipalAxes | Reflected | Independent
+    mixture: Callable[[], FittedMixture]  # the same density, as a mixture of one
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the posterior mean of the code, which is linear in x."""
+        code = self.whole.encode(x)
+        if code.sum().isnan():
+            incomplete = x.isnan().any(1)
+            code[incomplete] = self.whole.encode(self.impute(x[incomplete], None))
+        return code
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows of codes."""
+        return self.whole.decode(z)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density (n,) of what is there of the rows."""
+        found = self.whole.log_prob(x)
+        incomplete = found.isnan()
+        if incomplete.any():
+            found[incomplete] = self.mixture().log_prob(x[incomplete])
+        return found
+
+    def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw (n, d) rows."""
+        return self.whole.draw(n, noise, generator)
+
+    def impute(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Fill rows (n, d) with the mean of missing cells given the rest, or a draw."""
+        return self.mixture().impute(x, generator)
+
+
 def _randn(n: int, k: int, like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(n, k, generator=generator, device=like.device, dtype=like.dtype)
 
@@ -397,7 +446,7 @@ def _wide(t: Tensor) -> NDArray[np.float64]:
     return to_array(t).astype(np.float64)
 
 
-class GaussianDensity(InformationCriteria, GenerativeModel):
+class GaussianDensity(ExactDensity):
     """A Gaussian density whose encoder whitens and whose decoder colours.
 
     Maximum likelihood in closed form. With ``n_components`` below the number of
@@ -420,6 +469,10 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         Added to the variances, in squared units of the data. A warning says when it is
         above a tenth of the smallest variance of a column that is not constant. 0 is
         the exact maximum likelihood, which exists for data of full rank only.
+    tol : float, default=1e-6
+        With missing cells, EM stops when the mean log-density changes by less.
+    max_iter : int, default=1000
+        Most iterations of that EM; complete rows need none.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
@@ -443,6 +496,8 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         Variance off the axes: the mean of the eigenvalues left out, 0 if none is.
     n_components_ : int
         Number of latent coordinates.
+    n_iter_ : int
+        Iterations of EM over missing cells, or 1.
     n_samples_seen_ : float
         Total weight of the rows that were seen.
     n_features_in_ : int
@@ -456,6 +511,11 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
     --------
     GaussianMixtureEM : Several Gaussians.
     sklearn.decomposition.PCA : The same axes, without a sampler in its interface.
+
+    Notes
+    -----
+    Missing cells, NaN, are integrated out: a fit is EM over them, exact where they are
+    missing at random, and scores and codes are those of what is there of a row.
 
     References
     ----------
@@ -486,6 +546,8 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         ),
         "covariance_type": options("full", "diag", "spherical"),
         "reg_covar": real(0),
+        "tol": real(0),
+        "max_iter": integer(1),
     }
     _fixed = ("covariance_type",)
 
@@ -500,11 +562,15 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         *,
         covariance_type: str = "full",
         reg_covar: float = 1e-6,
+        tol: float = 1e-6,
+        max_iter: int = 1000,
         device: str = "cpu",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.reg_covar = reg_covar
+        self.tol = tol
+        self.max_iter = max_iter
         self.device = device
 
     def partial_fit(
@@ -537,10 +603,14 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
             self._check_unchanged("partial_fit")
         _, x, weight = self._prepare(X, sample_weight, reset=first)
         moments, n_rows = self._moments_of(x, weight), len(x)
+        if moments.mean.isnan().any():
+            raise ValueError(INCOMPLETE_BATCH.format(owner=type(self).__name__))
         if not first:
             seen = Moments(*(part.to(moments.mean) for part in self._moments))
             moments, n_rows = seen.merge(moments), self._n_rows + n_rows
-        self._set_moments(moments, n_rows, x)
+        self.n_iter_ = 1
+        self._warn_scales(moments, x)
+        self._set_moments(moments, n_rows, self.n_components)
 
     def _fit(
         self,
@@ -549,7 +619,87 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> None:
-        self._set_moments(self._moments_of(x, weight), len(x), x)
+        moments = self._moments_of(x, weight)
+        if moments.mean.isnan().any():
+            self._fit_cells(x, weight)
+            return
+        self.n_iter_ = 1
+        self._warn_scales(moments, x)
+        self._set_moments(moments, len(x), self.n_components)
+
+    def _fit_cells(self, x: Tensor, weight: Tensor | None) -> None:
+        """Fit rows with missing cells: by EM where features depend on each other."""
+        rows = CentredRows.of(x, weight).normalise_weights()
+        rows = with_holes(rows, type(self).__name__)
+        warn_scales(rows, self.reg_covar, type(self).__name__)
+        n, d = rows.x.shape
+        self._n_rows, self.n_iter_ = n, 1
+        n_components = self.n_components
+        scale = 1.0 if weight is None else float(weight.sum()) / n
+        if self.covariance_type != "full":
+            moments = self._moments_of_cells(rows).scaled(scale)
+            self._set_moments(moments, n, n_components)
+            return
+        if not isinstance(rows, IncompleteRows):  # holes in rows of weight zero alone
+            moments = self._moments_of(rows.x, rows.weight).scaled(scale)
+            self._set_moments(moments, n, n_components)
+            return
+        self._check_matrix_size(d)
+        if n_components is not None and not isinstance(n_components, Integral):
+            self._climb(rows, scale, None)
+            variances = self.explained_variance_ - self.reg_covar
+            n_components = self._choose_n_components(variances, n_components)
+        self._climb(rows, scale, n_components)
+
+    def _check_matrix_size(self, d: int) -> None:
+        """Raise a ValueError where a covariance (d, d) would not fit into memory."""
+        sizes = {"n_features": d}
+        check_memory(3 * 8.0 * d * d, torch.device("cpu"), type(self).__name__, sizes)
+
+    def _moments_of_cells(self, rows: CentredRows) -> Moments:
+        """Return moments of independent features, from the cells that are there.
+
+        Variances that the model takes for one count by their cells.
+        """
+        n = rows.weight.sum()
+        mean, variance = rows.moments()
+        count = n - rows.missing_weights() if isinstance(rows, IncompleteRows) else n
+        count = torch.as_tensor(count).expand_as(mean)
+        order = variance.argsort(descending=True, stable=True)
+        q = 0
+        if self.covariance_type == "diag":
+            q = self._choose_n_components(_wide(variance[order]), self.n_components)
+        rest = order[q:]
+        if len(rest):
+            variance[rest] = count[rest] @ variance[rest] / count[rest].sum()
+        return Moments(n, mean, variance * n)
+
+    def _climb(self, rows: CentredRows, scale: float, n_components: Any) -> None:
+        """Run EM: expected moments of whole rows, and the density that has them."""
+        steps, n = IncompleteSteps(FULL, rows, self.reg_covar), len(rows.x)
+
+        def step(theta: Mixture) -> Iterate[Mixture]:
+            (_, means, covariances, _), bound = steps.moments(theta)
+            moments = Moments(rows.weight.sum(), means[0], covariances[0] * n)
+            self._set_moments(moments.scaled(scale), n, n_components)
+            return Iterate(self._as_mixture(rows.centre), bound)
+
+        def settled(previous: Iterate[Mixture], present: Iterate[Mixture]) -> bool:
+            return abs(present.bound - previous.bound) < self.tol
+
+        everywhere = rows.centre.new_ones(n, 1)
+        start = start_from_cells(FULL, rows, everywhere, self.reg_covar)
+        run = iterate_fixed_point(
+            step, Iterate(start, -math.inf), max_iter=self.max_iter, settled=settled
+        )
+        self.n_iter_ = len(run.bounds)
+        if not run.converged:
+            warnings.warn(
+                f"{type(self).__name__}: EM over missing cells did not converge in "
+                f"max_iter={self.max_iter} iterations. Increase max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
 
     def _scale_seen(self, factor: float) -> None:
         self._moments = tuple(Moments(*self._moments).scaled(factor))
@@ -557,17 +707,16 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
     def _moments_of(self, x: Tensor, weight: Tensor | None) -> Moments:
         return Moments.of(x, weight, full=self.covariance_type == "full")
 
-    def _set_moments(self, moments: Moments, n_rows: int, x: Tensor) -> None:
-        """Set the fitted attributes; ``x`` are the rows that came last."""
-        self._warn_scales(moments, x)
+    def _set_moments(self, moments: Moments, n_rows: int, n_components: Any) -> None:
+        """Set the fitted attributes."""
         self._moments = tuple(part.cpu() for part in moments)
         self._n_rows = n_rows
         self.n_samples_seen_ = self._unscaled(float(moments.weight))
         self.mean_ = _wide(moments.mean)
         with blas_threads_for(_decomposition_work(moments.scatter)):
             spectrum = self._spectrum(moments)
-        d = len(self.mean_)
-        self.n_components_ = self._choose_n_components(spectrum.variances, d)
+        variances = spectrum.variances
+        self.n_components_ = self._choose_n_components(variances, n_components)
         if self._has_axes:
             self._set_axes(spectrum, is_wide=moments.is_factor)
         else:
@@ -637,8 +786,9 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         is_full = self._fitted("covariance_type") == "full"
         return is_full or self.n_components_ < len(self.mean_)
 
-    def _choose_n_components(self, variances: NDArray[np.float64], d: int) -> int:
-        given = self.n_components
+    def _choose_n_components(self, variances: NDArray[np.float64], given: Any) -> int:
+        """Return the number of latent coordinates, of variances that decrease."""
+        d = self.n_features_in_
         if given is None:
             return d
         if isinstance(given, str):
@@ -710,7 +860,31 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
         """Evaluate in float64, whatever the dtype of the rows."""
         return wide_dtype(torch.device(self.device_))
 
-    def _model(self, dtype: torch.dtype) -> PrincipalAxes | Reflected | Independent:
+    def _model(self, dtype: torch.dtype) -> WithHoles:
+        return WithHoles(self._whole_model(dtype), self._mixture)
+
+    def _as_mixture(self, like: Tensor) -> Mixture:
+        """Return the density as a mixture of one, with a matrix."""
+        covariance = torch.as_tensor(self.get_covariance()[None]).to(like)
+        mean = torch.as_tensor(self.mean_[None]).to(like)
+        return Mixture(mean.new_ones(1), mean, covariance, FULL.roots(covariance))
+
+    def _mixture(self) -> FittedMixture:
+        """Return the density as a mixture of one, for incomplete rows."""
+        device = torch.device(self.device_)
+        one, mean = np.ones(1), self.mean_[None]
+        if not self._has_axes:
+            variances = self._variances[None]
+            diagonal = (one, mean, variances, variances**-0.5)
+            return FittedMixture.of(COVARIANCES["diag"], *diagonal, device=device)
+        self._check_matrix_size(len(self.mean_))
+        like = torch.zeros((), dtype=torch.float64)
+        parts = map(to_array, self._as_mixture(like))
+        return FittedMixture.of(FULL, *parts, device=device)
+
+    def _whole_model(
+        self, dtype: torch.dtype
+    ) -> PrincipalAxes | Reflected | Independent:
         def tensor(value: Any) -> Tensor:
             # A copy: a memory-mapped pickle has arrays that are read-only.
             return torch.tensor(value, dtype=dtype, device=self.device_)
@@ -775,3 +949,7 @@ class GaussianDensity(InformationCriteria, GenerativeModel):
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
+
+    @property
+    def _n_tasks(self) -> int:
+        return 0  # one piece to callbacks

@@ -19,6 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgen._em.covariance import COVARIANCES
+from skgen._em.fitted import FittedMixture
+from skgen._em.incomplete import IncompleteRows, with_holes
 from skgen._em.lloyd import (
     Clusters,
     assign,
@@ -27,7 +29,6 @@ from skgen._em.lloyd import (
     restarted_lloyd,
 )
 from skgen._em.matrices import nearest_of
-from skgen._em.steps import FittedMixture
 from skgen._utils.chunks import CentredRows
 from skgen._utils.parameters import (
     Rules,
@@ -52,9 +53,9 @@ from skgen._utils.threads import blas_threads_for, threads_for
 from skgen.models.base import (
     FitCallbacks,
     GenerativeModel,
-    InformationCriteria,
     whole_or_as_before,
 )
+from skgen.models.exact import INCOMPLETE_BATCH, ExactDensity
 
 NO_SPREAD = (
     "The rows lie on the centres, so that the variance around them is 0 and the "
@@ -99,8 +100,12 @@ class FittedKMeans(NamedTuple):
         """Draw rows (n, d), or centres."""
         return self.density.draw(n, noise, generator)
 
+    def impute(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Fill rows (n, d) with the mean of missing cells given the rest, or a draw."""
+        return self.density.impute(x, generator)
 
-class KMeansAutoencoder(InformationCriteria, GenerativeModel):
+
+class KMeansAutoencoder(ExactDensity):
     """K-means whose latent code says which centre is nearest.
 
     On a CPU the centres are those of :class:`sklearn.cluster.KMeans`, elsewhere of
@@ -173,6 +178,11 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     GaussianMixtureEM : Soft codes, and covariances.
     sklearn.cluster.KMeans : The same centres, without a density.
 
+    Notes
+    -----
+    Cells may be missing, NaN: then distances, means and the variance are those of the
+    cells that are there, found by Lloyd's algorithm in torch.
+
     Examples
     --------
     >>> import numpy as np
@@ -208,6 +218,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         "n_iter_": int,
         "inertia_": float,
         "_inertia": float,
+        "_n_missing": float,
         "_counts": np.ndarray,
     }
 
@@ -218,6 +229,7 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
     # Mean and variance of the columns of all rows so far.
     _column_moments: NDArray[Any]  # (2, d)
     _inertia: float  # ``inertia_``, on the scale of these weights
+    _n_missing: float  # missing cells so far, weighted as their rows
 
     def __init__(
         self,
@@ -264,11 +276,15 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         callbacks: FitCallbacks,
     ) -> None:
         self._check_init(x)
-        rows = CentredRows.of(x, weight)
-        normalise_weights = rows.normalise_weights()
-        variance = warn_scales(normalise_weights, self.reg_covar, type(self).__name__)
-        find = self._find_on_cpu if x.device.type == "cpu" else self._find_on_device
-        clusters = find(normalise_weights, rng, callbacks)
+        owner = type(self).__name__
+        rows = with_holes(CentredRows.of(x, weight), owner)
+        if isinstance(rows, IncompleteRows):
+            rows = rows.without_empty()
+        normalised = with_holes(rows.normalise_weights(), owner)
+        variance = warn_scales(normalised, self.reg_covar, owner)
+        is_plain = x.device.type == "cpu" and not isinstance(rows, IncompleteRows)
+        find = self._find_on_cpu if is_plain else self._find_on_device
+        clusters = find(normalised, rng, callbacks)
         self.n_iter_ = clusters.n_iter
         self._reset_counts()
         self._count_columns(rows.centre, variance, rows.weight)
@@ -339,11 +355,12 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         """Forget all rows."""
         self._batches, self._origin = None, np.zeros(self.n_features_in_)
         self._counts = np.zeros(self.n_clusters)
-        self._inertia = 0.0
+        self._inertia = self._n_missing = 0.0
 
     def _scale_seen(self, factor: float) -> None:
         self._counts = self._counts * factor
         self._inertia *= factor
+        self._n_missing *= factor
         if self._batches is not None:
             # A copy: scikit-learn changes its arrays in place.
             self._batches = copy.deepcopy(self._batches)
@@ -382,7 +399,11 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
         share = self._counts / total
         is_empirical = self.prior == "empirical"
         self.weights_ = share if is_empirical else np.full_like(share, 1 / len(share))
-        self.variance_ = self._inertia / (total * centres.shape[1]) + self.reg_covar
+        if isinstance(rows, IncompleteRows):
+            self._n_missing += float(rows.missing_weights().sum())
+            self.labels_[to_array(rows.x.isnan().all(1))] = self.weights_.argmax()
+        n_cells = total * centres.shape[1] - self._n_missing
+        self.variance_ = self._inertia / n_cells + self.reg_covar
         rounding = torch.finfo(centres.dtype).eps * float(centres.abs().max())
         if self.reg_covar == 0 and self.variance_ <= rounding**2:
             raise ValueError(NO_SPREAD)
@@ -424,6 +445,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             self._reset_counts()
             self.n_iter_ = 0
         rows = CentredRows.of(x, weight)
+        if rows.centre.isnan().any():
+            raise ValueError(INCOMPLETE_BATCH.format(owner=type(self).__name__))
         if first:
             warn_scales(rows.normalise_weights(), self.reg_covar, type(self).__name__)
         if self._batches is None:
@@ -482,7 +505,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             return state
         # 0.1 had no scale of the weights, and saw batches from zero.
         zero = np.zeros(state["n_features_in_"])
-        return {"_inertia": state["inertia_"], "_origin": zero, **state}
+        new = {"_inertia": state["inertia_"], "_origin": zero, "_n_missing": 0.0}
+        return {**new, **state}
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
         super()._set_file_state({**state, "_batches": None})
@@ -577,7 +601,8 @@ class KMeansAutoencoder(InformationCriteria, GenerativeModel):
             device=torch.device(self.device_),
         )
         centres = torch.tensor(self.cluster_centers_).to(density.centre)
-        nearest = nearest_of(centres, centres.mean(0))
+        likely = int(self.weights_.argmax())  # where nothing is known of a row
+        nearest = nearest_of(centres, centres.mean(0), otherwise=likely)
         return FittedKMeans(density, nearest, self._is_ordinal)
 
     @property

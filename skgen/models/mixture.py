@@ -19,12 +19,13 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skgen._em.covariance import COVARIANCES
+from skgen._em.fitted import FittedMixture
 from skgen._em.fixed_point import FixedPoint
+from skgen._em.incomplete import IncompleteRows, start_from_cells, with_holes
 from skgen._em.matrices import Direct
 from skgen._em.restarts import SILENCE, EMRun, Observer, Restarts
 from skgen._em.starts import Given, check_given, draw_responsibilities
 from skgen._em.steps import (
-    FittedMixture,
     Mixture,
     holds,
     start_around,
@@ -32,7 +33,7 @@ from skgen._em.steps import (
     weighted_means,
 )
 from skgen._training.driver import Steps
-from skgen._utils.chunks import CentredRows
+from skgen._utils.chunks import MANY_ROWS, CentredRows
 from skgen._utils.parameters import (
     Rules,
     array_like,
@@ -46,7 +47,8 @@ from skgen._utils.parameters import (
 )
 from skgen._utils.scales import warn_scales
 from skgen._utils.tensors import to_array
-from skgen.models.base import FitCallbacks, GenerativeModel, InformationCriteria
+from skgen.models.base import FitCallbacks, GenerativeModel
+from skgen.models.exact import ExactDensity
 
 
 class _Reporter(Observer):
@@ -90,7 +92,7 @@ class _Reporter(Observer):
         print(f"Initialization {words}." + (times if self._verbose > 1 else ""))
 
 
-class GaussianMixtureEM(InformationCriteria, GenerativeModel):
+class GaussianMixtureEM(ExactDensity):
     """A mixture of Gaussians whose latent code is the responsibilities.
 
     The model, the parameters and, from the same start, the results are those of
@@ -188,6 +190,10 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
     - Sums, scores and the start by K-means are float64 whatever the dtype of the rows,
       and distances lose no digits where components are far apart for their width.
 
+    Missing cells, NaN, are integrated out: EM climbs the likelihood of the cells that
+    are there, and so are scores and responsibilities. They are exact where cells are
+    missing at random.
+
     Examples
     --------
     >>> import numpy as np
@@ -271,6 +277,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
         callbacks: FitCallbacks,
     ) -> Steps:
         rows = CentredRows.of(x, weight).normalise_weights()
+        rows = with_holes(rows, type(self).__name__)
         variance = warn_scales(rows, self.reg_covar, type(self).__name__)
         rows = rows.with_rounded_centre(variance)
         given = self._check_start(rows)
@@ -326,17 +333,7 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
         """Draw a start, and put what the user gives in its place."""
         found: Any = (None,) * 4
         if not given.is_complete:
-            start = draw_responsibilities(
-                rows, self.n_components, self.init_params, rng
-            )
-            if self.covariance_type == "tied" and self.init_params != "kmeans":
-                means = weighted_means(*start) if given.means is None else given.means
-                moves = self.init_params == "random"
-                found = start_around(
-                    self._kind, rows, means, self.reg_covar, moves=moves
-                )
-            else:
-                found = start_from(self._kind, *start, self.reg_covar)
+            found = self._drawn_start(rows, given, rng)
         weights, means, covariances, roots = found
         if given.weights is not None:
             weights = given.weights
@@ -346,6 +343,25 @@ class GaussianMixtureEM(InformationCriteria, GenerativeModel):
             roots = self._kind.roots_of_precisions(given.precisions)
             covariances = self._kind.covariances(roots)
         return Mixture(weights, means, covariances, roots)
+
+    def _drawn_start(
+        self, rows: CentredRows, given: Given, rng: np.random.RandomState
+    ) -> Mixture:
+        """Draw a start."""
+        kind, K, reg_covar = self._kind, self.n_components, self.reg_covar
+        cells: IncompleteRows | None = None
+        ridge: float | Tensor = 0.0
+        if isinstance(rows, IncompleteRows):
+            cells = rows.thinned(MANY_ROWS)
+            ridge, rows = kind.ridge(cells.missing_variance()), cells.filled()
+        start, resp = draw_responsibilities(rows, K, self.init_params, rng)
+        if self.covariance_type == "tied" and self.init_params != "kmeans":
+            means = weighted_means(start, resp) if given.means is None else given.means
+            moves = self.init_params == "random"
+            return start_around(kind, rows, means, reg_covar + ridge, moves=moves)
+        if cells is not None and self.init_params in ("kmeans", "random"):
+            return start_from_cells(kind, cells, resp, reg_covar)
+        return start_from(kind, start, resp, reg_covar + ridge)
 
     @property
     def _is_warm(self) -> bool:

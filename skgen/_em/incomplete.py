@@ -1,0 +1,329 @@
+"""EM over missing cells: exact where cells are missing at random.
+
+The E-step asks for the moments of whole rows given what is there of them. Where
+features are dependent, a missing cell counts with its conditional mean and covariance
+(Dempster, Laird & Rubin 1977); where they are not, it counts nothing, and the M-step
+takes means over the cells that are there.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import reduce
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from skgen._em.conditionals import (
+    LOSS,
+    Block,
+    ByFeature,
+    Conditionals,
+    Filled,
+    blocks,
+    conditionals,
+    flat_cells,
+    there_of,
+)
+from skgen._em.covariance import Covariance, spread
+from skgen._em.fixed_point import Iterate
+from skgen._em.matrices import ILL_DEFINED, Matrix
+from skgen._em.steps import Mixture, normalise, positive
+from skgen._utils.chunks import CentredRows, chunk_rows
+from skgen._utils.threads import threads_for
+
+
+class IncompleteRows(CentredRows):
+    """Rows with missing cells, NaN, seen from the means of the cells that are there."""
+
+    @classmethod
+    def of_rows(cls, rows: CentredRows, owner: str) -> Self:
+        """Take rows; a ValueError names a column of which no cell is there."""
+        zero = torch.zeros_like(rows.centre)
+        count, first, _ = _column_sums(rows._replace(centre=zero))
+        if not count.all():
+            column = int((count == 0).nonzero()[0])
+            raise ValueError(
+                f"Column {column} of X has missing cells only, from which {owner} "
+                "can learn nothing. Leave the column out."
+            )
+        return cls(rows.x, rows.weight, first / count)
+
+    def normalise_weights(self) -> Self:
+        """Leave rows of weight zero out, and divide weights by their mean."""
+        kept = self.weight > 0
+        weight = self.weight[kept] / self.weight[kept].mean()
+        return self._replace(x=self.x[kept], weight=weight)
+
+    def with_rounded_centre(self, variance: Tensor) -> Self:
+        """Keep the means as they are: missing cells are filled with them."""
+        return self
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and variance of the cells that are there of each column."""
+        count, first, second = _column_sums(self)
+        shift = first / count
+        variance = (second / count - shift * shift).clamp(min=0)
+        return self.centre + shift, variance
+
+    def filled(self) -> CentredRows:
+        """Put the mean of their column into missing cells."""
+        x = torch.where(self.x.isnan(), self.centre.to(self.x.dtype), self.x)
+        return CentredRows(x, self.weight, self.centre)
+
+    def without_empty(self) -> Self:
+        """Give no weight to rows of which no cell is there."""
+        empty = self.x.isnan().all(1)
+        return (
+            self._replace(weight=self.weight.where(~empty, 0)) if empty.any() else self
+        )
+
+    def missing_weights(self) -> Tensor:
+        """Return the weight of the rows that lack a cell of each column, (d,)."""
+        return (self.weight.sum() - _column_sums(self)[0]).clamp(min=0)
+
+    def missing_variance(self) -> Tensor:
+        """Return what filled rows lack of the variance of each column, (d,)."""
+        return self.missing_weights() / self.weight.sum() * self.moments()[1]
+
+    def equal(self, other: CentredRows) -> bool:
+        """Whether these are the same rows: only if they are one object."""
+        return self is other
+
+
+def _column_sums(rows: CentredRows) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum weights, weighted cells and their squares over what is there, each (d,)."""
+    sums = torch.zeros(3, *rows.centre.shape).to(rows.centre)
+    for x, weight in rows.chunks(chunk_rows(rows.x.device, rows.x.shape[1])):
+        there = x.isnan().logical_not_()
+        x.nan_to_num_(nan=0.0)
+        for row, cells in zip(sums, (there.to(x.dtype), x, x * x)):
+            row += weight @ cells
+    return sums[0], sums[1], sums[2]
+
+
+def with_holes(rows: CentredRows, owner: str) -> CentredRows:
+    """Return rows as they are, or as incomplete rows where cells are missing.
+
+    That is known from their mean: no row is looked at for it.
+    """
+    is_known = isinstance(rows, IncompleteRows)
+    holes = not is_known and bool(rows.centre.isnan().any())
+    return IncompleteRows.of_rows(rows, owner) if holes else rows
+
+
+# Where it starts.
+
+# Shares of the variances alone in a start whose covariances are not positive definite.
+SHRINKAGE = (0.0, 0.05, 0.2, 0.5, 1.0)
+
+
+def start_from_cells(
+    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
+) -> Mixture:
+    """Start from responsibilities (n, K): moments over the cells that are there.
+
+    A covariance of two features is that of the rows that have both. Filled rows would
+    have smaller ones, and EM would need many steps to forget that.
+    """
+    K, d = resp.shape[1], len(rows.centre)
+    count, first, _ = _pair_sums(rows, resp, rows.centre.expand(K, d))
+    means = rows.centre + _ratio(first, count.diagonal(dim1=1, dim2=2), 0)
+    count, _, second = _pair_sums(rows, resp, means)
+    shape = kind.shape(K, d)
+    if isinstance(kind, Matrix) and len(shape) == 2:  # one for all components
+        count, second = count.sum(0, keepdim=True), second.sum(0, keepdim=True)
+    covariances = _ratio(second, count, rows.moments()[1].diag())
+    if not isinstance(kind, Matrix):
+        covariances = covariances.diagonal(dim1=1, dim2=2)
+    if len(shape) == 1:
+        covariances = covariances.mean(1)
+    covariances = kind.add(covariances.reshape(shape), reg_covar)
+    weights = positive(resp.T.to(means) @ rows.weight)
+    theta = Mixture(weights / weights.sum(), means, covariances, covariances)
+    return _positive_definite(kind, theta)
+
+
+def _pair_sums(
+    rows: CentredRows, resp: Tensor, means: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum over the cells that are there, about the means (K, d).
+
+    Counts (K, d, d) of pairs of cells, first moments (K, d), second (K, d, d).
+    """
+    K, d = means.shape
+    counts, first = means.new_zeros(K, d, d), means.new_zeros(K, d)
+    second, rows = torch.zeros_like(counts), rows.uncentred()
+    size = chunk_rows(rows.x.device, K * d)
+    for (x, weight), r in zip(rows.chunks(size), resp.split(size)):
+        there = there_of(x).to(x.dtype)
+        r = (r.T.to(x.dtype) * weight)[:, None]  # (K, 1, n)
+        y = (x.T - means[..., None]).nan_to_num_(nan=0.0)
+        counts += (r * there) @ there.T
+        first += (r * y).sum(2)
+        second += (r * y) @ y.mT
+    return counts, first, second
+
+
+def _ratio(sums: Tensor, counts: Tensor, otherwise: Tensor | float) -> Tensor:
+    """Divide sums by counts, where these are not zero."""
+    some = counts > 0
+    return (sums / counts.where(some, 1)).where(some, otherwise)
+
+
+def _positive_definite(kind: Covariance, theta: Mixture) -> Mixture:
+    """Find roots of covariances of pairs, which need not be positive definite."""
+    covariances = theta.covariances
+    for share in SHRINKAGE if isinstance(kind, Matrix) else (0.0,):
+        mixed = covariances
+        if share:
+            variances = covariances.diagonal(dim1=-2, dim2=-1)
+            mixed = torch.lerp(covariances, variances.diag_embed(), share)
+        with suppress(ValueError):
+            return theta._replace(covariances=mixed, roots=kind.roots(mixed))
+    raise ValueError(ILL_DEFINED)
+
+
+# Steps.
+
+
+class MatrixSums(NamedTuple):
+    """Expected moments of filled rows about some means."""
+
+    log_prob: Tensor  # ()
+    counts: Tensor  # (K,)
+    first: Tensor  # (K, d)
+    second: Tensor  # (K, d, d), or (1, d, d) where components share a covariance
+
+    @classmethod
+    def of(cls, y: Tensor, found: Filled, resp: Tensor, block: Block) -> Self:
+        """Sum y (K, d, n) and the spread of missing cells, under weighted resp."""
+        z = y * resp[:, None]
+        second, masses = z @ y.mT, block.summed(resp)
+        if len(found.spread) == 1:
+            second, masses = second.sum(0, keepdim=True), masses.sum(0, keepdim=True)
+        cells = flat_cells(block.missing, None, y.shape[1]).flatten()
+        spreads = (found.spread * masses[:, None, None]).flatten(1)
+        second.flatten(1).index_add_(1, cells, spreads)
+        zero = resp.new_zeros(())
+        return cls(zero, resp.sum(1), z.sum(2), second)
+
+    def maximise(self, theta: Mixture) -> tuple[Tensor, Tensor]:
+        """Return the shifts of the means (K, d), and covariances."""
+        nk = positive(self.counts)
+        shift = self.first / nk[:, None]
+        if theta.covariances.ndim == 2:
+            between = shift.T @ (nk[:, None] * shift)
+            return shift, (self.second[0] - between) / nk.sum()
+        between = shift[:, :, None] * shift[:, None]
+        return shift, self.second / nk[:, None, None] - between
+
+
+class FeatureSums(NamedTuple):
+    """Moments of the cells that are there about some means."""
+
+    log_prob: Tensor  # ()
+    counts: Tensor  # (K,)
+    cells: Tensor  # (K, d): as the counts, of rows that have the cell
+    first: Tensor  # (K, d)
+    second: Tensor  # (K, d)
+
+    @classmethod
+    def of(cls, y: Tensor, found: Filled, resp: Tensor, block: Block) -> Self:
+        """Sum y (K, d, n), under weighted resp."""
+        there = there_of(block.x)
+        y = y * there
+        z = y * resp[:, None]
+        cells = resp @ there.to(y.dtype).T
+        return cls(resp.new_zeros(()), resp.sum(1), cells, z.sum(2), (z * y).sum(2))
+
+    def maximise(self, theta: Mixture) -> tuple[Tensor, Tensor]:
+        """Return the shifts of the means (K, d), and variances.
+
+        What a component has no cell of stays as it was.
+        """
+        some = self.cells > 0
+        cells = self.cells.where(some, 1)
+        shift = (self.first / cells).where(some, 0)
+        squares = spread(self.second / cells, shift**2)
+        if theta.covariances.ndim == 2:
+            return shift, squares.where(some, theta.covariances)
+        total = self.cells.sum(1)
+        variance = (self.cells * squares).sum(1) / total
+        return shift, variance.where(total > 0, theta.covariances)
+
+
+Sums = MatrixSums | FeatureSums
+
+
+class IncompleteSteps:
+    """Steps of EM on rows with missing cells.
+
+    Parameters
+    ----------
+    kind : Covariance
+        The covariance type.
+    rows : IncompleteRows
+        Rows (n, d).
+    reg_covar : float
+        Added to the variances.
+    """
+
+    def __init__(
+        self, kind: Covariance, rows: CentredRows, reg_covar: float | Tensor
+    ) -> None:
+        self.kind, self.rows, self.reg_covar = kind, rows, reg_covar
+        self._sorted: dict[type, list[Block]] = {}
+
+    def __call__(self, theta: Mixture) -> Iterate[Mixture]:
+        """E-step and M-step, and the mean log-density of what is there under theta."""
+        found, bound = self.moments(theta)
+        covariances = self.kind.add(found.covariances, self.reg_covar)
+        roots = self.kind.roots(covariances)
+        return Iterate(found._replace(covariances=covariances, roots=roots), bound)
+
+    def moments(self, theta: Mixture) -> Iterate[Mixture]:
+        """Return the same without ``reg_covar``, and with the roots of before."""
+        sums = self.expected(theta)
+        shift, covariances = sums.maximise(theta)
+        means = theta.means + shift
+        variances = self.kind.variances(self.kind.add(covariances, self.reg_covar))
+        rounding = shift**2 * torch.finfo(shift.dtype).eps
+        if (rounding > LOSS * variances).any():  # moments about the new means
+            again, covariances = self.expected(theta, means).maximise(theta)
+            means = means + again
+        nk = positive(sums.counts)
+        found = Mixture(nk / nk.sum(), means, covariances, theta.roots)
+        return Iterate(found, float(sums.log_prob) / len(self.rows.x))
+
+    def expected(self, theta: Mixture, means: Tensor | None = None) -> Sums:
+        """E-step over all rows: moments about the means of theta, or others."""
+        given = conditionals(self.kind, *theta[1:])
+        move = None if means is None else (theta.means - means)[..., None]
+        parts = (self._of_block(given, theta, block, move) for block in self._in(given))
+        return reduce(_added, parts)
+
+    def _of_block(
+        self, given: Conditionals, theta: Mixture, block: Block, move: Tensor | None
+    ) -> Sums:
+        with threads_for(len(block.x) * theta.means.numel() * len(theta.means[0])):
+            found = given(block)
+            joint = found.log_density + theta.weights.log()[:, None]
+            log_prob, resp = normalise(joint)
+            weight = self.rows.weight[block.rows]
+            y = found.y if move is None else found.y + move
+            kind: Any = FeatureSums if isinstance(given, ByFeature) else MatrixSums
+            sums: Sums = kind.of(y, found, resp * weight, block)
+            return sums._replace(log_prob=(log_prob * weight).sum())
+
+    def _in(self, given: Conditionals) -> list[Block]:
+        """Return the rows in blocks: sorted once for each form."""
+        form = type(given)
+        if form not in self._sorted:
+            self._sorted[form] = list(blocks(self.rows.x, given.elements))
+        return self._sorted[form]
+
+
+def _added(one: Sums, other: Sums) -> Any:
+    return type(one)(*(a + b for a, b in zip(one, other)))
