@@ -6,5 +6,6 @@ class DegenerateWeightsWarning(UserWarning):
 
     ``log_likelihood`` warns where the effective sample size of a row is below 2 of 500
     draws or more: the estimate for the row may be far too low, and its standard error
-    does not show it.
+    does not show it. ``sample`` warns where rows given intervals stand for fewer than
+    100 draws.
     """

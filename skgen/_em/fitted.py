@@ -13,9 +13,10 @@ from torch import Tensor
 
 from skgen._em.conditionals import blocks, conditionals
 from skgen._em.covariance import Covariance
-from skgen._em.matrices import Direct
+from skgen._em.matrices import Direct, Matrix
 from skgen._em.steps import Mixture, log_peaks, normalise, sum_exp
-from skgen._utils.tensors import wide_dtype
+from skgen._em.truncation import Known
+from skgen._utils.tensors import to_array, wide_dtype
 
 
 class FittedMixture(NamedTuple):
@@ -58,7 +59,9 @@ class FittedMixture(NamedTuple):
         found = self.joint(self.see(x))
         incomplete = found[0].isnan()
         if incomplete.any():
-            found[:, incomplete] = complete(self.kind, self.given, x[incomplete])[0]
+            found[:, incomplete] = expected_rows(self.kind, self.given, x[incomplete])[
+                0
+            ]
         return found
 
     def encode(self, x: Tensor) -> Tensor:
@@ -91,7 +94,7 @@ class FittedMixture(NamedTuple):
         """Fill rows (n, d) with the mean of missing cells given the rest, or a draw."""
         incomplete = x.isnan().any(1)
         rows = x[incomplete].to(self.centre)
-        log_masses, expected = complete(self.kind, self.given, rows)
+        log_masses, expected = expected_rows(self.kind, self.given, rows)
         resp = normalise(log_masses)[1].T
         if generator is None:
             found = (resp[:, None] @ expected.transpose(0, 1)).squeeze(1)
@@ -102,11 +105,46 @@ class FittedMixture(NamedTuple):
         filled[incomplete] = torch.where(rows.isnan(), found, rows).to(x.dtype)
         return filled
 
+    def complete(
+        self, x: Tensor, noise: bool, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw what is missing of rows (n, d), and the components (n, K) it is of."""
+        rows = x.to(self.centre)
+        log_masses, expected = expected_rows(self.kind, self.given, rows)
+        resp = normalise(log_masses)[1].T
+        k = resp.multinomial(1, generator=generator).squeeze(1)
+        if noise:
+            found = draw_given(self.kind, self.given, rows, k, generator)
+        else:
+            found = expected[k, torch.arange(len(k), device=k.device)]
+        one_hot = torch.zeros_like(resp).scatter_(1, k[:, None], 1)
+        return torch.where(rows.isnan(), found, rows), one_hot
+
+    def known(self, x: Tensor, cells: list[int]) -> Known:
+        """Return what rows (C, d) of one pattern let expect of cells J."""
+        means, covariances = self.given.means, self._matrices()
+        there = (~x[0].isnan()).nonzero()[:, 0]
+        own = covariances[:, there][:, :, there]
+        cross = covariances[:, there][:, :, cells]
+        slope = torch.cholesky_solve(cross, torch.linalg.cholesky(own))  # (K, o, J)
+        lacks = x[:, None, there] - means[:, there]
+        shift = (lacks[..., None, :] @ slope).squeeze(-2)
+        spread = covariances[:, cells][:, :, cells] - cross.mT @ slope
+        parts = (self.log_masses(x).T, means[:, cells] + shift, spread)
+        return Known(*map(to_array, parts))
+
+    def _matrices(self) -> Tensor:
+        """Return covariances as matrices (K, d, d)."""
+        means, covariances = self.given.means, self.given.covariances
+        if isinstance(self.kind, Matrix):
+            return covariances.expand(*means.shape, means.shape[1])
+        return self.kind.variances(covariances).expand_as(means).diag_embed()
+
 
 # Incomplete rows.
 
 
-def complete(kind: Direct, theta: Mixture, x: Tensor) -> tuple[Tensor, Tensor]:
+def expected_rows(kind: Direct, theta: Mixture, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return log p(x_O, k), (K, n), and E[x | x_O, k], (K, n, d), of rows (n, d)."""
     given = conditionals(kind, *theta[1:])
     K, d = theta.means.shape

@@ -663,15 +663,7 @@ class GenerativeModel(
         random_state: Any,
     ) -> Any:
         """Map ``function(model, rows, generator)`` over chunks of rows to be drawn."""
-        check_is_fitted(self)
-        if not integer(1).accepts(n_samples):
-            raise ValueError(
-                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires "
-                "at least one sample."
-            )
-        n_bytes = float(n_samples) * self.n_features_in_ * self._dtype.itemsize
-        sizes = {"n_samples": n_samples}
-        check_memory(n_bytes, torch.device("cpu"), type(self).__name__, sizes)
+        self._check_n_samples(n_samples)
         generator = make_generator(
             draw_seed(fresh_random_state(random_state)), torch.device(self.device_)
         )
@@ -685,6 +677,18 @@ class GenerativeModel(
                 ),
             )
         return self._as_container(drawn.astype(self._dtype, copy=False))
+
+    def _check_n_samples(self, n_samples: Any) -> None:
+        """Raise a ValueError unless so many rows can be drawn."""
+        check_is_fitted(self)
+        if not integer(1).accepts(n_samples):
+            raise ValueError(
+                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires "
+                "at least one sample."
+            )
+        n_bytes = float(n_samples) * self.n_features_in_ * self._dtype.itemsize
+        sizes = {"n_samples": n_samples}
+        check_memory(n_bytes, torch.device("cpu"), type(self).__name__, sizes)
 
     def _chunks(self, n: int, row_elements: int) -> Iterator[slice]:
         """Cut n rows into chunks that suit the device."""

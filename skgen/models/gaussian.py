@@ -309,11 +309,15 @@ class PrincipalAxes(NamedTuple):
 
     def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
         """Draw (n, d) rows m + W z + e."""
-        (q, d), like = self.components.shape, self.mean
-        x = self.decode(_randn(n, q, like, generator))
-        if noise and q < d:
-            x = x + self.noise_variance.sqrt() * _randn(n, d, like, generator)
-        return x
+        z = _randn(n, len(self.components), self.mean, generator)
+        return self.with_noise(self.decode(z), generator) if noise else self.decode(z)
+
+    def with_noise(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Add the noise e to rows (n, d)."""
+        q, d = self.components.shape
+        if q == d:
+            return x
+        return x + self.noise_variance.sqrt() * _randn(len(x), d, x, generator)
 
 
 class Reflected(NamedTuple):
@@ -397,6 +401,7 @@ class WithHoles(NamedTuple):
     """A density whose rows may have missing cells; complete ones are as they were."""
 
     whole: PrincipalAxes | Reflected | Independent
+    n_codes: int  # latent coordinates
     mixture: Callable[[], FittedMixture]  # the same density, as a mixture of one
 
     def encode(self, x: Tensor) -> Tensor:
@@ -426,6 +431,25 @@ class WithHoles(NamedTuple):
     def impute(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Fill rows (n, d) with the mean of missing cells given the rest, or a draw."""
         return self.mixture().impute(x, generator)
+
+    def complete(
+        self, x: Tensor, noise: bool, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw what is missing of rows (n, d), and the codes (n, k) it is of.
+
+        A draw of a whole row and its code is moved by what the cells that are there
+        let expect of its difference to the row (Matheron's rule).
+        """
+        whole = self.whole
+        mean = whole.axes.mean if isinstance(whole, Reflected) else whole.mean
+        z = _randn(len(x), self.n_codes, mean, generator)
+        drawn = whole.decode(z)
+        if isinstance(whole, PrincipalAxes):
+            drawn = whole.with_noise(drawn, generator)
+        expected = self.mixture().impute(mean + x - drawn, None)
+        z = z + whole.encode(expected)
+        found = drawn + expected - mean if noise else whole.decode(z)
+        return torch.where(x.isnan(), found, x), z
 
 
 def _randn(n: int, k: int, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -861,7 +885,8 @@ class GaussianDensity(ExactDensity):
         return wide_dtype(torch.device(self.device_))
 
     def _model(self, dtype: torch.dtype) -> WithHoles:
-        return WithHoles(self._whole_model(dtype), self._mixture)
+        whole = self._whole_model(dtype)
+        return WithHoles(whole, self.n_components_, self._mixture)
 
     def _as_mixture(self, like: Tensor) -> Mixture:
         """Return the density as a mixture of one, with a matrix."""

@@ -104,6 +104,13 @@ class FittedKMeans(NamedTuple):
         """Fill rows (n, d) with the mean of missing cells given the rest, or a draw."""
         return self.density.impute(x, generator)
 
+    def complete(
+        self, x: Tensor, noise: bool, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Draw what is missing of rows (n, d), and the codes (n, k) it is of."""
+        rows, code = self.density.complete(x, noise, generator)
+        return rows, code.argmax(1, keepdim=True) if self.is_ordinal else code
+
 
 class KMeansAutoencoder(ExactDensity):
     """K-means whose latent code says which centre is nearest.
@@ -584,6 +591,16 @@ class KMeansAutoencoder(ExactDensity):
         X = self._validate_rows(X, reset=False)
         k = self._map(lambda model, x: model.nearest(x), X)
         return one_hot(k[:, None], len(self.cluster_centers_), X.dtype)
+
+    def _mixture(self) -> FittedMixture:
+        return self._model(torch.float64).density
+
+    def _drawn_code(self, code: NDArray[Any]) -> Any:
+        if self._is_ordinal:
+            return code.astype(np.int64)
+        if self._current("encode") != "onehot":
+            return code
+        return one_hot(code.argmax(1)[:, None], code.shape[1], code.dtype)
 
     def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
         if self._is_ordinal:

@@ -477,6 +477,9 @@ class GaussianMixtureEM(ExactDensity):
             device=torch.device(self.device_),
         )
 
+    def _mixture(self) -> FittedMixture:
+        return self._model(torch.float64)
+
     @property
     def _n_features_out(self) -> int:
         return len(self.weights_)
