@@ -245,7 +245,7 @@ def enumerated(model, rows):
         log_joint = module.likelihood.log_prob(outputs, x)
         log_joint = log_joint + module.prior.log_prob(every)[:, None]
         found = log_joint.logsumexp(0) - module.standardizer.log_scale
-        mean = module.likelihood.mixture_mean([(outputs, log_joint.softmax(0))])
+        mean = module.likelihood.mixture_mean([(outputs, log_joint)])
     module.float()
     return found.numpy(), module.standardizer.inverse(mean).numpy()
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from skgen._networks.lookups import SparseInputs
 from skgen._training.data import StoredRows
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -27,7 +28,15 @@ Factory = Callable[[int, int], nn.Module]
 
 
 class Layers(nn.Sequential):
-    """Layers of which the last is linear."""
+    """Layers of which the last is linear, and the first where inputs are sparse."""
+
+    def forward(self, inputs: Tensor | SparseInputs) -> Tensor:
+        """Map inputs (n, p) to outputs (n, q)."""
+        if isinstance(inputs, Tensor):
+            outputs: Tensor = super().forward(inputs)
+            return outputs
+        first, *others = self
+        return nn.Sequential(*others)(inputs.through(first))
 
     def start_from(self, outputs: Tensor) -> None:
         """Start the bias of the last layer from outputs (p,)."""

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen._networks.dense import mlp
+from skgen._networks.lookups import SparseInputs
 from skgen._networks.token_priors import AutoregressivePrior, TokenPrior
-from skgen._utils.tensors import LOG_2PI
+from skgen._utils.tensors import LOG_2PI, inverse_cdf
 from skgen.priors import LOG_SIGMA_MAX, LOG_SIGMA_MIN, Normal
 
 # Width of the hidden layers: a proposal answers every pattern of missing cells.
@@ -125,7 +126,7 @@ class NormalProposal(nn.Module):
         n_outputs = 2 * k + self.n_coupled
         self.network = mlp(n_inputs, n_outputs, hidden_sizes(n_inputs), "relu")
 
-    def forward(self, inputs: Tensor) -> CoupledNormal:
+    def forward(self, inputs: Tensor | SparseInputs) -> CoupledNormal:
         """Return the density of the codes of rows (n, n_inputs)."""
         k = self.n_components
         sizes = [k, k, self.n_coupled]
@@ -133,7 +134,7 @@ class NormalProposal(nn.Module):
         log_scale = F.hardtanh(log_scale, LOG_SIGMA_MIN, LOG_SIGMA_MAX)
         if not self.n_coupled:
             return CoupledNormal(mean, log_scale, None)
-        places = torch.tril_indices(k, k, -1, device=inputs.device)
+        places = torch.tril_indices(k, k, -1, device=mean.device)
         coupling = torch.eye(k, dtype=mean.dtype, device=mean.device).repeat(
             len(mean), 1, 1
         )
@@ -207,7 +208,9 @@ class TokenProposal(nn.Module):
         """Numbers that one pass of a row holds at a time."""
         return self.inputs[:, 0].numel()
 
-    def forward(self, inputs: Tensor, prior: TokenPrior, explore: float) -> WithPrior:
+    def forward(
+        self, inputs: Tensor | SparseInputs, prior: TokenPrior, explore: float
+    ) -> WithPrior:
         """Return the density of the tokens of rows (n, n_inputs)."""
         context = self.network(inputs).unflatten(-1, (len(self.inputs), -1))
         found = TokenSequence(context, self, prior.log_unigrams, explore)
@@ -263,10 +266,7 @@ class TokenSequence(NamedTuple):
         """Draw tokens (S, n, T) from uniform noise (S, n, T), by the inverse CDF."""
 
         def choose(t: int, log_probs: Tensor) -> Tensor:
-            cdf = log_probs.exp().cumsum(-1)
-            noise = uniform[..., t, None] * cdf[..., -1:]
-            token = torch.searchsorted(cdf, noise, right=True).squeeze(-1)
-            return token.clamp(max=cdf.shape[-1] - 1)
+            return inverse_cdf(log_probs.exp().cumsum(-1), uniform[..., t])
 
         return self._sequence(choose, uniform.shape[:-1])
 

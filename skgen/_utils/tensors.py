@@ -76,6 +76,23 @@ def wide_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def inverse_cdf(cdf: Tensor, uniform: Tensor) -> Tensor:
+    """Return levels (...,) that uniform noise (...,) picks, given a CDF (..., K).
+
+    The CDF need not end at one.
+    """
+    at = uniform[..., None] * cdf[..., -1:]
+    level = torch.searchsorted(cdf, at, right=True).squeeze(-1)
+    return level.clamp(max=cdf.shape[-1] - 1)
+
+
+def draw_levels(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one of K levels (...,) for each row of logits (..., K)."""
+    cdf = logits.softmax(-1).cumsum(-1, dtype=wide_dtype(logits.device))
+    uniform = torch.empty_like(cdf[..., 0]).uniform_(generator=generator)
+    return inverse_cdf(cdf, uniform)
+
+
 def to_tensor(
     X: NDArray[Any], device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skgen._networks.dense import Standardizer
+from skgen._networks.lookups import SparseInputs
 from skgen._training.data import WeightedRows
 from skgen._utils.moments import Moments
 
@@ -90,6 +91,10 @@ class Likelihood(nn.Module, ABC):
     def inputs(self, x: Tensor) -> Tensor:
         """Return what an encoder gets of rows (n, d), (n, ``encoder_width(d)``)."""
         return x
+
+    def sparse_inputs(self, x: Tensor) -> Tensor | SparseInputs:
+        """Return the same inputs, for a network that takes those that are sparse."""
+        return self.inputs(x)
 
     def set_rows(self, x: Tensor) -> None:
         """Adapt to training rows (n, d), of many to a sample, before training."""

@@ -285,7 +285,6 @@ class Ordinal(Kind):
         """Draw from the logistic density, and count the thresholds below."""
         mean, scale, cuts = self._cuts(outputs)
         noise = torch.empty_like(mean).uniform_(generator=generator).logit()
-        drawn, level = mean + scale * noise, torch.zeros_like(mean)
-        for cut in cuts.unbind(1):
-            level += drawn > cut
-        return level.to(outputs.dtype)
+        drawn = (mean + scale * noise).flatten(0, -2).T.contiguous()  # (c, N)
+        level = torch.searchsorted(cuts.contiguous(), drawn)
+        return level.T.reshape(mean.shape).to(outputs.dtype)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from skgen._utils.tensors import LOG_2PI, wide_dtype
+from skgen._utils.tensors import LOG_2PI, draw_levels, wide_dtype
 from skgen.likelihoods.gaussian import Gaussian
 
 # Logarithms of rates of counts, and of r in their variance mean + mean^2 / r: at the
@@ -21,6 +21,8 @@ LOG_RATE = 30.0
 LOG_DISPERSION_MIN, LOG_POISSON = -7.0, 80.0
 # Part of the mean that the variance of counts exceeds it by, at least, at the start.
 LEAST_EXCESS = 1e-3
+# Levels from which on networks look up weights, and rows are not made one-hot.
+MANY_LEVELS = 257
 # From here on four terms of the series are exact in float64.
 STIRLING_FROM = 16.0
 
@@ -35,6 +37,8 @@ class Kind(nn.Module, ABC):
     filler: float = 0.0
     #: Whether ``log_prob`` is a log-mass.
     is_mass: bool = False
+    #: Whether inputs are one-hot, and so many that networks should look up weights.
+    is_looked_up: bool = False
 
     def scaling(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (c,) to standardise cells by, given weights (n, c)."""
@@ -275,6 +279,7 @@ class Levels(Kind):
     def __init__(self, n_columns: int, n_levels: int) -> None:
         super().__init__()
         self.n_outputs = self.n_inputs = n_levels
+        self.is_looked_up = n_levels >= MANY_LEVELS
 
     def start(self, x: Tensor, seen: Tensor) -> Tensor:
         """Return log-frequencies, with one more cell that has part of every level."""
@@ -288,7 +293,7 @@ class Levels(Kind):
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Log-probability of the level."""
         level = x.long()[..., None].expand(*outputs.shape[:-1], 1)
-        return outputs.gather(-1, level).squeeze(-1) - outputs.logsumexp(-1)
+        return outputs.log_softmax(-1).gather(-1, level).squeeze(-1)
 
     def expected(self, outputs: Tensor) -> Tensor:
         """Return the probabilities of the levels."""
@@ -299,11 +304,8 @@ class Levels(Kind):
         return expected.argmax(-1).to(expected.dtype)
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw levels: the largest of the logits with Gumbel noise."""
-        uniform = torch.empty_like(outputs).uniform_(generator=generator)
-        tiny = torch.finfo(outputs.dtype).tiny
-        gumbel = -(-uniform.clamp(min=tiny).log()).clamp(min=tiny).log()
-        return (outputs + gumbel).argmax(-1).to(outputs.dtype)
+        """Draw levels."""
+        return draw_levels(outputs, generator).to(outputs.dtype)
 
 
 def moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from skgen._networks.dense import Standardizer
 from skgen._training.data import WeightedRows
 from skgen._utils.parameters import integer
-from skgen._utils.tensors import wide_dtype
+from skgen._utils.tensors import draw_levels, wide_dtype
 from skgen.likelihoods.base import Likelihood
 
 # A logistic is no narrower than exp(-3) bins, which leaves 1e-4 of it outside a bin,
@@ -209,7 +209,7 @@ class Categorical(Levels):
         """Sum of the log-probabilities of the levels."""
         logits, level = self._logits(outputs), self._levels(x).long()
         at = level[..., None].expand(*logits.shape[:-1], 1)
-        return (logits.gather(-1, at).squeeze(-1) - logits.logsumexp(-1)).sum(-1)
+        return logits.log_softmax(-1).gather(-1, at).squeeze(-1).sum(-1)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return the expected level."""
@@ -218,6 +218,5 @@ class Categorical(Levels):
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Draw levels."""
-        p = self._logits(outputs).softmax(-1)
-        drawn = p.flatten(0, -2).multinomial(1, generator=generator)
-        return self._rows(drawn.view(p.shape[:-1]).to(outputs))
+        drawn = draw_levels(self._logits(outputs), generator)
+        return self._rows(drawn.to(outputs))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skgen._networks.dense import Standardizer
+from skgen._networks.lookups import SparseInputs
 from skgen._training.data import WeightedRows
 from skgen._utils.tensors import wide_dtype
 from skgen.likelihoods.base import Likelihood
@@ -183,6 +184,31 @@ class Mixed(Likelihood):
             parts.append((block.inputs(cells) * seen[..., None]).flatten(-2))
         return torch.cat([*parts, (~x.isnan()).to(x.dtype)], dim=-1)
 
+    def sparse_inputs(self, x: Tensor) -> Tensor | SparseInputs:
+        """Return the same inputs; those of columns of many levels by their places."""
+        if not any(block.is_looked_up for block in self._blocks):
+            return self.inputs(x)
+        start, dense, places, index, values = 0, [], [], [], []
+        for block in self._blocks:
+            cells, seen = _cells(x, block.places, block.filler)
+            stop = start + len(block.places) * block.n_inputs
+            if block.is_looked_up:
+                first = torch.arange(start, stop, block.n_inputs, device=x.device)
+                index.append(first + cells.long())
+                values.append(seen.to(x.dtype))
+            else:
+                dense.append((block.inputs(cells) * seen[..., None]).flatten(-2))
+                places.append(torch.arange(start, stop, device=x.device))
+            start = stop
+        dense.append((~x.isnan()).to(x.dtype))
+        places.append(torch.arange(start, start + x.shape[-1], device=x.device))
+        return SparseInputs(
+            torch.cat(dense, dim=-1),
+            torch.cat(places),
+            torch.cat(index, dim=-1),
+            torch.cat(values, dim=-1),
+        )
+
     def _parts(self, outputs: Tensor) -> Iterator[tuple[Any, Tensor]]:
         """Each density with its part of the outputs, (..., n, c, n_outputs)."""
         start = 0
@@ -219,18 +245,21 @@ class Mixed(Likelihood):
     def mixture_mean(self, parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         """Return the mean (n, d) of a mixture whose components come in parts.
 
-        A part has outputs (S, n, p), and the weights (S, n) of its components.
+        A part has outputs (S, n, p), and log-weights (S, n), up to a constant per row.
         """
-        sums = [
-            [
-                (weight[..., None, None] * block.expected(part)).sum(0)
+        log_total, means = None, list[Tensor]()
+        for outputs, log_weight in parts:
+            weight, log_sum = log_weight.softmax(0), log_weight.logsumexp(0)
+            found = [
+                torch.einsum("sn,sncm->ncm", weight, block.expected(part))
                 for block, part in self._parts(outputs)
             ]
-            for outputs, weight in parts
-        ]
-        totals = [sum(each[1:], start=each[0]) for each in zip(*sums)]
+            total = log_sum if log_total is None else log_total.logaddexp(log_sum)
+            share = (log_sum - total).exp()[:, None, None]
+            means = [mean.lerp(new, share) for mean, new in zip(means or found, found)]
+            log_total = total
         return self._joined(
-            (block, block.value(total)) for block, total in zip(self._blocks, totals)
+            (block, block.value(mean)) for block, mean in zip(self._blocks, means)
         )
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:

@@ -6,14 +6,14 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skgen._networks.dense import PassSize, Standardizer
+from skgen._networks.dense import Layers, PassSize, Standardizer
 from skgen._training.batches import Batch
 from skgen._utils.chunks import chunk_rows
 from skgen._utils.tensors import make_generator
@@ -264,21 +264,23 @@ class BoundedModel(nn.Module):
 
     def encoder_outputs(self, x: Tensor) -> Tensor:
         """Encode rows (n, d) by the network, to outputs (n, q)."""
-        return self._outputs(self.encoder, self.likelihood.inputs(x))
+        takes_sparse = isinstance(self.encoder, Layers)
+        form = self.likelihood.sparse_inputs if takes_sparse else self.likelihood.inputs
+        return self._outputs(self.encoder, form(x))
 
-    def _outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
+    def _outputs(self, network: nn.Module, inputs: Any) -> Tensor:
         return self.at_precision(network, inputs, network.training)
 
     def at_precision(
-        self, network: Callable[[Tensor], Tensor], inputs: Tensor, training: bool
+        self, network: Callable[[Any], Tensor], inputs: Any, training: bool
     ) -> Tensor:
         """Run a network, which in training may multiply in less precision."""
         if not training or self.precision == "float32":
             return network(inputs)
-        dtype, device = PRECISIONS[self.precision], inputs.device.type
+        dtype, device = PRECISIONS[self.precision], self.standardizer.shift.device.type
         with torch.autocast(device, dtype, cache_enabled=False):
             outputs = network(inputs)
-        return outputs.to(inputs.dtype)
+        return outputs.float()
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(x|z), (S?, n), of rows (n, d) and draws (S?, n, ...) from a posterior.
@@ -389,29 +391,38 @@ class BoundedModel(nn.Module):
         affordable = min(IMPUTE_DRAWS, IMPUTE_ELEMENTS // self.row_elements)
         return max(affordable, self.noise.shape[1])
 
-    def _weighted_codes(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Codes (S, n, ...) of incomplete rows, and their weights (S, n)."""
+    def _codes_of_rest(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Codes (S, n, ...) of incomplete rows, and log p(z) - log q(z|x), (S, n)."""
         posterior = self.posterior if self.proposal is None else self.proposed
-        q = posterior(batch)
+        q, prior = posterior(batch), cast(Any, self.prior)
         z = q.draw(batch.noise)
-        return z, weights_at(self, batch, z, q).softmax(0)
+        return z, prior.log_prob(z) - q.log_prob(z)
 
     def _mean_of(self, x: Tensor) -> Tensor:
-        """Conditional means (n, d), standardised, under noise that rows decide."""
+        """Conditional means (n, d), standardised, under noise that rows decide.
+
+        Each code is decoded once: its outputs give its weight, and a part of the mean.
+        """
         likelihood: Any = self.likelihood
-        blocks = math.ceil(self.n_impute_draws / self.noise.shape[1])
-        z, weight = self._weighted_codes(self.scored(x, self.noise_of(x, blocks)))
-        size = self.pass_rows
-        parts = zip(z.split(size), weight.split(size))
-        mean: Tensor = likelihood.mixture_mean(
-            (self.outputs_of(codes), part) for codes, part in parts
-        )
+        n_blocks = math.ceil(self.n_impute_draws / self.noise.shape[1])
+        noise = self.noise_of(x, n_blocks)[: self.n_impute_draws]
+        batch, size = self.scored(x, noise), self.pass_rows
+        z, log_ratio = self._codes_of_rest(batch)
+
+        def components() -> Iterator[tuple[Tensor, Tensor]]:
+            for codes, ratio in zip(z.split(size), log_ratio.split(size)):
+                outputs = self.outputs_of(codes)
+                yield outputs, likelihood.log_prob(outputs, batch.x) + ratio
+
+        mean: Tensor = likelihood.mixture_mean(components())
         return mean
 
     def _drawn_for(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Draws (n, d), standardised, of rows given what was observed of them."""
         noise = self.standard_noise((self.n_impute_draws, len(x)), generator)
-        z, weight = self._weighted_codes(self.scored(x, noise))
+        batch = self.scored(x, noise)
+        z, log_ratio = self._codes_of_rest(batch)
+        weight = (self.log_likelihood(batch, z) + log_ratio).softmax(0)
         picked = weight.T.multinomial(1, generator=generator).squeeze(1)
         z = z[picked, torch.arange(len(x), device=x.device)]
         return self.likelihood.draw(self.outputs_of(z), generator)

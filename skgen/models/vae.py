@@ -139,7 +139,7 @@ class VariationalAutoencoder(BoundedModel):
         if not self.learns_incomplete:
             return self.complete_posterior(batch)
         assert self.proposal is not None
-        q: CoupledNormal = self.proposal(self.likelihood.inputs(batch.x))
+        q: CoupledNormal = self.proposal(self.likelihood.sparse_inputs(batch.x))
         return q.at(batch.x.isnan().any(-1), self.first_posterior(batch))
 
     def set_learns_incomplete(self, holds: bool) -> None:
@@ -150,7 +150,9 @@ class VariationalAutoencoder(BoundedModel):
     def proposed(self, batch: Batch) -> WithPrior:
         """Density that codes of incomplete rows (n, d) are drawn from."""
         assert self.proposal is not None
-        return WithPrior(self.proposal(self.likelihood.inputs(batch.x)), self.prior)
+        return WithPrior(
+            self.proposal(self.likelihood.sparse_inputs(batch.x)), self.prior
+        )
 
     def simulated_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw codes (n, k) of all layers from a prior that is wider at places.

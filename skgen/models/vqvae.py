@@ -211,7 +211,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
         """Density that tokens of incomplete rows (n, d) are drawn from."""
         assert self.proposal is not None
         explore = EXPLORATION / self.prior.n_tokens
-        inputs = self.likelihood.inputs(batch.x)
+        inputs = self.likelihood.sparse_inputs(batch.x)
         found: WithPrior = self.proposal(inputs, self.prior, explore)
         return found
 
