@@ -102,11 +102,7 @@ def elbo(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
 def log_weights(model: Any, batch: Batch, q: Any = None) -> Tensor:
     """Log p(x, z) - log q(z|x) at draws from q, (S, n)."""
     q = model.posterior(batch) if q is None else q
-    return weights_at(model, batch, q.draw(batch.noise), q)
-
-
-def weights_at(model: Any, batch: Batch, z: Tensor, q: Any) -> Tensor:
-    """Log p(x, z) - log q(z|x), (S, n), at draws z (S, n, ...) from q."""
+    z = q.draw(batch.noise)
     return model.log_likelihood(batch, z) + model.prior.log_prob(z) - q.log_prob(z)
 
 

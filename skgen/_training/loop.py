@@ -285,17 +285,17 @@ class Loop:
 
         The last of the means is what is watched.
         """
-        seen: list[Any] = []
+        seen = SeenTerms(len(self.trainings[0].rows))
         self.way.train(True)
         streams = [s.training.trainer.batches(s.training.rows) for s in self.sources]
         for parts in zip(*streams):
             batch = self.way.joined([batch for _, batch in parts], self.which)
             terms = self._step(batch, parts[0][0])
-            seen.append((batch.weight, *(term.detach() for term in terms)))
+            seen.add(terms, batch.weight)
         self.way.train(False)
         for run in self.trainings:
             run.trainer.n_epochs += 1
-        means = epoch_means(terms, seen, wide_dtype(self.device))
+        means = seen.means(wide_dtype(self.device))
         return terms._fields, means.view(len(means), -1)
 
     def _step(self, batch: Batch, part: float) -> Any:
@@ -397,17 +397,39 @@ def merged(values: Sequence[Any], device: torch.device) -> Any:
     return torch.tensor(values, device=device, dtype=torch.float32)[:, None]
 
 
-def epoch_means(terms: Any, seen: list[Any], dtype: torch.dtype) -> Tensor:
-    """Weighted means over the rows of an epoch, what is watched last: (T + 1, ...).
+class SeenTerms:
+    """The T terms of the n rows of an epoch, which come in batches.
 
-    ``seen`` has, for each step, weights (..., b) or None and T terms (..., b), of
-    which ``terms`` is the kind.
+    They are copied into one tensor. Many small ones, made between those of the steps,
+    would keep the allocator from using the memory of large ones again.
     """
-    weights, *columns = zip(*seen)
-    each = terms._make(torch.cat(column, dim=-1) for column in columns)
-    values = torch.stack((*each, each.watched)).to(dtype)
-    weight = None if weights[0] is None else torch.cat(weights, dim=-1).to(dtype)
-    return row_mean(values, weight)
+
+    terms: Any  # those of the last step
+    values: Tensor  # (T, ..., n)
+    weight: Tensor | None  # (..., n)
+
+    def __init__(self, n: int) -> None:
+        self.n, self.n_seen = n, 0
+
+    @torch.no_grad()
+    def add(self, terms: Any, weight: Tensor | None) -> None:
+        """Take the terms (..., b) of a step, and the weights of its rows."""
+        if self.n_seen == 0:
+            shape = *terms[0].shape[:-1], self.n
+            self.values = terms[0].new_empty(len(terms), *shape)
+            self.weight = None if weight is None else weight.new_empty(shape)
+        self.terms, stop = terms, self.n_seen + terms[0].shape[-1]
+        torch.stack([*terms], out=self.values[..., self.n_seen : stop])
+        if weight is not None and self.weight is not None:
+            self.weight[..., self.n_seen : stop] = weight
+        self.n_seen = stop
+
+    def means(self, dtype: torch.dtype) -> Tensor:
+        """Return weighted means over the rows, what is watched last: (T + 1, ...)."""
+        each = self.terms._make(self.values)
+        values = torch.stack((*each, each.watched)).to(dtype)
+        weight = None if self.weight is None else self.weight.to(dtype)
+        return row_mean(values, weight)
 
 
 def row_mean(values: Tensor, weight: Tensor | None) -> Tensor:

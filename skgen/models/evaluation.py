@@ -19,7 +19,7 @@ from skgen._utils.chunks import chunk_rows
 from skgen._utils.tensors import make_generator
 from skgen.exceptions import DegenerateWeightsWarning
 from skgen.likelihoods import Likelihood
-from skgen.objectives import importance_weighted_bound, log_weights, weights_at
+from skgen.objectives import importance_weighted_bound, log_weights
 
 N_BLOCKS = 256
 # Draws that a missing cell is imputed from; fewer, but as many as scores take, where

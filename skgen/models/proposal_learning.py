@@ -86,11 +86,11 @@ def learn_proposal(
     def simulate(places: Tensor) -> tuple[Tensor, Tensor]:
         model.decoder.eval()  # while the proposal is trained, too
         codes = model.simulated_codes(len(places), generator)
-        parts = codes.split(model.pass_rows)
-        drawn = [
-            model.likelihood.draw(model.outputs_of(part), generator) for part in parts
-        ]
-        return hide_cells(torch.cat(drawn), generator), codes[None]
+        x = places.clone(memory_format=torch.contiguous_format)
+        size = model.pass_rows
+        for rows, part in zip(x.split(size), codes.split(size)):
+            rows.copy_(model.likelihood.draw(model.outputs_of(part), generator))
+        return hide_cells(x, generator), codes[None]
 
     n_epochs = math.ceil(n_steps / EPOCH_STEPS)
     n_rows = math.ceil(n_steps / n_epochs) * BATCH_ROWS
