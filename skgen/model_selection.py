@@ -63,21 +63,23 @@ class Fit:
         What is fitted.
     X : array-like of shape (n_samples, n_features)
         Rows.
+    y : array-like of shape (n_samples,) or None
+        What they are conditioned on, for the models that ask for it.
     sample_weight : array-like of shape (n_samples,), default=None
         Their weights.
     """
 
-    def __init__(self, estimator: Stacked, X: Any, sample_weight: Any) -> None:
+    def __init__(self, estimator: Stacked, X: Any, y: Any, sample_weight: Any) -> None:
         self.estimator = estimator
         self.work: Training | Restarts | None = None  # what it waits for
         self.error: Exception | None = None
         self.seconds = 0.0
-        self._steps = self._fit(X, sample_weight)
+        self._steps = self._fit(X, y, sample_weight)
         self.send(None)
 
-    def _fit(self, X: Any, sample_weight: Any) -> Steps:
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Steps:
         model = self.estimator
-        _, x, weight = model._prepare(X, sample_weight, reset=True)
+        _, x, weight = model._prepare(X, y, sample_weight, reset=True)
         rng = check_random_state(model.random_state)
         yield from model._fit(x, weight, rng, NO_CALLBACKS)
 
@@ -178,8 +180,11 @@ class Data(NamedTuple):
 
     def part(self, rows: NDArray[np.intp]) -> tuple[Any, Any]:
         """Rows, and their targets where there are any."""
-        y = None if self.y is None else _safe_indexing(self.y, rows)
-        return _safe_indexing(self.X, rows), y
+        return _safe_indexing(self.X, rows), self.targets(rows)
+
+    def targets(self, rows: NDArray[np.intp]) -> Any:
+        """Targets of rows, where there are any."""
+        return None if self.y is None else _safe_indexing(self.y, rows)
 
     def params(self, rows: NDArray[np.intp]) -> dict[str, Any]:
         """Parameters of a fit on rows."""
@@ -277,7 +282,8 @@ def _begin(
         try:
             X = _earlier_steps(task, data, earlier)
             weight = _weight(task.estimator, data.params(task.train))
-            fit = Fit(_last_step(task.estimator), X, weight)
+            y = data.targets(task.train)
+            fit = Fit(_last_step(task.estimator), X, y, weight)
         except Exception as error:
             outcome.error = error
             continue
@@ -621,7 +627,7 @@ def _is_small(last: NeuralModel, task: Task, data: Data) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fit = Fit(last, data.part(task.train[:PROBE_ROWS])[0], None)
+            fit = Fit(last, *data.part(task.train[:PROBE_ROWS]), None)
     except Exception:  # what is wrong will show where it is fitted
         return True
     training: Any = fit.work

@@ -23,7 +23,7 @@ from skgen._utils.tensors import resolve_device
 from skgen.io.container import Contents, ModelFileError, read_file, write_file
 from skgen.io.values import FLOATS, Reader, Writer, shortened
 from skgen.likelihoods import Likelihood
-from skgen.models.base import as_fitted_so_far
+from skgen.models.base import GenerativeModel, as_fitted_so_far
 from skgen.models.gaussian import GaussianDensity
 from skgen.models.kmeans import KMeansAutoencoder
 from skgen.models.mixed import MixedDensity
@@ -400,6 +400,8 @@ def _is_fitted_attribute(name: str, cls: type[Any]) -> bool:
 
 def _try(model: Any) -> None:
     """Call what a fitted model has to do, on one row that it draws."""
+    if isinstance(model, GenerativeModel):
+        model = model._unconditional()
     bare = copy.copy(model)
     for name in ("feature_names_in_", "_sklearn_output_config"):
         bare.__dict__.pop(name, None)

@@ -318,7 +318,7 @@ class GenerativeModel(
     @with_callbacks
     def _fit_rows(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Validate, place on the device, fit."""
-        X, x, weight = self._prepare(X, sample_weight, reset=True)
+        X, x, weight = self._prepare(X, y, sample_weight, reset=True)
         context = self._init_callback_context(max_subtasks=self._n_tasks)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         rng = check_random_state(getattr(self, "random_state", None))
@@ -339,7 +339,7 @@ class GenerativeModel(
         return to_tensor(X, device)
 
     def _prepare(
-        self, X: Any, sample_weight: Any, *, reset: bool
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[NDArray[Any], Any, Tensor | None]:
         """Validate all that a fit is given: rows as array and placed, and weights.
 
@@ -554,6 +554,10 @@ class GenerativeModel(
         """
         scores = self.score_samples(X)
         return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
+
+    def _unconditional(self) -> Self:
+        """Return a model that draws and scores without a condition: this one."""
+        return self
 
     # Validation, containers, chunks, state.
 

@@ -625,7 +625,7 @@ class GaussianDensity(ExactDensity):
         first = not hasattr(self, "_moments")
         if not first:
             self._check_unchanged("partial_fit")
-        _, x, weight = self._prepare(X, sample_weight, reset=first)
+        _, x, weight = self._prepare(X, None, sample_weight, reset=first)
         moments, n_rows = self._moments_of(x, weight), len(x)
         if moments.mean.isnan().any():
             raise ValueError(INCOMPLETE_BATCH.format(owner=type(self).__name__))

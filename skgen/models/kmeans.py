@@ -446,7 +446,7 @@ class KMeansAutoencoder(ExactDensity):
         first = not hasattr(self, "cluster_centers_")
         if not first:
             self._check_unchanged("partial_fit")
-        _, x, weight = self._prepare(X, sample_weight, reset=first)
+        _, x, weight = self._prepare(X, None, sample_weight, reset=first)
         if first:
             self._check_init(x)
             self._reset_counts()

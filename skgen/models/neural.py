@@ -189,6 +189,23 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     # Training.
 
+    def _context(self, y: Any, n: int, *, reset: bool) -> NDArray[Any] | None:
+        """Return what n rows are conditioned on, (n, m), or None: y is ignored.
+
+        ``reset`` learns anew what may be a condition, as ``fit`` does.
+        """
+        return None
+
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool
+    ) -> tuple[NDArray[Any], Any, Tensor | None]:
+        X, x, weight = super()._prepare(X, y, sample_weight, reset=reset)
+        context = self._context(y, len(X), reset=reset and not self._is_warm)
+        if context is not None:
+            placed = to_tensor(context, x.device, wide_dtype(x.device))
+            x = replace(x, context=placed)
+        return X, x, weight
+
     def _place(self, X: NDArray[Any], device: torch.device) -> StoredRows:
         """Leave rows on the host where the device has no room for them."""
         device = torch.empty(0, device=device).device  # with its number
@@ -275,13 +292,13 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             The estimator.
         """
         with whole_or_as_before(self), threads_for():
-            self._fit_epoch(X, sample_weight)
+            self._fit_epoch(X, y, sample_weight)
         return self
 
-    def _fit_epoch(self, X: Any, sample_weight: Any) -> None:
+    def _fit_epoch(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Train a copy of the module for an epoch, or a new module."""
         first = not hasattr(self, "module_")
-        _, x, weight = self._prepare(X, sample_weight, reset=first)
+        _, x, weight = self._prepare(X, y, sample_weight, reset=first)
         rng = check_random_state(self.random_state)
         rows, seed = self._on_first_scale(_positive(x, weight), first), draw_seed(rng)
         self._take_module(rows, seed, goes_on=not first)
@@ -342,8 +359,12 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         if n < 2 or not (self.early_stopping or self._always_holds_out):
             return rows, None
         n_held_out = min(max(1, round(self.validation_fraction * n)), n - 1)
-        order = torch.from_numpy(rng.permutation(n))
+        order = self._shuffled(rows, rng)
         return rows.take(order[n_held_out:]), rows.take(order[:n_held_out])
+
+    def _shuffled(self, rows: StoredRows, rng: np.random.RandomState) -> Tensor:
+        """Return the rows in random order (n,), of which the first are held out."""
+        return torch.from_numpy(rng.permutation(len(rows)))
 
     def _seen(
         self, train: StoredRows, held_out: StoredRows | None
@@ -665,6 +686,19 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         ----------
         Burda, Grosse & Salakhutdinov, "Importance weighted autoencoders", ICLR 2016.
         """
+        return self._careful(
+            lambda function: self._apply(function, X, scores=True),
+            n_samples,
+            random_state,
+        )
+
+    def _careful(
+        self,
+        apply: Callable[[Callable[..., Tensor]], NDArray[Any]],
+        n_samples: int,
+        random_state: Any,
+    ) -> LogLikelihood:
+        """Estimate log-densities of the rows that ``apply`` maps a function over."""
         if not integer(1).accepts(n_samples):
             raise ValueError(
                 f"The 'n_samples' parameter of {type(self).__name__}.log_likelihood "
@@ -673,10 +707,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         check_is_fitted(self)
         seed = draw_seed(fresh_random_state(random_state))
         generator = make_generator(seed, torch.device(self.device_))
-        columns = self._apply(
-            lambda model, x: model.careful_log_prob(x, n_samples, generator),
-            X,
-            scores=True,
+        columns = apply(
+            lambda model, x, *context: model.careful_log_prob(
+                x, n_samples, generator, *context
+            )
         )
         estimate = LogLikelihood(columns[:, 0], columns[:, 1], n_samples)
         estimate.warn_of_few(type(self).__name__)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from skgen._networks.dense import Standardizer, is_mlp, mlp_pair
 from skgen._networks.proposals import CoupledNormal, NormalProposal, WithPrior
 from skgen._training.batches import Batch
-from skgen._training.data import WeightedRows
+from skgen._training.data import Rows, WeightedRows
 from skgen._training.driver import Steps
 from skgen._utils.parameters import (
     LARGEST_STEP,
@@ -396,7 +396,7 @@ class VAE(NeuralModel):
         chunks = train.chunks(self.module_.pass_rows)
         with torch.no_grad():
             moments = Moments.of_parts(
-                (self._means_of(chunk.x), chunk.weight) for chunk in chunks
+                (self._means_of(chunk), chunk.weight) for chunk in chunks
             )
         variances = moments.variance.float()
         sizes = self.module_.prior.layer_sizes
@@ -407,9 +407,9 @@ class VAE(NeuralModel):
             "active_units_": counts[0] if len(counts) == 1 else counts,
         }
 
-    def _means_of(self, scaled: Tensor) -> Tensor:
+    def _means_of(self, rows: Rows) -> Tensor:
         """Posterior means (n, k) of standardised rows, of all layers."""
-        means: Tensor = self.module_.codes_of(scaled).chunk(2, dim=1)[0]
+        means: Tensor = self.module_.codes_of(rows.x).chunk(2, dim=1)[0]
         return means
 
     @property
