@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from skgen.io import load, save, to_onnx
+    from skgen.models.conditional import ConditionalVAE
     from skgen.models.gaussian import GaussianDensity
     from skgen.models.kmeans import KMeansAutoencoder
     from skgen.models.mixed import MixedDensity
@@ -21,6 +22,7 @@ __all__ = [
     "VAE",
     "VQVAE",
     "BetaVAE",
+    "ConditionalVAE",
     "GaussianDensity",
     "GaussianMixtureEM",
     "GenerativePipeline",
@@ -43,6 +45,7 @@ _MODULES = {
     "pipeline": ("GenerativePipeline", "make_generative_pipeline"),
     "models.vae": ("IWAE", "VAE", "BetaVAE"),
     "models.vqvae": ("VQVAE",),
+    "models.conditional": ("ConditionalVAE",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -24,6 +24,7 @@ from skgen.io.container import Contents, ModelFileError, read_file, write_file
 from skgen.io.values import FLOATS, Reader, Writer, shortened
 from skgen.likelihoods import Likelihood
 from skgen.models.base import GenerativeModel, as_fitted_so_far
+from skgen.models.conditional import ConditionalVAE
 from skgen.models.gaussian import GaussianDensity
 from skgen.models.kmeans import KMeansAutoencoder
 from skgen.models.mixed import MixedDensity
@@ -41,6 +42,7 @@ ESTIMATORS: dict[str, type[Any]] = {
         VAE,
         BetaVAE,
         IWAE,
+        ConditionalVAE,
         VQVAE,
         MixedDensity,
     )
