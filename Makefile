@@ -28,7 +28,7 @@ docs: $(READY)
 # All comparisons of speed, into benchmarks/results; BENCH=--quick takes minutes.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,bench]"
-	for subject in vae_epoch mixture_speed mixture_stack kmeans_speed throughput \
+	for subject in vae_epoch mixture_speed mixture_stack missing_em kmeans_speed throughput \
 		streaming grid_search; do \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$subject.py $(BENCH); \
 	done

@@ -72,8 +72,8 @@ def lines(n: int, repeats: int, n_threads: int) -> Iterator[str]:
     patterns = len(np.unique(np.packbits(hidden, axis=1), axis=0))
     yield (
         f"{n} x {D} rows, {hidden.mean():.0%} of the cells missing in {patterns} "
-        f"patterns; {n_threads} thread(s); seconds of a fit, median of {repeats}; score "
-        "of the complete rows, in nats per row, of the fit without and with holes"
+        f"patterns; {n_threads} thread(s); seconds of a fit, median of {repeats}; "
+        "score of the complete rows, in nats per row, of the fit without and with holes"
     )
     yield ""
     yield HEADER

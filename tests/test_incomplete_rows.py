@@ -15,6 +15,9 @@ from skgen import GaussianDensity, GaussianMixtureEM, KMeansAutoencoder
 from skgen._em import conditionals
 from skgen._em.conditionals import ByCovariance, ByPrecision, blocks
 from skgen._em.covariance import COVARIANCES
+from skgen._em.incomplete import start_from_cells
+from skgen._em.incomplete import with_holes as with_holes_of
+from skgen._utils.chunks import CentredRows
 from skgen.model_selection import BatchedGridSearchCV
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -391,6 +394,19 @@ def test_rows_far_from_zero_lose_no_digits():
         assert_allclose(
             moved.score_samples(far), near.score_samples(far - 2.0**30), atol=1e-6
         )
+
+
+def test_a_start_from_pairs_is_positive_definite():
+    """Few rows have both cells: the covariances of pairs alone make no density."""
+    rows = torch.as_tensor(with_holes(features(14), 0.45, seed=4))
+    rows = with_holes_of(CentredRows.of(rows, None), "a test")
+    start = start_from_cells(
+        COVARIANCES["full"], rows, torch.ones(14, 1, dtype=torch.float64), 0.0
+    )
+    assert_allclose(start.means[0], np.nanmean(rows.x, axis=0))
+    variances = start.covariances[0].diagonal()
+    assert (variances > 0.9 * torch.as_tensor(np.nanvar(rows.x, axis=0))).all()
+    assert start.roots.isfinite().all()
 
 
 # What a user meets.

@@ -42,7 +42,10 @@ LARGE = 32
 
 
 class Block(NamedTuple):
-    """Rows with equally many missing cells, those of a pattern side by side."""
+    """Rows with equally many missing cells, those of a pattern side by side.
+
+    Where patterns do not matter, they are not told apart: none is known to miss cells.
+    """
 
     rows: Tensor  # (n,): which of all rows
     x: Tensor  # (n, d), NaN where missing
@@ -95,8 +98,12 @@ def blocks(x: Tensor, elements: Callable[[int], int]) -> Iterator[Block]:
             missing = found.reshape(high + 1 - low, m).T
             arrays = (order[part], missing, pattern[part] - low)
             index, *known = (to_tensor(array, x.device) for array in arrays)
-            # Features first in memory, as all that is made of it.
-            yield Block(index, x[index].T.contiguous().T, *known)
+            yield Block(index, features_first(x[index]), *known)
+
+
+def features_first(x: Tensor) -> Tensor:
+    """Lay rows (n, d) in memory as all that is made of them, features first."""
+    return x.T.contiguous().T
 
 
 def _words(mask: NDArray[Any]) -> NDArray[Any]:
@@ -158,6 +165,10 @@ class Conditionals(ABC):
     @abstractmethod
     def elements(self, m: int) -> int:
         """Return how many numbers a row with m missing cells holds."""
+
+    def blocks(self, x: Tensor) -> Iterator[Block]:
+        """Cut rows (n, d) into blocks that suit the device."""
+        return blocks(x, self.elements)
 
 
 class ByPrecision(Conditionals):
@@ -251,10 +262,16 @@ class ByFeature(Conditionals):
 
     def fill(self, y: Tensor, block: Block) -> Filled:
         there = there_of(block.x).to(y.dtype)
-        squares = (y * self.roots[..., None]).square_().sum(1)
+        squares = ((self.roots**2)[:, None] @ (y * y)).squeeze(1)
         log_det = -2 * self.roots.log() @ there
         log_density = log_normal(there.sum(0), log_det, squares)
         return Filled(y, log_density, y.new_zeros(0))
+
+    def blocks(self, x: Tensor) -> Iterator[Block]:
+        none = torch.zeros(0, 1, dtype=torch.long, device=x.device)
+        for part in slices(len(x), chunk_rows(x.device, self.elements(0))):
+            rows = torch.arange(part.start, part.stop, device=x.device)
+            yield Block(rows, features_first(x[part]), none, torch.zeros_like(rows))
 
 
 def conditionals(

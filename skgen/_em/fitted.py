@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from skgen._em.conditionals import blocks, conditionals
+from skgen._em.conditionals import conditionals
 from skgen._em.covariance import Covariance
 from skgen._em.matrices import Direct, Matrix
 from skgen._em.steps import Mixture, log_peaks, normalise, sum_exp
@@ -152,7 +152,7 @@ def expected_rows(kind: Direct, theta: Mixture, x: Tensor) -> tuple[Tensor, Tens
         theta.means.new_empty(K, len(x)),
         theta.means.new_empty(K, len(x), d),
     )
-    for block in blocks(x, given.elements):
+    for block in given.blocks(x):
         found = given(block)
         log_masses[:, block.rows] = found.log_density + theta.weights.log()[:, None]
         rows[:, block.rows] = theta.means[:, None] + found.y.mT
@@ -174,7 +174,7 @@ def draw_given(
         white = torch.empty_like(rows).normal_(generator=generator)
         noise = kind.colour(white, k.new_zeros(len(rows)), one.roots)
         given = conditionals(kind, *one[1:])
-        for block in blocks(rows, given.elements):
+        for block in given.blocks(rows):
             own = noise[block.rows]
             lacks = (block.x - one.means - own).nan_to_num_(nan=0.0)
             moved = given.fill(lacks.T[None].contiguous(), block).y[0].T

@@ -8,7 +8,6 @@ takes means over the cells that are there.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import reduce
 from typing import Any, NamedTuple, Self
 
@@ -21,14 +20,13 @@ from skgen._em.conditionals import (
     ByFeature,
     Conditionals,
     Filled,
-    blocks,
     conditionals,
     flat_cells,
     there_of,
 )
 from skgen._em.covariance import Covariance, spread
 from skgen._em.fixed_point import Iterate
-from skgen._em.matrices import ILL_DEFINED, Matrix
+from skgen._em.matrices import Matrix
 from skgen._em.steps import Mixture, normalise, positive
 from skgen._utils.chunks import CentredRows, chunk_rows
 from skgen._utils.threads import threads_for
@@ -115,9 +113,6 @@ def with_holes(rows: CentredRows, owner: str) -> CentredRows:
 
 # Where it starts.
 
-# Shares of the variances alone in a start whose covariances are not positive definite.
-SHRINKAGE = (0.0, 0.05, 0.2, 0.5, 1.0)
-
 
 def start_from_cells(
     kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
@@ -127,43 +122,62 @@ def start_from_cells(
     A covariance of two features is that of the rows that have both. Filled rows would
     have smaller ones, and EM would need many steps to forget that.
     """
-    K, d = resp.shape[1], len(rows.centre)
-    count, first, _ = _pair_sums(rows, resp, rows.centre.expand(K, d))
-    means = rows.centre + _ratio(first, count.diagonal(dim1=1, dim2=2), 0)
-    count, _, second = _pair_sums(rows, resp, means)
+    means, count = _means_of_cells(rows, resp)
+    K, d = means.shape
     shape = kind.shape(K, d)
-    if isinstance(kind, Matrix) and len(shape) == 2:  # one for all components
-        count, second = count.sum(0, keepdim=True), second.sum(0, keepdim=True)
-    covariances = _ratio(second, count, rows.moments()[1].diag())
-    if not isinstance(kind, Matrix):
-        covariances = covariances.diagonal(dim1=1, dim2=2)
-    if len(shape) == 1:
-        covariances = covariances.mean(1)
+    if isinstance(kind, Matrix):
+        covariances = _covariances_of_pairs(rows, resp, means, is_one=len(shape) == 2)
+    else:
+        variances = _variances_of_cells(rows, resp, means, count)
+        covariances = variances if len(shape) == 2 else variances.mean(1)
     covariances = kind.add(covariances.reshape(shape), reg_covar)
     weights = positive(resp.T.to(means) @ rows.weight)
-    theta = Mixture(weights / weights.sum(), means, covariances, covariances)
-    return _positive_definite(kind, theta)
+    roots = kind.roots(covariances)
+    return Mixture(weights / weights.sum(), means, covariances, roots)
 
 
-def _pair_sums(
-    rows: CentredRows, resp: Tensor, means: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum over the cells that are there, about the means (K, d).
+def _means_of_cells(rows: CentredRows, resp: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means (K, d) over the cells that are there, and their counts (K, d)."""
+    count, first = rows.centre.new_zeros(2, resp.shape[1], len(rows.centre))
+    size = chunk_rows(rows.x.device, 2 * len(rows.centre))
+    for (x, weight), r in zip(rows.chunks(size), resp.split(size)):
+        weighted = r.T.to(x.dtype) * weight
+        count += weighted @ x.isnan().logical_not_().to(x.dtype)
+        first += weighted @ x.nan_to_num_(nan=0.0)
+    return rows.centre + _ratio(first, count, 0), count
 
-    Counts (K, d, d) of pairs of cells, first moments (K, d), second (K, d, d).
-    """
+
+def _variances_of_cells(
+    rows: CentredRows, resp: Tensor, means: Tensor, count: Tensor
+) -> Tensor:
+    """Return variances (K, d) about means, of so many cells."""
+    second = torch.zeros_like(means)
+    size, whole = chunk_rows(rows.x.device, means.numel()), rows.uncentred()
+    for (x, weight), r in zip(whole.chunks(size), resp.split(size)):
+        y = (x.T - means[..., None]).nan_to_num_(nan=0.0)
+        second += (y.square_() @ (r.T.to(x.dtype) * weight)[..., None]).squeeze(-1)
+    return _ratio(second, count, rows.moments()[1])
+
+
+def _covariances_of_pairs(
+    rows: CentredRows, resp: Tensor, means: Tensor, *, is_one: bool
+) -> Tensor:
+    """Return covariances (K, d, d) about means, or one (1, d, d) of all components."""
     K, d = means.shape
-    counts, first = means.new_zeros(K, d, d), means.new_zeros(K, d)
-    second, rows = torch.zeros_like(counts), rows.uncentred()
-    size = chunk_rows(rows.x.device, K * d)
+    counts, second = means.new_zeros(2, K, d, d)
+    size, rows = chunk_rows(rows.x.device, K * d), rows.uncentred()
     for (x, weight), r in zip(rows.chunks(size), resp.split(size)):
         there = there_of(x).to(x.dtype)
         r = (r.T.to(x.dtype) * weight)[:, None]  # (K, 1, n)
         y = (x.T - means[..., None]).nan_to_num_(nan=0.0)
         counts += (r * there) @ there.T
-        first += (r * y).sum(2)
         second += (r * y) @ y.mT
-    return counts, first, second
+    if is_one:
+        counts, second = counts.sum(0, keepdim=True), second.sum(0, keepdim=True)
+    everywhere = second.diagonal(dim1=1, dim2=2).sum(0)
+    number = counts.diagonal(dim1=1, dim2=2).sum(0)
+    found = _ratio(second, counts, (everywhere / number).diag())
+    return _positive_definite(found)
 
 
 def _ratio(sums: Tensor, counts: Tensor, otherwise: Tensor | float) -> Tensor:
@@ -172,17 +186,18 @@ def _ratio(sums: Tensor, counts: Tensor, otherwise: Tensor | float) -> Tensor:
     return (sums / counts.where(some, 1)).where(some, otherwise)
 
 
-def _positive_definite(kind: Covariance, theta: Mixture) -> Mixture:
-    """Find roots of covariances of pairs, which need not be positive definite."""
-    covariances = theta.covariances
-    for share in SHRINKAGE if isinstance(kind, Matrix) else (0.0,):
-        mixed = covariances
-        if share:
-            variances = covariances.diagonal(dim1=-2, dim2=-1)
-            mixed = torch.lerp(covariances, variances.diag_embed(), share)
-        with suppress(ValueError):
-            return theta._replace(covariances=mixed, roots=kind.roots(mixed))
-    raise ValueError(ILL_DEFINED)
+def _positive_definite(covariances: Tensor) -> Tensor:
+    """Mend covariances (..., d, d) of pairs, which need not be positive definite.
+
+    Eigenvalues of the correlations below the size of the least, where that is negative,
+    are noise, and become as large as it.
+    """
+    scale = covariances.diagonal(dim1=-2, dim2=-1).sqrt()
+    outer = scale[..., :, None] * scale[..., None, :]
+    values, vectors = torch.linalg.eigh(_ratio(covariances, outer, 0))
+    floor = -2 * values[..., :1]
+    mended = (vectors * values.clamp(min=floor)[..., None, :]) @ vectors.mT * outer
+    return torch.where(floor[..., None] < 0, covariances, mended)
 
 
 # Steps.
@@ -232,11 +247,10 @@ class FeatureSums(NamedTuple):
     @classmethod
     def of(cls, y: Tensor, found: Filled, resp: Tensor, block: Block) -> Self:
         """Sum y (K, d, n), under weighted resp."""
-        there = there_of(block.x)
-        y = y * there
-        z = y * resp[:, None]
-        cells = resp @ there.to(y.dtype).T
-        return cls(resp.new_zeros(()), resp.sum(1), cells, z.sum(2), (z * y).sum(2))
+        cells = resp @ there_of(block.x).to(y.dtype).T
+        first, second = (each @ resp[..., None] for each in (y, y * y))
+        zero = resp.new_zeros(())
+        return cls(zero, resp.sum(1), cells, first[..., 0], second[..., 0])
 
     def maximise(self, theta: Mixture) -> tuple[Tensor, Tensor]:
         """Return the shifts of the means (K, d), and variances.
@@ -312,8 +326,11 @@ class IncompleteSteps:
             joint = found.log_density + theta.weights.log()[:, None]
             log_prob, resp = normalise(joint)
             weight = self.rows.weight[block.rows]
-            y = found.y if move is None else found.y + move
-            kind: Any = FeatureSums if isinstance(given, ByFeature) else MatrixSums
+            by_feature = isinstance(given, ByFeature)
+            y = found.y
+            if move is not None:
+                y = y + (move * there_of(block.x) if by_feature else move)
+            kind: Any = FeatureSums if by_feature else MatrixSums
             sums: Sums = kind.of(y, found, resp * weight, block)
             return sums._replace(log_prob=(log_prob * weight).sum())
 
@@ -321,7 +338,7 @@ class IncompleteSteps:
         """Return the rows in blocks: sorted once for each form."""
         form = type(given)
         if form not in self._sorted:
-            self._sorted[form] = list(blocks(self.rows.x, given.elements))
+            self._sorted[form] = list(given.blocks(self.rows.x))
         return self._sorted[form]
 
 
