@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from skgen.io import load, save, to_onnx
     from skgen.models.conditional import ConditionalVAE
+    from skgen.models.classes import GenerativeClassifier, GenerativeOverSampler
     from skgen.models.gaussian import GaussianDensity
     from skgen.models.kmeans import KMeansAutoencoder
     from skgen.models.mixed import MixedDensity
@@ -25,6 +26,8 @@ __all__ = [
     "ConditionalVAE",
     "GaussianDensity",
     "GaussianMixtureEM",
+    "GenerativeClassifier",
+    "GenerativeOverSampler",
     "GenerativePipeline",
     "KMeansAutoencoder",
     "MixedDensity",
@@ -37,6 +40,7 @@ __all__ = [
 # Names are loaded when they are asked for, as scikit-learn loads its parts: K-means and
 # the pipeline need half of it. Where each is:
 _MODULES = {
+    "models.classes": ("GenerativeClassifier", "GenerativeOverSampler"),
     "models.mixed": ("MixedDensity",),
     "models.gaussian": ("GaussianDensity",),
     "io": ("load", "save", "to_onnx"),

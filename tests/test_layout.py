@@ -25,6 +25,7 @@ FLOORS = (
     "metrics",
     "datasets",
     "textures",
+    "outliers",
     "pipeline",
     "model_selection",
     "io",

@@ -167,6 +167,46 @@ def indexed(frame: Any, like: Any) -> Any:
     return frame
 
 
+def library_of(X: Any) -> str | None:
+    """Name of the library whose DataFrame or Series it is, or None."""
+    for library in LIBRARIES:
+        module = sys.modules.get(library)
+        if module is not None and isinstance(X, (module.DataFrame, module.Series)):
+            return library
+    return None
+
+
+def stacked_rows(parts: Sequence[Any]) -> Any:
+    """Put rows or labels one below the other, in the container of the first.
+
+    Parameters
+    ----------
+    parts : sequence of arrays, DataFrames or Series
+        Rows of the same columns; values in an array join those of a Series.
+    """
+    first, library = parts[0], library_of(parts[0])
+    if library is None:
+        return np.concatenate([np.asarray(part) for part in parts])
+    module = table_library(library)
+    if isinstance(first, module.DataFrame):
+        alike = [part if library_of(part) else _named(part, first) for part in parts]
+    elif library == "pandas":
+        alike = [module.Series(np.asarray(x), name=first.name) for x in parts]
+        alike = [first, *(x.astype(first.dtype) for x in alike[1:])]
+    else:
+        alike = [module.Series(first.name, x, dtype=first.dtype) for x in parts]
+    if library == "pandas":
+        return module.concat(alike, ignore_index=True)
+    return module.concat(alike)
+
+
+def _named(rows: Any, like: Any) -> Any:
+    """Return rows in an array as a DataFrame like another."""
+    columns = Columns.of(like)
+    assert columns is not None
+    return columns.table(np.asarray(rows).T, columns.library)
+
+
 def table_library(name: str) -> Any:
     """Import pandas or polars; a ValueError for any other name."""
     _check_library(name)
