@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench coverage demo docs test lint format env clean
+.PHONY: bench coverage demo docs docstrings test lint format env clean
 
 demo: $(READY)
 	$(BIN)/python examples/run.py quickstart
@@ -41,6 +41,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What estimators share, into the docstring of each.
+docstrings: $(READY)
+	$(BIN)/python docs/docstrings.py
 
 env: $(READY)
 

@@ -1,14 +1,25 @@
 """Rules for constructor parameters, and errors in scikit-learn's wording.
 
-scikit-learn's own constraint classes are private, so the few kinds of rule that
-the estimators need are stated here. A class lists its rules in ``_parameters``,
-one or several a name; a value is good when any of them accepts it.
+An estimator declares each parameter once, in the body of its class::
+
+    @estimator
+    class Model(BaseEstimator):
+        size: int | str = parameter(integer(1), options("auto"), default=3)
+
+The decorator makes the constructor, which only stores its arguments, as scikit-learn
+asks; a subclass adds its own parameters, behind those of its base. What a parameter
+means is in the docstring of the class that declares it.
+
+scikit-learn's own constraint classes are private, so the few kinds of rule that the
+estimators need are stated here. A value is good when any rule of its parameter accepts
+it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
 import sklearn
@@ -138,6 +149,42 @@ random_state = Rule(
 )
 
 Rules = Mapping[str, Rule | tuple[Rule, ...]]
+
+
+def parameter(
+    *rules: Rule, default: Any, builds: bool = False, repeats: bool = False
+) -> Any:
+    """Declare a parameter of an estimator.
+
+    Parameters
+    ----------
+    *rules : Rule
+        A value is good when any of them accepts it; without any, every value is.
+    default : object
+        Its value where none is given.
+    builds : bool, default=False
+        Whether its value at ``fit`` decides how the fitted model is evaluated.
+    repeats : bool, default=False
+        Whether the memory of a training step is that many times as large.
+    """
+    marks = {"rules": rules, "builds": builds, "repeats": repeats}
+    return dataclasses.field(default=default, metadata=marks)
+
+
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(parameter,))
+def estimator(cls: Class) -> Class:
+    """Give a class the constructor of its parameters; equality and repr stay."""
+    made: Any = dataclasses.dataclass(eq=False, repr=False)(cls)
+    declared = {field.name: field.metadata for field in dataclasses.fields(made)}
+    made._parameters = {
+        n: mark["rules"] for n, mark in declared.items() if mark["rules"]
+    }
+    made._fixed = tuple(name for name, mark in declared.items() if mark["builds"])
+    made._step_sizes = tuple(n for n, mark in declared.items() if mark["repeats"])
+    return made
 
 
 def check_parameters(estimator: Any, rules: Rules) -> None:

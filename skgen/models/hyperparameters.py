@@ -1,14 +1,10 @@
-"""The parameters of the models that are trained by gradients: defaults and rules.
-
-A dataclass spells out a constructor that scikit-learn can read, and a subclass adds
-to it by one line. What each parameter means is in ``shared_docs``.
-"""
+"""The parameters of the models that are trained by gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, dataclass_transform
+from dataclasses import KW_ONLY
+from typing import Any
 
 from torch import nn
 
@@ -17,14 +13,15 @@ from skgen._training.adam import SCHEDULES
 from skgen._training.steps import EXECUTIONS
 from skgen._utils.parameters import (
     LARGEST_STEP,
-    Rules,
     boolean,
     device,
+    estimator,
     factory,
     instance,
     integer,
     none,
     options,
+    parameter,
     random_state,
     real,
     sequence,
@@ -33,80 +30,163 @@ from skgen._utils.parameters import (
 from skgen.likelihoods import NAMES, Likelihood
 from skgen.models.evaluation import PRECISIONS
 
-
-@dataclass_transform(eq_default=False)
-def estimator(cls: type[Any]) -> Any:
-    """Give a class the constructor of its fields; equality and repr stay."""
-    return dataclass(eq=False, repr=False)(cls)
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class NetworkSettings:
-    """Fields that all models with an encoder and a decoder network have."""
-
-    hidden_layer_sizes: Sequence[Any] | int = (256,)
-    activation: str = "relu"
-    architecture: str = "mlp"
-    image_shape: Sequence[int] | None = None
-    channels: int = 32
-    likelihood: str | Likelihood = "gaussian"
-    encoder: nn.Module | Factory | None = None
-    decoder: nn.Module | Factory | None = None
-    standardize: bool = True
-    n_importance_samples: int = 64
-    batch_size: int | str = "auto"
-    learning_rate: str = "constant"
-    learning_rate_init: float = 1e-3
-    weight_decay: float = 0.0
-    max_grad_norm: float | None = None
-    weight_averaging: float = 0.0
-    max_iter: int = 200
-    tol: float = 1e-4
-    early_stopping: bool = True
-    validation_fraction: float = 0.1
-    n_iter_no_change: int | str = "auto"
-    warm_start: bool = False
-    random_state: Any = None
-    device: str = "cpu"
-    execution: str = "eager"
-    precision: str = "float32"
-    verbose: bool | int = False
-
-
 # Hidden layers of a network: more than any that trains.
 MOST_LAYERS = 1000
 
 network = instance(nn.Module, "a torch Module")
 
-NETWORK_RULES: Rules = {
-    "hidden_layer_sizes": (sequence(integer(1), 0, MOST_LAYERS), integer(1)),
-    "activation": options(*ACTIVATIONS),
-    "architecture": options("mlp", "conv"),
-    "image_shape": (sequence(integer(1), 2, 3), none),
-    "channels": integer(1),
-    "likelihood": (
+
+@estimator
+class NetworkSettings:
+    """Parameters that all models with an encoder and a decoder network have.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : sequence of int or int, default=(256,)
+        Widths of the hidden layers of the encoder; the decoder has them in reverse.
+        ``()`` makes both linear maps.
+    activation : str, default="relu"
+        Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
+        "silu" or "softplus".
+    architecture : {"mlp", "conv"}, default="mlp"
+        Kind of both networks: fully connected layers for tables; convolutional and
+        residual for images, which need ``image_shape``.
+    image_shape : (height, width) or (height, width, channels), default=None
+        Shape of the image that a row holds, channels last; each side from 8 to 128
+        for "conv", with 1 to 4 channels.
+    channels : int, default=32
+        Channels of the first layers of "conv"; each halving of the image doubles
+        them, up to four times.
+    likelihood : str or Likelihood, default="gaussian"
+        Density p(x|z) of a row given its code. "gaussian": normal, with a learned sigma
+        per feature; "bernoulli": for binary rows; "continuous_bernoulli": for rows in
+        [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits; or an
+        object of :mod:`skgen.likelihoods`, where each has its options.
+    encoder, decoder : Module, callable or None, default=None
+        A network of your own: a torch module, which is copied at each fit, or a
+        factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
+        (n, n_outputs) in float32 and in float64; batch normalisation is refused,
+        since it couples rows.
+    standardize : bool, default=True
+        Whether rows are shifted and scaled inside the model by the mean and standard
+        deviation of the training rows. Densities are those of the rows as given,
+        either way. A Bernoulli likelihood takes rows as they are.
+    n_importance_samples : int, default=64
+        Draws from the encoder for each row in ``score_samples``.
+    batch_size : int or "auto", default="auto"
+        Rows of a step; "auto" is a tenth of the rows, between 16 and 128.
+    learning_rate : {"constant", "cosine", "stages"}, default="constant"
+        Schedule of the step size over ``max_iter`` epochs: constant; falling to zero
+        as half a cosine; or falling to a tenth in eight stages, each three times as
+        long as the one before (Burda et al. 2016).
+    learning_rate_init : float, default=1e-3
+        Step size of Adam, at the start.
+    weight_decay : float, default=0.0
+        Decoupled decay of the weight matrices, as in AdamW.
+    max_grad_norm : float or None, default=None
+        Norm that longer gradients are cut to; 100 is the default of IWAE.
+    weight_averaging : float, default=0.0
+        Decay, a step, of the exponential moving average of the weights that is judged
+        and kept; 0 keeps the weights themselves.
+    max_iter : int, default=200
+        Most epochs.
+    tol : float, default=1e-4
+        Improvement, in nats a row, below which an epoch counts as none.
+    early_stopping : bool, default=True
+        Whether a part of the rows is held out and decides when to stop; otherwise the
+        training loss does. Either way the weights of the best epoch come back.
+    validation_fraction : float, default=0.1
+        Part of the rows that is held out.
+    n_iter_no_change : int or "auto", default="auto"
+        Epochs without improvement after which training stops; "auto" is as many as
+        make up 300 steps, and at least 10.
+    warm_start : bool, default=False
+        Whether ``fit`` continues from the present weights, with the standardisation
+        and the architecture that they were built with. Curves and ``n_iter_`` then
+        extend those of the earlier fits, and a KL warm-up continues where it was.
+    random_state : int, RandomState, Generator or None, default=None
+        Source of initial weights, held-out rows, shuffles and noise.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+    execution : {"eager", "compiled", "captured"}, default="eager"
+        How a step of training runs: as it is written; as one program that
+        ``torch.compile`` makes, in some ten seconds for each size of batches (a fit
+        has two), once a process for all models of a structure (on a CPU it needs a C++
+        compiler); or as a CUDA graph. For long fits of small networks. Where it fails,
+        a warning says so and steps run as written.
+    precision : {"float32", "bfloat16"}, default="float32"
+        In what the encoder and the decoder multiply in training; weights, losses and
+        all scores stay float32.
+    verbose : bool or int, default=False
+        Whether to print a line an epoch.
+
+    Attributes
+    ----------
+    module_ : torch.nn.Module
+        The trained networks, in float32: ``encoder``, ``decoder``, ``likelihood``,
+        ``standardizer`` and ``prior``.
+    loss_curve_ : list of float
+        Mean training loss of each epoch, in nats a row.
+    loss_terms_ : dict of str to list of float
+        The loss and its parts, an epoch each.
+    validation_curve_ : list of float
+        What the held-out rows were watched for, an epoch each: the loss (for VQVAE
+        minus the reconstruction). Empty without early stopping.
+    n_iter_ : int
+        Epochs that were run, with those of earlier fits under ``warm_start`` and of
+        ``partial_fit``.
+    best_epoch_ : int
+        Epoch whose weights were kept, counted from 1; 0 where no epoch was better
+        than the start.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+    """
+
+    _: KW_ONLY
+    hidden_layer_sizes: Sequence[Any] | int = parameter(
+        sequence(integer(1), 0, MOST_LAYERS), integer(1), default=(256,), builds=True
+    )
+    activation: str = parameter(options(*ACTIVATIONS), default="relu", builds=True)
+    architecture: str = parameter(options("mlp", "conv"), default="mlp", builds=True)
+    image_shape: Sequence[int] | None = parameter(
+        sequence(integer(1), 2, 3), none, default=None, builds=True
+    )
+    channels: int = parameter(integer(1), default=32, builds=True)
+    likelihood: str | Likelihood = parameter(
         options(*NAMES),
         instance(Likelihood, "an instance of 'skgen.likelihoods.Likelihood'"),
-    ),
-    "encoder": (network, factory, none),
-    "decoder": (network, factory, none),
-    "standardize": boolean,
-    "n_importance_samples": integer(1),
-    "batch_size": (options("auto"), integer(1)),
-    "learning_rate": options(*SCHEDULES),
-    "learning_rate_init": real(0, LARGEST_STEP, closed="right"),
-    "weight_decay": real(0, LARGEST_STEP),
-    "max_grad_norm": (real(0, LARGEST_STEP, closed="neither"), none),
-    "weight_averaging": real(0, 1),
-    "max_iter": integer(1),
-    "tol": real(0),
-    "early_stopping": boolean,
-    "validation_fraction": real(0, 1, closed="neither"),
-    "n_iter_no_change": (options("auto"), integer(1)),
-    "warm_start": boolean,
-    "random_state": random_state,
-    "device": device,
-    "execution": options(*EXECUTIONS),
-    "precision": options(*PRECISIONS),
-    "verbose": verbosity,
-}
+        default="gaussian",
+    )
+    encoder: nn.Module | Factory | None = parameter(
+        network, factory, none, default=None
+    )
+    decoder: nn.Module | Factory | None = parameter(
+        network, factory, none, default=None
+    )
+    standardize: bool = parameter(boolean, default=True, builds=True)
+    n_importance_samples: int = parameter(integer(1), default=64, builds=True)
+    batch_size: int | str = parameter(options("auto"), integer(1), default="auto")
+    learning_rate: str = parameter(options(*SCHEDULES), default="constant")
+    learning_rate_init: float = parameter(
+        real(0, LARGEST_STEP, closed="right"), default=1e-3
+    )
+    weight_decay: float = parameter(real(0, LARGEST_STEP), default=0.0)
+    max_grad_norm: float | None = parameter(
+        real(0, LARGEST_STEP, closed="neither"), none, default=None
+    )
+    weight_averaging: float = parameter(real(0, 1), default=0.0)
+    max_iter: int = parameter(integer(1), default=200)
+    tol: float = parameter(real(0), default=1e-4)
+    early_stopping: bool = parameter(boolean, default=True)
+    validation_fraction: float = parameter(real(0, 1, closed="neither"), default=0.1)
+    n_iter_no_change: int | str = parameter(options("auto"), integer(1), default="auto")
+    warm_start: bool = parameter(boolean, default=False)
+    random_state: Any = parameter(random_state, default=None)
+    device: str = parameter(device, default="cpu")
+    execution: str = parameter(options(*EXECUTIONS), default="eager")
+    precision: str = parameter(options(*PRECISIONS), default="float32")
+    verbose: bool | int = parameter(verbosity, default=False)

@@ -34,7 +34,7 @@ from skgen._training.driver import Steps, run_each
 from skgen._training.early_stopping import History
 from skgen._training.loop import Training
 from skgen._training.trainer import Trainer, Update
-from skgen._utils.parameters import Rules, integer
+from skgen._utils.parameters import integer
 from skgen._utils.sizes import are_small, check_memory, module_bytes
 from skgen._utils.tensors import (
     DrawingFrom,
@@ -52,7 +52,7 @@ from skgen._utils.threads import threads_for
 from skgen.likelihoods import Likelihood, as_likelihood
 from skgen.models.base import FitCallbacks, GenerativeModel, whole_or_as_before
 from skgen.models.evaluation import BoundedModel, LogLikelihood
-from skgen.models.hyperparameters import NETWORK_RULES, NetworkSettings
+from skgen.models.hyperparameters import NetworkSettings
 from skgen.models.proposal_learning import MAX_STEPS, learn_proposal
 from skgen.models.rebuilding import check_depth, module_state, rebuilt
 
@@ -101,7 +101,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     """
 
     _task_name = "epoch"
-    _parameters: ClassVar[Rules] = NETWORK_RULES
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "n_iter_": int,
         "loss_terms_": dict,
@@ -118,17 +117,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
     #: Whether rows are held out of the descent even without early stopping.
     _always_holds_out: ClassVar[bool] = False
-    _fixed: ClassVar[tuple[str, ...]] = (
-        "hidden_layer_sizes",
-        "activation",
-        "architecture",
-        "image_shape",
-        "channels",
-        "standardize",
-        "n_importance_samples",
-    )
-    #: Parameters that multiply the memory of a step.
-    _step_sizes: ClassVar[tuple[str, ...]] = ()
     #: Multiples of the learning rate for parameters of the module, by what their names
     #: end with. At the networks' rate sigma stays wide for so long that codes go out of
     #: use.

@@ -44,7 +44,14 @@ from skgen._training.adam import StepRule
 from skgen._training.batches import Batch
 from skgen._training.data import StoredRows, WeightedRows
 from skgen._training.driver import Steps
-from skgen._utils.parameters import LARGEST_STEP, Rules, integer, options, real
+from skgen._utils.parameters import (
+    LARGEST_STEP,
+    estimator,
+    integer,
+    options,
+    parameter,
+    real,
+)
 from skgen._utils.tensors import (
     check_tokens,
     draw_seed,
@@ -56,10 +63,8 @@ from skgen._utils.tensors import (
 from skgen.likelihoods import Likelihood
 from skgen.models.base import FitCallbacks
 from skgen.models.evaluation import BoundedModel
-from skgen.models.hyperparameters import estimator
 from skgen.models.neural import NeuralModel
 from skgen.models.prior_learning import encoded, learn_prior, token_usage
-from skgen.models.shared_docs import with_shared_docs
 from skgen.models.vae import VAE
 from skgen.objectives import EncodedTerms, TokenLoss
 from skgen.priors import Categorical
@@ -280,7 +285,6 @@ class VectorQuantizedAutoencoder(BoundedModel):
         return self.noise.shape[1] * self.row_elements
 
 
-@with_shared_docs
 @estimator
 class VQVAE(NeuralModel):
     """Vector-quantised autoencoder: a density with a code of discrete tokens.
@@ -324,7 +328,83 @@ class VQVAE(NeuralModel):
         What ``transform`` gives and ``inverse_transform`` takes: the code vectors,
         (n, n_tokens * code_size); token indices, (n, n_tokens); or a sparse one-hot
         row of each token, (n, n_tokens * codebook_size).
-    {network parameters}
+    hidden_layer_sizes : sequence of int or int, default=(256,)
+        Widths of the hidden layers of the encoder; the decoder has them in reverse.
+        ``()`` makes both linear maps.
+    activation : str, default="relu"
+        Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
+        "silu" or "softplus".
+    architecture : {"mlp", "conv"}, default="mlp"
+        Kind of both networks: fully connected layers for tables; convolutional and
+        residual for images, which need ``image_shape``.
+    image_shape : (height, width) or (height, width, channels), default=None
+        Shape of the image that a row holds, channels last; each side from 8 to 128
+        for "conv", with 1 to 4 channels.
+    channels : int, default=32
+        Channels of the first layers of "conv"; each halving of the image doubles
+        them, up to four times.
+    likelihood : str or Likelihood, default="gaussian"
+        Density p(x|z) of a row given its code. "gaussian": normal, with a learned sigma
+        per feature; "bernoulli": for binary rows; "continuous_bernoulli": for rows in
+        [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits; or an
+        object of :mod:`skgen.likelihoods`, where each has its options.
+    encoder, decoder : Module, callable or None, default=None
+        A network of your own: a torch module, which is copied at each fit, or a
+        factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
+        (n, n_outputs) in float32 and in float64; batch normalisation is refused,
+        since it couples rows.
+    standardize : bool, default=True
+        Whether rows are shifted and scaled inside the model by the mean and standard
+        deviation of the training rows. Densities are those of the rows as given,
+        either way. A Bernoulli likelihood takes rows as they are.
+    n_importance_samples : int, default=64
+        Draws from the encoder for each row in ``score_samples``.
+    batch_size : int or "auto", default="auto"
+        Rows of a step; "auto" is a tenth of the rows, between 16 and 128.
+    learning_rate : {"constant", "cosine", "stages"}, default="constant"
+        Schedule of the step size over ``max_iter`` epochs: constant; falling to zero
+        as half a cosine; or falling to a tenth in eight stages, each three times as
+        long as the one before (Burda et al. 2016).
+    learning_rate_init : float, default=1e-3
+        Step size of Adam, at the start.
+    weight_decay : float, default=0.0
+        Decoupled decay of the weight matrices, as in AdamW.
+    max_grad_norm : float or None, default=None
+        Norm that longer gradients are cut to; 100 is the default of IWAE.
+    weight_averaging : float, default=0.0
+        Decay, a step, of the exponential moving average of the weights that is judged
+        and kept; 0 keeps the weights themselves.
+    max_iter : int, default=200
+        Most epochs.
+    tol : float, default=1e-4
+        Improvement, in nats a row, below which an epoch counts as none.
+    early_stopping : bool, default=True
+        Whether a part of the rows is held out and decides when to stop; otherwise the
+        training loss does. Either way the weights of the best epoch come back.
+    validation_fraction : float, default=0.1
+        Part of the rows that is held out.
+    n_iter_no_change : int or "auto", default="auto"
+        Epochs without improvement after which training stops; "auto" is as many as
+        make up 300 steps, and at least 10.
+    warm_start : bool, default=False
+        Whether ``fit`` continues from the present weights, with the standardisation
+        and the architecture that they were built with. Curves and ``n_iter_`` then
+        extend those of the earlier fits, and a KL warm-up continues where it was.
+    random_state : int, RandomState, Generator or None, default=None
+        Source of initial weights, held-out rows, shuffles and noise.
+    device : str, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+    execution : {"eager", "compiled", "captured"}, default="eager"
+        How a step of training runs: as it is written; as one program that
+        ``torch.compile`` makes, in some ten seconds for each size of batches (a fit
+        has two), once a process for all models of a structure (on a CPU it needs a C++
+        compiler); or as a CUDA graph. For long fits of small networks. Where it fails,
+        a warning says so and steps run as written.
+    precision : {"float32", "bfloat16"}, default="float32"
+        In what the encoder and the decoder multiply in training; weights, losses and
+        all scores stay float32.
+    verbose : bool or int, default=False
+        Whether to print a line an epoch.
 
     Attributes
     ----------
@@ -349,7 +429,28 @@ class VQVAE(NeuralModel):
     prior_mixing_ : float
         Weight of the autoregressive network in the prior, against independent
         tokens; chosen on held-out rows.
-    {network attributes}
+    module_ : torch.nn.Module
+        The trained networks, in float32: ``encoder``, ``decoder``, ``likelihood``,
+        ``standardizer`` and ``prior``.
+    loss_curve_ : list of float
+        Mean training loss of each epoch, in nats a row.
+    loss_terms_ : dict of str to list of float
+        The loss and its parts, an epoch each.
+    validation_curve_ : list of float
+        What the held-out rows were watched for, an epoch each: the loss (for VQVAE
+        minus the reconstruction). Empty without early stopping.
+    n_iter_ : int
+        Epochs that were run, with those of earlier fits under ``warm_start`` and of
+        ``partial_fit``.
+    best_epoch_ : int
+        Epoch whose weights were kept, counted from 1; 0 where no epoch was better
+        than the start.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
 
     See Also
     --------
@@ -392,26 +493,6 @@ class VQVAE(NeuralModel):
     (2, 13)
     """
 
-    _parameters: ClassVar[Rules] = {
-        **NeuralModel._parameters,
-        "codebook_size": integer(1),
-        "code_size": integer(1),
-        "n_tokens": integer(1),
-        "codebook_update": options("ema", "gradient"),
-        "distance": options("euclidean", "cosine"),
-        "gradient": options(*GRADIENTS),
-        "commitment_cost": real(0, LARGEST_STEP),
-        "prior": options("auto", *PRIORS),
-        "encode": options("embedding", "ordinal", "onehot"),
-    }
-    _fixed = (
-        *NeuralModel._fixed,
-        "codebook_size",
-        "code_size",
-        "n_tokens",
-        "distance",
-        "prior",
-    )
     _always_holds_out = True
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         **NeuralModel._goes_on_from,
@@ -423,16 +504,20 @@ class VQVAE(NeuralModel):
         "codebook.vectors": 10.0,
     }
 
-    codebook_size: int = 64
+    codebook_size: int = parameter(integer(1), default=64, builds=True)
     _: KW_ONLY
-    code_size: int = 4
-    n_tokens: int = 8
-    codebook_update: str = "gradient"
-    distance: str = "euclidean"
-    gradient: str = "rotation"
-    commitment_cost: float = 0.25
-    prior: str = "auto"
-    encode: str = "embedding"
+    code_size: int = parameter(integer(1), default=4, builds=True)
+    n_tokens: int = parameter(integer(1), default=8, builds=True)
+    codebook_update: str = parameter(options("ema", "gradient"), default="gradient")
+    distance: str = parameter(
+        options("euclidean", "cosine"), default="euclidean", builds=True
+    )
+    gradient: str = parameter(options(*GRADIENTS), default="rotation")
+    commitment_cost: float = parameter(real(0, LARGEST_STEP), default=0.25)
+    prior: str = parameter(options("auto", *PRIORS), default="auto", builds=True)
+    encode: str = parameter(
+        options("embedding", "ordinal", "onehot"), default="embedding"
+    )
 
     def transform(self, X: ArrayLike) -> Any:
         """Encode rows.

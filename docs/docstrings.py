@@ -1,0 +1,82 @@
+"""Copy what classes of estimators share into the docstring of each.
+
+A parameter or an attribute is described in the docstring of the class that declares it.
+Subclasses repeat it, so that an editor shows it; ``make docstrings`` does the copying,
+and a test that nothing was forgotten.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "skgen"
+SECTIONS = ("Parameters", "Attributes")
+# A class whose docstring others repeat, and those that do.
+SHARED = {
+    ("models/hyperparameters.py", "NetworkSettings"): {
+        "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
+        "models/vqvae.py": ("VQVAE",),
+    },
+    ("models/vae.py", "VAE"): {"models/vae.py": ("BetaVAE", "IWAE")},
+}
+
+# Parameters that a subclass declares anew.
+OWN = {"IWAE": ("max_grad_norm",)}
+
+
+def docstring(source: str, name: str) -> str:
+    """Return the docstring of a class as it stands in a file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            found = ast.get_source_segment(source, node.body[0])
+            assert found is not None
+            return found
+    raise ValueError(f"There is no class {name}.")
+
+
+def entries(doc: str) -> dict[str, str]:
+    """Return what a docstring says of each parameter and attribute, by name."""
+    found = {}
+    for section in SECTIONS:
+        head = f"    {section}\n    {'-' * len(section)}\n"
+        _, _, rest = doc.partition(head)
+        body = re.split(r'\n\n|\n    """', rest, maxsplit=1)[0]
+        for entry in re.split(r"\n(?=    \w)", body):
+            name, colon, _ = entry.strip().partition(" :")
+            if colon:
+                found[name] = entry
+    return found
+
+
+def with_shared(doc: str, shared: dict[str, str], own: tuple[str, ...] = ()) -> str:
+    """Return a docstring with what it shares replaced, but for some names."""
+    for name, entry in entries(doc).items():
+        if name in shared and name not in own:
+            doc = doc.replace(f"\n{entry}\n", f"\n{shared[name]}\n")
+    return doc
+
+
+def written() -> dict[Path, str]:
+    """Return the text that each file of a class that repeats should have."""
+    texts: dict[Path, str] = {}
+    for (origin, base), users in SHARED.items():
+        path = ROOT / origin
+        shared = entries(docstring(texts.get(path) or path.read_text(), base))
+        for file, classes in users.items():
+            text = texts.get(ROOT / file) or (ROOT / file).read_text()
+            for name in classes:
+                doc = docstring(text, name)
+                text = text.replace(doc, with_shared(doc, shared, OWN.get(name, ())))
+            texts[ROOT / file] = text
+    return texts
+
+
+if __name__ == "__main__":
+    stale = {p: text for p, text in written().items() if p.read_text() != text}
+    for path, text in stale.items():
+        print(f"{path.relative_to(ROOT.parent)}: shared docstrings were copied")
+        path.write_text(text)
+    sys.exit(bool(stale))
