@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Self
+from dataclasses import KW_ONLY
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +15,12 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skgen._utils.densities import check_is_density, fitted_on
 from skgen._utils.parameters import (
-    Rules,
+    attribute,
     check_parameters,
+    estimator,
     integer,
     options,
+    parameter,
     random_state,
     real,
 )
@@ -29,6 +32,7 @@ from skgen.models.vae import VAE
 TRIMMED = 1.5
 
 
+@estimator
 class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     """Detector of outliers: rows to which a density gives a low score.
 
@@ -118,38 +122,23 @@ class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     True
     """
 
-    _parameters: ClassVar[Rules] = {
-        "contamination": (options("auto"), real(0.0, 0.5, closed="right")),
-        "level": real(0.0, 1.0, closed="neither"),
-        "trim": (options("auto"), real(0.0, 0.5, closed="both")),
-        "calibration_size": real(0.0, 1.0, closed="neither"),
-        "n_folds": integer(2),
-        "random_state": random_state,
-    }
+    estimator_: Any = attribute()
+    offset_: float = attribute()
+    calibration_scores_: NDArray[np.float64] = attribute()
+    support_: NDArray[np.bool_] = attribute()
 
-    estimator_: Any
-    offset_: float
-    calibration_scores_: NDArray[np.float64]
-    support_: NDArray[np.bool_]
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        contamination: str | float = "auto",
-        level: float = 0.05,
-        trim: str | float = "auto",
-        calibration_size: float = 0.2,
-        n_folds: int = 5,
-        random_state: Any = None,
-    ) -> None:
-        self.estimator = estimator
-        self.contamination = contamination
-        self.level = level
-        self.trim = trim
-        self.calibration_size = calibration_size
-        self.n_folds = n_folds
-        self.random_state = random_state
+    estimator: Any = parameter(default=None)
+    _: KW_ONLY
+    contamination: str | float = parameter(
+        options("auto"), real(0.0, 0.5, closed="right"), default="auto"
+    )
+    level: float = parameter(real(0.0, 1.0, closed="neither"), default=0.05)
+    trim: str | float = parameter(
+        options("auto"), real(0.0, 0.5, closed="both"), default="auto"
+    )
+    calibration_size: float = parameter(real(0.0, 1.0, closed="neither"), default=0.2)
+    n_folds: int = parameter(integer(2), default=5)
+    random_state: Any = parameter(random_state, default=None)
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None

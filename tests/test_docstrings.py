@@ -6,11 +6,11 @@ import runpy
 from pathlib import Path
 
 import pytest
-from tests.estimators import VARIANTS
 
 import skgen
 import skgen.outliers
 import skgen.textures
+from tests.estimators import VARIANTS
 
 ROOT = Path(__file__).parents[1]
 COPIES = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))

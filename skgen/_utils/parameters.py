@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, dataclass_transform
+from typing import Any, Literal, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
 import sklearn
@@ -171,14 +171,20 @@ def parameter(
     return dataclasses.field(default=default, metadata=marks)
 
 
+def attribute(*, init: Literal[False] = False) -> Any:
+    """Declare an attribute that ``fit`` sets, or a file."""
+    return dataclasses.field(init=init)
+
+
 Class = TypeVar("Class", bound=type)
 
 
-@dataclass_transform(eq_default=False, field_specifiers=(parameter,))
+@dataclass_transform(eq_default=False, field_specifiers=(parameter, attribute))
 def estimator(cls: Class) -> Class:
     """Give a class the constructor of its parameters; equality and repr stay."""
     made: Any = dataclasses.dataclass(eq=False, repr=False)(cls)
-    declared = {field.name: field.metadata for field in dataclasses.fields(made)}
+    fields = [field for field in dataclasses.fields(made) if field.init]
+    declared = {field.name: field.metadata for field in fields}
     made._parameters = {
         n: mark["rules"] for n, mark in declared.items() if mark["rules"]
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import KW_ONLY
+from typing import Any, Self
 
 import joblib
 import numpy as np
@@ -25,13 +26,15 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 from skgen._tables.frames import stacked_rows
 from skgen._utils.densities import check_is_density, fitted_on
 from skgen._utils.parameters import (
-    Rules,
+    attribute,
     check_parameters,
+    estimator,
     factory,
     instance,
     integer,
     none,
     options,
+    parameter,
     random_state,
     real,
 )
@@ -64,6 +67,7 @@ def fit_each_class(
     return list(joblib.Parallel(n_jobs=owner.n_jobs)(jobs))
 
 
+@estimator
 class GenerativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Classifier with a density for each class, by Bayes' rule.
 
@@ -130,36 +134,23 @@ class GenerativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     (45, 3)
     """
 
-    _parameters: ClassVar[Rules] = {
-        "class_weight": (instance(Mapping, "a dict"), options("balanced"), none),
-        "reject": (real(0.0, 1.0, closed="neither"), none),
-        "calibration_size": real(0.0, 1.0, closed="neither"),
-        "random_state": random_state,
-    }
+    classes_: NDArray[Any] = attribute()
+    estimators_: list[Any] = attribute()
+    class_log_prior_: NDArray[np.float64] = attribute()
+    threshold_: float = attribute()
 
-    classes_: NDArray[Any]
-    estimators_: list[Any]
-    class_log_prior_: NDArray[np.float64]
-    threshold_: float
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        class_weight: Mapping[Any, float] | str | None = None,
-        reject: float | None = None,
-        outlier_label: Any = -1,
-        calibration_size: float = 0.2,
-        n_jobs: int | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.estimator = estimator
-        self.class_weight = class_weight
-        self.reject = reject
-        self.outlier_label = outlier_label
-        self.calibration_size = calibration_size
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    estimator: Any = parameter(default=None)
+    _: KW_ONLY
+    class_weight: Mapping[Any, float] | str | None = parameter(
+        instance(Mapping, "a dict"), options("balanced"), none, default=None
+    )
+    reject: float | None = parameter(
+        real(0.0, 1.0, closed="neither"), none, default=None
+    )
+    outlier_label: Any = parameter(default=-1)
+    calibration_size: float = parameter(real(0.0, 1.0, closed="neither"), default=0.2)
+    n_jobs: int | None = parameter(default=None)
+    random_state: Any = parameter(random_state, default=None)
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the density of each class.
@@ -404,6 +395,7 @@ _STRATEGIES: dict[str, Callable[[Counter[Any]], dict[Any, int]]] = {
 Strategy = float | str | Mapping[Any, int] | Callable[[Any], Mapping[Any, int]]
 
 
+@estimator
 class GenerativeOverSampler(MetaEstimatorMixin, BaseEstimator):
     """Over-sampler that draws rows of rare classes from densities of them.
 
@@ -453,32 +445,22 @@ class GenerativeOverSampler(MetaEstimatorMixin, BaseEstimator):
     (array([91,  9]), array([91, 91]))
     """
 
-    _parameters: ClassVar[Rules] = {
-        "sampling_strategy": (
-            real(0.0, 1.0, closed="right"),
-            options(*_STRATEGIES),
-            instance(Mapping, "a dict"),
-            factory,
-        ),
-        "random_state": random_state,
-    }
     _sampling_type = "over-sampling"
 
-    sampling_strategy_: dict[Any, int]
-    estimators_: dict[Any, Any]
+    sampling_strategy_: dict[Any, int] = attribute()
+    estimators_: dict[Any, Any] = attribute()
 
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        sampling_strategy: Strategy = "auto",
-        n_jobs: int | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.estimator = estimator
-        self.sampling_strategy = sampling_strategy
-        self.n_jobs = n_jobs
-        self.random_state = random_state
+    estimator: Any = parameter(default=None)
+    _: KW_ONLY
+    sampling_strategy: Strategy = parameter(
+        real(0.0, 1.0, closed="right"),
+        options(*_STRATEGIES),
+        instance(Mapping, "a dict"),
+        factory,
+        default="auto",
+    )
+    n_jobs: int | None = parameter(default=None)
+    random_state: Any = parameter(random_state, default=None)
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
         """Check the rows, and find how many each class is to get.

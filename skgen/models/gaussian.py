@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import KW_ONLY
 from functools import partial
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.linalg
@@ -39,14 +40,22 @@ from skgen._em.incomplete import (
 from skgen._em.steps import Mixture
 from skgen._utils.chunks import CentredRows
 from skgen._utils.moments import Moments
-from skgen._utils.parameters import Rules, integer, none, options, real
+from skgen._utils.parameters import (
+    attribute,
+    device,
+    estimator,
+    integer,
+    none,
+    options,
+    parameter,
+    real,
+)
 from skgen._utils.scales import warn_large_reg_covar, warn_scales, warn_tiny
 from skgen._utils.sizes import check_memory
 from skgen._utils.tensors import LOG_2PI, to_array, wide_dtype
 from skgen._utils.threads import blas_threads_for, threads_for
 from skgen.models.base import (
     FitCallbacks,
-    GenerativeModel,
     whole_or_as_before,
 )
 from skgen.models.exact import INCOMPLETE_BATCH, ExactDensity
@@ -470,6 +479,7 @@ def _wide(t: Tensor) -> NDArray[np.float64]:
     return to_array(t).astype(np.float64)
 
 
+@estimator
 class GaussianDensity(ExactDensity):
     """A Gaussian density whose encoder whitens and whose decoder colours.
 
@@ -560,42 +570,24 @@ class GaussianDensity(ExactDensity):
     -5.98
     """
 
-    _parameters: ClassVar[Rules] = {
-        **GenerativeModel._parameters,
-        "n_components": (
-            integer(1),
-            real(0, 1, closed="neither"),
-            options("mle"),
-            none,
-        ),
-        "covariance_type": options("full", "diag", "spherical"),
-        "reg_covar": real(0),
-        "tol": real(0),
-        "max_iter": integer(1),
-    }
-    _fixed = ("covariance_type",)
+    _n_rows: int = attribute()  # seen so far
+    _variances: NDArray[np.float64] = attribute()  # (d,), where there are no axes
 
-    _n_rows: int  # seen so far
-    _variances: NDArray[np.float64]  # (d,), where there are no axes
+    _moments: tuple[Tensor, ...] = (
+        attribute()
+    )  # weight, mean and scatter of the rows so far
 
-    _moments: tuple[Tensor, ...]  # weight, mean and scatter of the rows so far
-
-    def __init__(
-        self,
-        n_components: int | float | str | None = None,
-        *,
-        covariance_type: str = "full",
-        reg_covar: float = 1e-6,
-        tol: float = 1e-6,
-        max_iter: int = 1000,
-        device: str = "cpu",
-    ) -> None:
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.reg_covar = reg_covar
-        self.tol = tol
-        self.max_iter = max_iter
-        self.device = device
+    n_components: int | float | str | None = parameter(
+        integer(1), real(0, 1, closed="neither"), options("mle"), none, default=None
+    )
+    _: KW_ONLY
+    covariance_type: str = parameter(
+        options("full", "diag", "spherical"), default="full", builds=True
+    )
+    reg_covar: float = parameter(real(0), default=1e-6)
+    tol: float = parameter(real(0), default=1e-6)
+    max_iter: int = parameter(integer(1), default=1000)
+    device: str = parameter(device, default="cpu")
 
     def partial_fit(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None

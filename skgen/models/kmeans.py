@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -31,12 +32,15 @@ from skgen._em.lloyd import (
 from skgen._em.matrices import nearest_of
 from skgen._utils.chunks import CentredRows
 from skgen._utils.parameters import (
-    Rules,
     array_like,
+    attribute,
     boolean,
+    device,
+    estimator,
     factory,
     integer,
     options,
+    parameter,
     random_state,
     real,
     verbosity,
@@ -52,7 +56,6 @@ from skgen._utils.tensors import (
 from skgen._utils.threads import blas_threads_for, threads_for
 from skgen.models.base import (
     FitCallbacks,
-    GenerativeModel,
     whole_or_as_before,
 )
 from skgen.models.exact import INCOMPLETE_BATCH, ExactDensity
@@ -112,6 +115,7 @@ class FittedKMeans(NamedTuple):
         return rows, code.argmax(1, keepdim=True) if self.is_ordinal else code
 
 
+@estimator
 class KMeansAutoencoder(ExactDensity):
     """K-means whose latent code says which centre is nearest.
 
@@ -205,22 +209,6 @@ class KMeansAutoencoder(ExactDensity):
     -3.82
     """
 
-    _parameters: ClassVar[Rules] = {
-        **GenerativeModel._parameters,
-        "n_clusters": integer(1),
-        "init": (options("k-means++", "random"), factory, array_like()),
-        "n_init": (options("auto"), integer(1)),
-        "max_iter": integer(1),
-        "tol": real(0),
-        "verbose": verbosity,
-        "random_state": random_state,
-        "copy_x": boolean,
-        "algorithm": options("lloyd", "elkan"),
-        "encode": options("onehot-dense", "onehot", "ordinal"),
-        "prior": options("empirical", "uniform"),
-        "reg_covar": real(0),
-    }
-    _fixed = ("n_clusters", "prior")
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "n_iter_": int,
         "inertia_": float,
@@ -229,45 +217,35 @@ class KMeansAutoencoder(ExactDensity):
         "_counts": np.ndarray,
     }
 
-    _batches: MiniBatchKMeans | None  # what partial_fit goes on with
+    _batches: MiniBatchKMeans | None = attribute()  # what partial_fit goes on with
     # Where its centres are seen from: scikit-learn expands distances about the origin.
-    _origin: NDArray[Any]  # (d,)
-    _counts: NDArray[Any]  # weight of the rows of each centre so far
+    _origin: NDArray[Any] = attribute()  # (d,)
+    _counts: NDArray[Any] = attribute()  # weight of the rows of each centre so far
     # Mean and variance of the columns of all rows so far.
-    _column_moments: NDArray[Any]  # (2, d)
-    _inertia: float  # ``inertia_``, on the scale of these weights
-    _n_missing: float  # missing cells so far, weighted as their rows
+    _column_moments: NDArray[Any] = attribute()  # (2, d)
+    _inertia: float = attribute()  # ``inertia_``, on the scale of these weights
+    _n_missing: float = attribute()  # missing cells so far, weighted as their rows
 
-    def __init__(
-        self,
-        n_clusters: int = 8,
-        *,
-        init: Any = "k-means++",
-        n_init: int | str = "auto",
-        max_iter: int = 300,
-        tol: float = 1e-4,
-        verbose: int = 0,
-        random_state: Any = None,
-        copy_x: bool = True,
-        algorithm: str = "lloyd",
-        encode: str = "onehot-dense",
-        prior: str = "empirical",
-        reg_covar: float = 1e-6,
-        device: str = "cpu",
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.init = init
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.verbose = verbose
-        self.random_state = random_state
-        self.copy_x = copy_x
-        self.algorithm = algorithm
-        self.encode = encode
-        self.prior = prior
-        self.reg_covar = reg_covar
-        self.device = device
+    n_clusters: int = parameter(integer(1), default=8, builds=True)
+    _: KW_ONLY
+    init: Any = parameter(
+        options("k-means++", "random"), factory, array_like(), default="k-means++"
+    )
+    n_init: int | str = parameter(options("auto"), integer(1), default="auto")
+    max_iter: int = parameter(integer(1), default=300)
+    tol: float = parameter(real(0), default=1e-4)
+    verbose: int = parameter(verbosity, default=0)
+    random_state: Any = parameter(random_state, default=None)
+    copy_x: bool = parameter(boolean, default=True)
+    algorithm: str = parameter(options("lloyd", "elkan"), default="lloyd")
+    encode: str = parameter(
+        options("onehot-dense", "onehot", "ordinal"), default="onehot-dense"
+    )
+    prior: str = parameter(
+        options("empirical", "uniform"), default="empirical", builds=True
+    )
+    reg_covar: float = parameter(real(0), default=1e-6)
+    device: str = parameter(device, default="cpu")
 
     # Fitting.
 

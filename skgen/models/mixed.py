@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import KW_ONLY
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,11 +32,13 @@ from skgen._tables.columns import (
 from skgen._tables.frames import Columns, as_time, indexed, output_library
 from skgen._tables.values import as_objects, is_missing
 from skgen._utils.parameters import (
-    Rules,
+    attribute,
     check_parameters,
+    estimator,
     instance,
     none,
     options,
+    parameter,
     real,
 )
 from skgen._utils.tensors import without_mask
@@ -117,6 +120,7 @@ def _estimator_has(name: str) -> Callable[[Any], bool]:
     return check
 
 
+@estimator
 class MixedDensity(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -220,24 +224,18 @@ class MixedDensity(
     'setosa'
     """
 
-    _parameters: ClassVar[Rules] = {
-        "estimator": (instance(NeuralModel, "a VAE, BetaVAE, IWAE or VQVAE"), none),
-        "kinds": (options("auto"), instance(Mapping, "a dict")),
-    }
+    _codes: list[ColumnCode] = attribute()
+    _columns: Columns | None = attribute()
+    _is_objects: bool = attribute()  # whether an array of objects was fitted
+    _array_dtype: str | None = attribute()  # of an array of integers or times
 
-    _codes: list[ColumnCode]
-    _columns: Columns | None
-    _is_objects: bool  # whether an array of objects was fitted
-    _array_dtype: str | None  # of an array of integers or times
-
-    def __init__(
-        self,
-        estimator: NeuralModel | None = None,
-        *,
-        kinds: str | Mapping[Any, Any] = "auto",
-    ) -> None:
-        self.estimator = estimator
-        self.kinds = kinds
+    estimator: NeuralModel | None = parameter(
+        instance(NeuralModel, "a VAE, BetaVAE, IWAE or VQVAE"), none, default=None
+    )
+    _: KW_ONLY
+    kinds: str | Mapping[Any, Any] = parameter(
+        options("auto"), instance(Mapping, "a dict"), default="auto"
+    )
 
     # Fitting.
 

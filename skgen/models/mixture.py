@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY
 from time import perf_counter
 from typing import Any, ClassVar
 
@@ -35,19 +36,21 @@ from skgen._em.steps import (
 from skgen._training.driver import Steps
 from skgen._utils.chunks import MANY_ROWS, CentredRows
 from skgen._utils.parameters import (
-    Rules,
     array_like,
     boolean,
+    device,
+    estimator,
     integer,
     none,
     options,
+    parameter,
     random_state,
     real,
     verbosity,
 )
 from skgen._utils.scales import warn_scales
 from skgen._utils.tensors import to_array
-from skgen.models.base import FitCallbacks, GenerativeModel
+from skgen.models.base import FitCallbacks
 from skgen.models.exact import ExactDensity
 
 
@@ -92,6 +95,7 @@ class _Reporter(Observer):
         print(f"Initialization {words}." + (times if self._verbose > 1 else ""))
 
 
+@estimator
 class GaussianMixtureEM(ExactDensity):
     """A mixture of Gaussians whose latent code is the responsibilities.
 
@@ -209,63 +213,29 @@ class GaussianMixtureEM(ExactDensity):
     (5, 2)
     """
 
-    _parameters: ClassVar[Rules] = {
-        **GenerativeModel._parameters,
-        "n_components": integer(1),
-        "covariance_type": options(*COVARIANCES),
-        "tol": real(0),
-        "reg_covar": real(0),
-        "max_iter": integer(0),
-        "n_init": integer(1),
-        "init_params": options("kmeans", "k-means++", "random", "random_from_data"),
-        "weights_init": (array_like(), none),
-        "means_init": (array_like(), none),
-        "precisions_init": (array_like(), none),
-        "random_state": random_state,
-        "warm_start": boolean,
-        "verbose": verbosity,
-        "verbose_interval": integer(1),
-    }
-    _fixed = ("n_components", "covariance_type")
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "lower_bound_": float,
         "lower_bounds_": list,
     }
 
-    def __init__(
-        self,
-        n_components: int = 1,
-        *,
-        covariance_type: str = "full",
-        tol: float = 1e-3,
-        reg_covar: float = 1e-6,
-        max_iter: int = 100,
-        n_init: int = 1,
-        init_params: str = "kmeans",
-        weights_init: ArrayLike | None = None,
-        means_init: ArrayLike | None = None,
-        precisions_init: ArrayLike | None = None,
-        random_state: Any = None,
-        warm_start: bool = False,
-        verbose: int = 0,
-        verbose_interval: int = 10,
-        device: str = "cpu",
-    ) -> None:
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.tol = tol
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.n_init = n_init
-        self.init_params = init_params
-        self.weights_init = weights_init
-        self.means_init = means_init
-        self.precisions_init = precisions_init
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.verbose = verbose
-        self.verbose_interval = verbose_interval
-        self.device = device
+    n_components: int = parameter(integer(1), default=1, builds=True)
+    _: KW_ONLY
+    covariance_type: str = parameter(options(*COVARIANCES), default="full", builds=True)
+    tol: float = parameter(real(0), default=1e-3)
+    reg_covar: float = parameter(real(0), default=1e-6)
+    max_iter: int = parameter(integer(0), default=100)
+    n_init: int = parameter(integer(1), default=1)
+    init_params: str = parameter(
+        options("kmeans", "k-means++", "random", "random_from_data"), default="kmeans"
+    )
+    weights_init: ArrayLike | None = parameter(array_like(), none, default=None)
+    means_init: ArrayLike | None = parameter(array_like(), none, default=None)
+    precisions_init: ArrayLike | None = parameter(array_like(), none, default=None)
+    random_state: Any = parameter(random_state, default=None)
+    warm_start: bool = parameter(boolean, default=False)
+    verbose: int = parameter(verbosity, default=0)
+    verbose_interval: int = parameter(integer(1), default=10)
+    device: str = parameter(device, default="cpu")
 
     # Fitting.
 

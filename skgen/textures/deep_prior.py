@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import KW_ONLY
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,7 +19,15 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skgen._utils.parameters import Rules, integer, random_state, real, verbosity
+from skgen._utils.parameters import (
+    device,
+    estimator,
+    integer,
+    parameter,
+    random_state,
+    real,
+    verbosity,
+)
 from skgen._utils.tensors import check_random_state
 from skgen.textures.images import TextureModel
 
@@ -99,6 +108,7 @@ class Observed(NamedTuple):
         return (squared * part).sum() / (part.sum() * squared.shape[1])
 
 
+@estimator
 class DeepImagePrior(TextureModel):
     """Denoise, complete or enlarge one image by the prior of a convolutional network.
 
@@ -168,43 +178,17 @@ class DeepImagePrior(TextureModel):
     True
     """
 
-    _parameters: ClassVar[Rules] = {
-        **TextureModel._parameters,
-        "upscale": integer(1),
-        "width": integer(1),
-        "depth": integer(1),
-        "learning_rate": real(0, closed="neither"),
-        "max_iter": integer(1),
-        "validation_fraction": real(0, 1, closed="neither"),
-        "n_iter_no_change": integer(1),
-        "random_state": random_state,
-        "verbose": verbosity,
-    }
-
-    def __init__(
-        self,
-        *,
-        upscale: int = 1,
-        width: int = 32,
-        depth: int = 3,
-        learning_rate: float = 0.01,
-        max_iter: int = 2000,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 300,
-        random_state: Any = None,
-        verbose: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.upscale = upscale
-        self.width = width
-        self.depth = depth
-        self.learning_rate = learning_rate
-        self.max_iter = max_iter
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
+    _: KW_ONLY
+    upscale: int = parameter(integer(1), default=1)
+    width: int = parameter(integer(1), default=32)
+    depth: int = parameter(integer(1), default=3)
+    learning_rate: float = parameter(real(0, closed="neither"), default=0.01)
+    max_iter: int = parameter(integer(1), default=2000)
+    validation_fraction: float = parameter(real(0, 1, closed="neither"), default=0.1)
+    n_iter_no_change: int = parameter(integer(1), default=300)
+    random_state: Any = parameter(random_state, default=None)
+    verbose: int = parameter(verbosity, default=0)
+    device: str = parameter(device, default="cpu")
 
     def fit(
         self, X: ArrayLike, y: Any = None, *, mask: ArrayLike | None = None

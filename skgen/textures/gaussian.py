@@ -8,14 +8,15 @@ less its mean, as the spot, the field has the exemplar's mean and autocovariance
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Self
+from dataclasses import KW_ONLY
+from typing import Any, Self
 
 import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._utils.parameters import Rules, boolean, options, real
+from skgen._utils.parameters import boolean, estimator, options, parameter, real
 from skgen._utils.tensors import LOG_2PI, check_random_state
 from skgen.textures.images import TextureModel, check_shape
 
@@ -67,6 +68,7 @@ def _fade(n: int) -> NDArray[np.float64]:
     return weights
 
 
+@estimator
 class GaussianTexture(TextureModel):
     """A texture as a stationary Gaussian field with the exemplar's covariance.
 
@@ -122,25 +124,11 @@ class GaussianTexture(TextureModel):
     (48, 64)
     """
 
-    _parameters: ClassVar[Rules] = {
-        "method": options("spot_noise", "random_phase"),
-        "smooth_borders": boolean,
-        "noise_level": real(0),
-        "device": options("cpu"),
-    }
-
-    def __init__(
-        self,
-        *,
-        method: str = "spot_noise",
-        smooth_borders: bool = True,
-        noise_level: float = 1e-3,
-        device: str = "cpu",
-    ) -> None:
-        self.method = method
-        self.smooth_borders = smooth_borders
-        self.noise_level = noise_level
-        self.device = device
+    _: KW_ONLY
+    method: str = parameter(options("spot_noise", "random_phase"), default="spot_noise")
+    smooth_borders: bool = parameter(boolean, default=True)
+    noise_level: float = parameter(real(0), default=1e-3)
+    device: str = parameter(options("cpu"), default="cpu")
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn mean and covariance of an image.

@@ -8,7 +8,8 @@ them. No density is fitted: the exemplar is the model.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import KW_ONLY
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,7 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgen._utils.parameters import Rules, integer, real, verbosity
+from skgen._utils.parameters import (
+    device,
+    estimator,
+    integer,
+    parameter,
+    real,
+    verbosity,
+)
 from skgen._utils.tensors import check_random_state
 from skgen.textures.images import TextureModel, check_shape
 
@@ -103,6 +111,7 @@ class Canvas:
         return self.pixels[self.half : -self.half, self.half : -self.half]
 
 
+@estimator
 class NonparametricTexture(TextureModel):
     """A texture grown pixel by pixel from the windows of an exemplar.
 
@@ -154,28 +163,12 @@ class NonparametricTexture(TextureModel):
            [1, 0, 0, 1, 1, 0]])
     """
 
-    _parameters: ClassVar[Rules] = {
-        **TextureModel._parameters,
-        "window": integer(3),
-        "tolerance": real(0),
-        "seed_size": integer(1),
-        "verbose": verbosity,
-    }
-
-    def __init__(
-        self,
-        *,
-        window: int = 11,
-        tolerance: float = 0.1,
-        seed_size: int = 3,
-        verbose: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.window = window
-        self.tolerance = tolerance
-        self.seed_size = seed_size
-        self.verbose = verbose
-        self.device = device
+    _: KW_ONLY
+    window: int = parameter(integer(3), default=11)
+    tolerance: float = parameter(real(0), default=0.1)
+    seed_size: int = parameter(integer(1), default=3)
+    verbose: int = parameter(verbosity, default=0)
+    device: str = parameter(device, default="cpu")
 
     def fit(
         self, X: ArrayLike, y: Any = None, *, mask: ArrayLike | None = None

@@ -9,7 +9,8 @@ at falling distances, instead of one after the other along the rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import KW_ONLY
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,7 +20,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
 
-from skgen._utils.parameters import Rules, integer, random_state, verbosity
+from skgen._utils.parameters import (
+    device,
+    estimator,
+    integer,
+    parameter,
+    random_state,
+    verbosity,
+)
 from skgen._utils.tensors import check_random_state
 from skgen.textures.images import TextureModel
 
@@ -189,6 +197,7 @@ def shrink(image: Tensor) -> Tensor:
     return torch.where(count > 0, total / count, torch.nan)
 
 
+@estimator
 class PatchMatch(TextureModel):
     """Nearest patches of an exemplar, and images made of them.
 
@@ -239,31 +248,13 @@ class PatchMatch(TextureModel):
     True
     """
 
-    _parameters: ClassVar[Rules] = {
-        **TextureModel._parameters,
-        "patch_size": integer(1),
-        "n_iter": integer(1),
-        "n_votes": integer(1),
-        "random_state": random_state,
-        "verbose": verbosity,
-    }
-
-    def __init__(
-        self,
-        *,
-        patch_size: int = 7,
-        n_iter: int = 6,
-        n_votes: int = 4,
-        random_state: Any = None,
-        verbose: int = 0,
-        device: str = "cpu",
-    ) -> None:
-        self.patch_size = patch_size
-        self.n_iter = n_iter
-        self.n_votes = n_votes
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
+    _: KW_ONLY
+    patch_size: int = parameter(integer(1), default=7)
+    n_iter: int = parameter(integer(1), default=6)
+    n_votes: int = parameter(integer(1), default=4)
+    random_state: Any = parameter(random_state, default=None)
+    verbose: int = parameter(verbosity, default=0)
+    device: str = parameter(device, default="cpu")
 
     def fit(
         self, X: ArrayLike, y: Any = None, *, mask: ArrayLike | None = None
