@@ -330,7 +330,8 @@ def attribute_vector(estimator: Any, X: Any, y: ArrayLike) -> Array:
         )
     codes = np.asarray(estimator.transform(X))
     means = [codes[labels == value].mean(axis=0) for value in values]
-    return means[1] - means[0]
+    found: Array = means[1] - means[0]
+    return found
 
 
 def choose_two(estimator: Any, latents: Sequence[int] | None) -> Array:
@@ -401,7 +402,8 @@ def _one_row(row: Any) -> Any:
 
 def _straight(a: Array, b: Array, t: Array) -> Array:
     """Line (s, k) between codes (k,), at steps t (s, 1) from 0 to 1."""
-    return (1 - t) * a + t * b
+    found: Array = (1 - t) * a + t * b
+    return found
 
 
 def _spherical(a: Array, b: Array, t: Array) -> Array:

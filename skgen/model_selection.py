@@ -23,7 +23,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import get_config
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
@@ -40,6 +40,7 @@ from skgen._search.stacking import is_small
 from skgen._training.driver import Steps, value_or_error
 from skgen._training.loop import Training
 from skgen._utils.documentation import DocumentationLinks
+from skgen._utils.estimators import Estimator
 from skgen._utils.tensors import check_random_state
 from skgen._utils.threads import threads_for
 from skgen.models.base import NO_CALLBACKS
@@ -336,7 +337,7 @@ def _weight(estimator: Any, params: dict[str, Any]) -> Any:
     return params.get(_weight_name(estimator))
 
 
-class _Done(BaseEstimator):
+class _Done(Estimator):
     """Stands for the estimator in scikit-learn's search, whose fits are all done.
 
     Its rows are the numbers of rows: those it is fitted on tell the split.
@@ -472,7 +473,8 @@ class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
             The fitted search.
         """
         if not self._stacks_any(params):
-            return super().fit(X, y, **params)
+            found: Self = super().fit(X, y, **params)
+            return found
         X, y = indexable(X, y)
         groups = params.pop("groups", None)
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))

@@ -103,7 +103,10 @@ def log_weights(model: Any, batch: Batch, q: Any = None) -> Tensor:
     """Log p(x, z) - log q(z|x) at draws from q, (S, n)."""
     q = model.posterior(batch) if q is None else q
     z = q.draw(batch.noise)
-    return model.log_likelihood(batch, z) + model.prior.log_prob(z) - q.log_prob(z)
+    found: Tensor = (
+        model.log_likelihood(batch, z) + model.prior.log_prob(z) - q.log_prob(z)
+    )
+    return found
 
 
 def importance_weighted_bound(log_w: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin
+from sklearn.base import MetaEstimatorMixin, OutlierMixin
 from sklearn.model_selection import KFold
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skgen._utils.densities import check_is_density, fitted_on
+from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import (
     attribute,
     check_parameters,
@@ -33,7 +34,7 @@ TRIMMED = 1.5
 
 
 @estimator
-class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
+class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, Estimator):
     """Detector of outliers: rows to which a density gives a low score.
 
     The density is fitted on most of the rows, and the others calibrate it: the p-value
@@ -301,7 +302,7 @@ class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         return p
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+        tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call]
         inner = VAE() if self.estimator is None else self.estimator
         tags.input_tags = inner.__sklearn_tags__().input_tags
         return tags

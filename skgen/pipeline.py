@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_array
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._tables.frames import Columns, as_container
 from skgen._utils.documentation import DocumentationLinks
+from skgen._utils.estimators import available_if
 from skgen._utils.tensors import fresh_random_state, without_mask
 from skgen.bijections import (
     InvertibleFunction,
@@ -212,7 +212,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         if transform is not None:
             # The name that scikit-learn's clone knows.
             self._sklearn_output_config = {"transform": transform}
-        super().set_output(transform=transform)
+        super().set_output(transform=transform)  # type: ignore[no-untyped-call]
         return self
 
     # The density.
@@ -554,7 +554,7 @@ def make_generative_pipeline(
     >>> make_generative_pipeline(StandardScaler(), VAE())
     GenerativePipeline(steps=[('standardscaler', StandardScaler()), ('vae', VAE())])
     """
-    return GenerativePipeline(
+    return GenerativePipeline(  # type: ignore[no-untyped-call]
         make_pipeline(*steps).steps,
         transform_input=transform_input,
         memory=memory,

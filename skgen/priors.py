@@ -80,8 +80,10 @@ class StandardNormal(nn.Module):
         """
         m2, s2 = q.mean**2, q.sigma**2
         if isinstance(q, Normal):
-            return 0.5 * (m2 + s2 - 1 - s2.log())
-        return 0.5 * (m2 + s2 - 1) - q.log_scale
+            independent: Tensor = 0.5 * (m2 + s2 - 1 - s2.log())
+            return independent
+        found: Tensor = 0.5 * (m2 + s2 - 1) - q.log_scale
+        return found
 
     def draw_layers(self, eps: Tensor) -> Tensor:
         """Draw codes of all layers (..., k) from standard noise (..., k)."""
@@ -125,7 +127,8 @@ class DeepPosterior(NamedTuple):
     def log_prob(self, codes: Tensor) -> Tensor:
         """Log-density (..., n) of draws."""
         z, u = self.split(codes)
-        return self.first.log_prob(z) + self.above(z).log_prob(u)
+        found: Tensor = self.first.log_prob(z) + self.above(z).log_prob(u)
+        return found
 
     def frozen(self) -> DeepPosterior:
         """Return the same density, which passes no gradient to its parameters."""

@@ -247,7 +247,8 @@ class ByCovariance(Conditionals):
         cross = at_cells(self.covariances, there, block.missing).movedim(-1, -3)
         white = torch.linalg.solve_triangular(lower, cross, upper=False)
         own = at_cells(self.covariances, block.missing)
-        return own - (white.mT @ white).movedim(-3, -1)
+        found: Tensor = own - (white.mT @ white).movedim(-3, -1)
+        return found
 
 
 class ByFeature(Conditionals):
@@ -365,4 +366,5 @@ def _cholesky(matrices: Tensor) -> Tensor:
     lower, info = torch.linalg.cholesky_ex(matrices)
     if info.any():
         raise ValueError(ILL_DEFINED)
-    return lower
+    found: Tensor = lower
+    return found

@@ -118,7 +118,8 @@ class Whitened(Matrix):
         # Norms of |P|^T |m|, the terms that a projection adds up.
         terms = means.abs()[..., None, :] @ roots.abs()
         size = torch.linalg.vector_norm(terms.squeeze(-2), dim=-1)
-        return size.amax(-1) * torch.finfo(means.dtype).eps
+        found: Tensor = size.amax(-1) * torch.finfo(means.dtype).eps
+        return found
 
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
         coloured = torch.empty_like(noise)
@@ -177,7 +178,8 @@ class ExpandedFull(_Expanded, Whitened):
         size = squares.sqrt()  # (K, d): root mean square of x_i
         terms = size[..., :, None] * self.precisions(roots) * size[..., None, :]
         largest = terms.flatten(-2).norm(dim=-1).amax(-1)
-        return largest * torch.finfo(terms.dtype).eps
+        found: Tensor = largest * torch.finfo(terms.dtype).eps
+        return found
 
 
 def nan_roots(covariances: Tensor) -> Tensor:
@@ -353,7 +355,8 @@ class _ExpandedVariance(_Expanded, _Variance):
         # Mean squares of the features, in units of their variance.
         terms = (means * self.variances(roots)).square_().add_(1)
         size = torch.linalg.vector_norm(terms, dim=-1)
-        return size.amax(-1) * torch.finfo(means.dtype).eps
+        found: Tensor = size.amax(-1) * torch.finfo(means.dtype).eps
+        return found
 
 
 def spread(squares: Tensor, squared_means: Tensor) -> Tensor:

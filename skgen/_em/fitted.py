@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skgen._em.conditionals import conditionals
-from skgen._em.covariance import Covariance
-from skgen._em.matrices import Direct, Matrix
+from skgen._em.matrices import Covariance, Direct, Matrix
 from skgen._em.steps import Mixture, log_peaks, normalise, sum_exp
 from skgen._em.truncation import Known
 from skgen._utils.tensors import to_array, wide_dtype

@@ -24,9 +24,9 @@ from skgen._em.conditionals import (
     flat_cells,
     there_of,
 )
-from skgen._em.covariance import Covariance, spread
+from skgen._em.covariance import spread
 from skgen._em.fixed_point import Iterate
-from skgen._em.matrices import Matrix
+from skgen._em.matrices import Covariance, Matrix
 from skgen._em.steps import Mixture, normalise, positive
 from skgen._utils.chunks import CentredRows, chunk_rows
 from skgen._utils.threads import threads_for

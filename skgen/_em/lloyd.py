@@ -344,7 +344,7 @@ def _clusters(
     seen = centres - rows.centre
     # The least square distance that has to be told from none.
     gaps = squared_distances(seen, seen).fill_diagonal_(torch.inf)
-    within = kmeans.inertia_ / float(rows.weight.sum()) or torch.inf
+    within = float(kmeans.inertia_ or 0.0) / float(rows.weight.sum()) or torch.inf
     least, largest = min(within, float(gaps.min())), float((seen**2).sum(1).max())
     if eps * largest > BLUR * least:
         return None

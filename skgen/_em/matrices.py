@@ -184,7 +184,8 @@ class Matrix(Covariance):
 
     def roots_of_precisions(self, precisions: Tensor) -> Tensor:
         # Upper times its transpose is lower times its transpose, read backwards.
-        return torch.linalg.cholesky(precisions.flip(-1, -2)).flip(-1, -2)
+        found: Tensor = torch.linalg.cholesky(precisions.flip(-1, -2)).flip(-1, -2)
+        return found
 
     def check_precisions(self, precisions: Tensor, name: str) -> None:
         symmetric = torch.isclose(precisions, precisions.mT).all()
@@ -212,7 +213,10 @@ class Matrix(Covariance):
 
 def inverse(triangular: Tensor, *, upper: bool) -> Tensor:
     """Invert triangular matrices."""
-    return torch.linalg.solve_triangular(triangular, eye(triangular), upper=upper)
+    found: Tensor = torch.linalg.solve_triangular(
+        triangular, eye(triangular), upper=upper
+    )
+    return found
 
 
 def eye(like: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from skgen._em.covariance import Covariance
 from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
 from skgen._em.incomplete import IncompleteRows, IncompleteSteps
+from skgen._em.matrices import Covariance
 from skgen._em.steps import EMSteps, Mixture, one_pass
 from skgen._training.driver import Interrupted, value_or_error
 from skgen._utils.chunks import CentredRows, chunk_rows

@@ -18,7 +18,6 @@ from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 from torch import Tensor
 
-from skgen._em.covariance import Covariance
 from skgen._em.lloyd import (
     assign,
     centred_array,
@@ -26,6 +25,7 @@ from skgen._em.lloyd import (
     is_plain,
     restarted_lloyd,
 )
+from skgen._em.matrices import Covariance
 from skgen._utils.chunks import MANY_ROWS, CentredRows
 from skgen._utils.tensors import to_array, to_tensor
 from skgen._utils.threads import blas_threads_for

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from skgen._em.covariance import Covariance
 from skgen._em.fixed_point import Iterate
-from skgen._em.matrices import Direct, half_less
+from skgen._em.matrices import Covariance, Direct, half_less
 from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
 from skgen._utils.tensors import LOG_2PI
 from skgen._utils.threads import threads_for

@@ -95,7 +95,8 @@ def truncated_normal(a: Array, b: Array, rng: np.random.RandomState) -> Array:
         np.logaddexp(log_ndtr(left), log_u + log_normal_mass(left, right))
     )
     value: Any = np.where(left == a, drawn, -drawn)
-    return np.clip(value, a, b)
+    found: Array = np.clip(value, a, b)
+    return found
 
 
 def _on_the_left(a: Array, b: Array) -> tuple[Array, Array]:

@@ -124,7 +124,10 @@ class ToImages(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Unflatten."""
-        return x.unflatten(1, (*self.size, -1)).permute(0, 3, 1, 2).contiguous()
+        found: Tensor = (
+            x.unflatten(1, (*self.size, -1)).permute(0, 3, 1, 2).contiguous()
+        )
+        return found
 
 
 class ToRows(nn.Module):

@@ -202,7 +202,8 @@ class StackedModel:
         outputs: Tensor = self.template.at_precision(layers, flat, network.training)
         if x.ndim == 3:
             return outputs
-        return outputs.unflatten(1, (x.shape[0], x.shape[2])).movedim(1, 0)
+        found: Tensor = outputs.unflatten(1, (x.shape[0], x.shape[2])).movedim(1, 0)
+        return found
 
     def _each(
         self,

@@ -229,7 +229,8 @@ class ColumnCode(NamedTuple):
             levels = np.array(self.levels)
         if self.scale.is_time:
             levels = self.scale.natives(levels.astype(np.int64))
-        return levels[code.astype(int)]
+        found: NDArray[Any] = levels[code.astype(int)]
+        return found
 
 
 def learn_codes(X: Any, kinds: Mapping[Any, Any], owner: str) -> list[ColumnCode]:

@@ -162,7 +162,8 @@ def as_objects(values: list[Any]) -> NDArray[Any]:
 def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which values (n,), floats or objects, are None, NaN, NaT or pandas.NA."""
     if values.dtype.kind == "f":
-        return np.isnan(values)
+        found: NDArray[np.bool_] = np.isnan(values)
+        return found
     return np.array([_is_none(value) for value in values], dtype=bool)
 
 

@@ -115,7 +115,8 @@ class WeightedRows(ABC):
         if self.weight is None:
             return values.mean(0)
         weight = self.weight / self.weight.sum()
-        return torch.tensordot(weight, values.to(weight.dtype), 1)
+        found: Tensor = torch.tensordot(weight, values.to(weight.dtype), 1)
+        return found
 
     def repeated(self) -> Self:
         """Repeat a small set, so that a mean over it is one over several draws."""
@@ -317,7 +318,7 @@ class StoredRows(WeightedRows):
     def _read(self, index: Index) -> Tensor:
         """Bring rows as they are stored (b, d) to the device."""
         whole = self.index is None and isinstance(index, slice)
-        x = _taken(self.store, index if whole else self._places(index))
+        x: Tensor = _taken(self.store, index if whole else self._places(index))
         if x.device.type == self.onto.type:
             return x
         staged = x.pin_memory() if self.onto.type == "cuda" else x

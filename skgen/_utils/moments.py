@@ -95,7 +95,8 @@ def _scatter_factor(rows: CentredRows) -> Tensor:
     centred = root[:, None] * (rows.x[kept].to(root.dtype) - rows.centre)
     v = root / root.norm()
     v[0] += 1  # the roots are positive, so that nothing cancels
-    return (centred - torch.outer(v, v @ centred) / v[0])[1:]
+    found: Tensor = (centred - torch.outer(v, v @ centred) / v[0])[1:]
+    return found
 
 
 def _sum_scatters(*scatters: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 An estimator declares each parameter once, in the body of its class::
 
     @estimator
-    class Model(BaseEstimator):
+    class Model(Estimator):
         size: int | str = parameter(integer(1), options("auto"), default=3)
 
 The decorator makes the constructor, which only stores its arguments, as scikit-learn
@@ -190,7 +190,8 @@ def estimator(cls: Class) -> Class:
     }
     made._fixed = tuple(name for name, mark in declared.items() if mark["builds"])
     made._step_sizes = tuple(n for n, mark in declared.items() if mark["repeats"])
-    return made
+    found: Class = made
+    return found
 
 
 def check_parameters(estimator: Any, rules: Rules) -> None:

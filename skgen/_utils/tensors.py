@@ -202,7 +202,8 @@ def check_random_state(random_state: Any) -> np.random.RandomState:
     if isinstance(random_state, np.random.Generator):
         random_state = int(random_state.integers(2**32))
     try:
-        return utils.check_random_state(random_state)
+        found: np.random.RandomState = utils.check_random_state(random_state)
+        return found
     except TypeError as error:  # NumPy's, of a timedelta64
         raise ValueError(f"random_state={random_state!r} is no seed.") from error
 

@@ -97,7 +97,7 @@ def _parts(step: ColumnTransformer) -> list[_Part]:
     return parts
 
 
-def _check_disjoint(step: ColumnTransformer, parts: list[_Part]) -> None:
+def _check_disjoint(step: Any, parts: list[_Part]) -> None:
     """Raise a ValueError unless each column goes to one transformer, unweighted."""
     used = [column for part in parts for column in part.inputs]
     wrong = np.flatnonzero(np.bincount(used, minlength=step.n_features_in_) != 1)
@@ -126,7 +126,7 @@ def _columns(step: ColumnTransformer, X: Any) -> Any:
 
 
 @inverse.register(ColumnTransformer)
-def _columns_back(step: ColumnTransformer, Z: Any) -> Array:
+def _columns_back(step: Any, Z: Any) -> Array:
     Z = np.asarray(Z)
     X = np.empty((len(Z), step.n_features_in_), dtype=Z.dtype)
     for part in _parts(step):

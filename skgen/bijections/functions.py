@@ -7,11 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.base import OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import boolean, check_parameters, factory
 from skgen.bijections.generic import Array, cells, inverse, log_det
 from skgen.models.base import FLOATS
@@ -40,7 +41,7 @@ def _function_back(step: FunctionTransformer, Z: Any) -> Any:
     return step.inverse_transform(Z)
 
 
-class InvertibleFunction(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class InvertibleFunction(OneToOneFeatureMixin, TransformerMixin, Estimator):
     """A transformer from a function, its inverse and its log-determinant.
 
     scikit-learn's ``FunctionTransformer`` with what a density needs besides.

@@ -101,4 +101,5 @@ def inverse(step: Any, Z: Any) -> Any:
 def cells(step: Any, X: Any) -> Array:
     """Finite rows in float64, after a check that they have the columns of the fit."""
     validate_data(step, X, reset=False, skip_check_array=True)
-    return check_array(X, dtype=np.float64, input_name="X")
+    found: Array = check_array(X, dtype=np.float64, input_name="X")
+    return found

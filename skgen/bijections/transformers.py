@@ -46,9 +46,10 @@ def _power(step: PowerTransformer, X: Any) -> Array:
     lambdas = np.asarray(step.lambdas_, dtype=np.float64)
     slopes = _POWER_SLOPES[step.method](cells(step, X), lambdas)
     # The scaler has no public name.
-    return slopes.sum(axis=1) - _sum_log(
+    found: Array = slopes.sum(axis=1) - _sum_log(
         step._scaler.scale_ if step.standardize else None
     )
+    return found
 
 
 def _yeo_johnson(x: Array, lambdas: Array) -> Array:
@@ -71,7 +72,8 @@ def _quantile(step: QuantileTransformer, X: Any) -> Array:
     slope = _log_slope_to_normal if to_normal else _log_slope_to_uniform
     columns = zip(cells(step, X).T, np.asarray(step.quantiles_).T, strict=True)
     slopes = [slope(x, quantiles, step.references_) for x, quantiles in columns]
-    return np.sum(slopes, axis=0)
+    found: Array = np.sum(slopes, axis=0)
+    return found
 
 
 def _log_slope_to_uniform(x: Array, quantiles: Array, references: Array) -> Array:

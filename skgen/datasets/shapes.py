@@ -45,18 +45,21 @@ set is in the manner of dSprites (Matthey et al., 2017), smaller, and drawn by c
 
 def _rectangle(u: Array, v: Array) -> Array:
     """Two sides to one, with corners on the unit circle."""
-    return np.maximum(np.abs(u) - 2 / np.sqrt(5), np.abs(v) - 1 / np.sqrt(5))
+    found: Array = np.maximum(np.abs(u) - 2 / np.sqrt(5), np.abs(v) - 1 / np.sqrt(5))
+    return found
 
 
 def _ellipse(u: Array, v: Array) -> Array:
     """Semi-axes 1 and 1/2: F = u^2 + 4 v^2 - 1, over the norm of its gradient."""
     slope = np.hypot(2 * u, 8 * v)
-    return (u**2 + 4 * v**2 - 1) / np.maximum(slope, 1e-6)
+    found: Array = (u**2 + 4 * v**2 - 1) / np.maximum(slope, 1e-6)
+    return found
 
 
 def _triangle(u: Array, v: Array) -> Array:
     """Corners (1, 0), (-1/2, 1/2) and (-1/2, -1/2), so that its centroid is 0."""
-    return np.maximum(-0.5 - u, (u + 3 * np.abs(v) - 1) / np.sqrt(10))
+    found: Array = np.maximum(-0.5 - u, (u + 3 * np.abs(v) - 1) / np.sqrt(10))
+    return found
 
 
 # Distances to the border, near it, negative inside, of shapes within the unit circle.
@@ -229,4 +232,5 @@ def _cover(
     right, down = pixels - x, pixels[:, None] - y  # (n, 1, size), (n, size, 1)
     u = (np.cos(angle) * right + np.sin(angle) * down) / scale
     v = (np.cos(angle) * down - np.sin(angle) * right) / scale
-    return np.clip(0.5 - distance(u, v) * scale * size, 0, 1)
+    found: Array = np.clip(0.5 - distance(u, v) * scale * size, 0, 1)
+    return found

@@ -159,7 +159,8 @@ def plain(text: Any, width: int = 28) -> str:
         tail = width // 3
         text = f"{text[: width - tail - 1]}…{text[-tail:]}"
     # Legends leave labels out that begin with an underscore.
-    return (" " + text if text.startswith("_") else text).replace("$", r"\$")
+    found: str = (" " + text if text.startswith("_") else text).replace("$", r"\$")
+    return found
 
 
 def level_ticks(axis: Any, names: Sequence[Any], *, chars: int = 24) -> None:

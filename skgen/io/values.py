@@ -224,7 +224,8 @@ class Reader:
         """Check what NumPy does not, before it reads there; all zeros stay zeros."""
         good = (
             isinstance(key, np.ndarray)
-            and (key.shape, key.dtype) == ((TWISTER_WORDS,), np.uint32)
+            and key.shape == (TWISTER_WORDS,)
+            and key.dtype == np.uint32
             and key[1:].any()
             and 0 <= position <= TWISTER_WORDS
         )
@@ -257,7 +258,8 @@ def _fewest_weights(kinds: Any) -> int:
     shared = {kind for kind in found if isinstance(kind, int)}
     specs = [kind for kind in found if isinstance(kind, tuple)]
     ordered = sum(spec[1] for spec in specs if spec[0] == "ordinal")
-    return max(len(found), sum(shared) + ordered)
+    result: int = max(len(found), sum(shared) + ordered)
+    return result
 
 
 def _checked_text(text: str) -> str:

@@ -32,7 +32,7 @@ from sklearn.base import (
     DensityMixin,
     TransformerMixin,
 )
-from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+from sklearn.callback import CallbackContext, CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import (
     assert_all_finite,
@@ -46,7 +46,8 @@ from skgen._training.driver import Steps, run_each
 from skgen._utils.advice import MISSING, check_is_table, explained
 from skgen._utils.chunks import chunk_rows, slices
 from skgen._utils.documentation import DocumentationLinks
-from skgen._utils.parameters import Rules, check_parameters, device, integer, is_same
+from skgen._utils.estimators import Estimator, with_callbacks
+from skgen._utils.parameters import check_parameters, integer, is_same
 from skgen._utils.sizes import check_memory
 from skgen._utils.tensors import (
     check_random_state,
@@ -98,7 +99,7 @@ class FitCallbacks:
     @property
     def listen(self) -> bool:
         """Whether there are any."""
-        return bool(self._context._callbacks)
+        return bool(getattr(self._context, "_callbacks", ()))
 
     def begin(self) -> None:
         """Say that an iteration begins."""
@@ -113,9 +114,10 @@ class FitCallbacks:
         assert self._task is not None
         self._data["estimator"]._so_far = attributes
         try:
-            return self._task.call_on_fit_task_end(
+            found: bool = self._task.call_on_fit_task_end(
                 **self._data, reconstruction_attributes=attributes
             )
+            return found
         finally:
             del self._data["estimator"]._so_far
 
@@ -189,20 +191,18 @@ class GenerativeModel(
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DensityMixin,
-    BaseEstimator,
+    Estimator,
     ABC,
 ):
     """Base of all estimators: the contract ``fit / transform / sample / score``."""
 
-    _parameters: ClassVar[Rules] = {"device": device}
     _task_name: ClassVar[str] = "iteration"
     #: Whether scores are float64 whatever the dtype of the rows.
     _scores_are_wide: ClassVar[bool] = False
+    device: str
     _columns: Columns | None  # of the DataFrame that was fitted
     _weight_exponent: int  # of the power of two that weights were divided by
     _dtype: np.dtype[Any]  # of the training rows
-    #: Parameters whose values at ``fit`` decide how the fitted model is evaluated.
-    _fixed: ClassVar[tuple[str, ...]] = ()
     _built_with: dict[str, Any]  # these values, by name
     #: Fitted attributes that no score needs, but a further fit, and their types.
     _goes_on_from: ClassVar[Mapping[str, type]] = {}
@@ -319,7 +319,9 @@ class GenerativeModel(
     def _fit_rows(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Validate, place on the device, fit."""
         X, x, weight = self._prepare(X, y, sample_weight, reset=True)
-        context = self._init_callback_context(max_subtasks=self._n_tasks)
+        context = self._init_callback_context(  # type: ignore[no-untyped-call]
+            max_subtasks=self._n_tasks
+        )
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         rng = check_random_state(getattr(self, "random_state", None))
         callbacks = FitCallbacks(context, self, X, y, self._task_name)
@@ -590,7 +592,8 @@ class GenerativeModel(
         for rows in slices(len(X), max(1, CHECKED_ELEMENTS // X.shape[1])):
             self._check_finite(X[rows])
             self._check_rows(X[rows])
-        return X
+        found: NDArray[Any] = X
+        return found
 
     def _validate_code(self, X: Any) -> NDArray[Any]:
         """Return latent codes (n, k) as a float array, or raise a ValueError."""
@@ -745,7 +748,7 @@ class GenerativeModel(
             self.device_ = "cpu"
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+        tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call]
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self._allows_missing
         return tags
@@ -871,7 +874,8 @@ def _gathered(n: int, chunks: Iterable[tuple[slice, NDArray[Any]]]) -> NDArray[A
         if result is None:
             result = np.empty((n, *chunk.shape[1:]), dtype=chunk.dtype)
         result[rows] = chunk
-    return result
+    found: NDArray[Any] = result
+    return found
 
 
 def _is_moderate(X: NDArray[Any]) -> bool:

@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import (
     _safe_indexing,
@@ -25,6 +25,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 
 from skgen._tables.frames import stacked_rows
 from skgen._utils.densities import check_is_density, fitted_on
+from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import (
     attribute,
     check_parameters,
@@ -68,7 +69,7 @@ def fit_each_class(
 
 
 @estimator
-class GenerativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+class GenerativeClassifier(ClassifierMixin, MetaEstimatorMixin, Estimator):
     """Classifier with a density for each class, by Bayes' rule.
 
     ``p(y|x)`` is proportional to ``p(y) p(x|y)``. With Gaussians it is quadratic
@@ -330,7 +331,8 @@ class GenerativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         joint = self.predict_joint_log_proba(X)
         labels = self.classes_[joint.argmax(1)]
         if self.threshold_ == -math.inf:
-            return labels
+            found: NDArray[Any] = labels
+            return found
         rejected = logsumexp(joint, axis=1) < self.threshold_
         label = np.asarray(self.outlier_label)
         dtype = np.result_type(labels, label) if labels.dtype != object else object
@@ -374,7 +376,7 @@ class GenerativeClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return _safe_indexing(stacked_rows(parts), order), y
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+        tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call]
         inner = GaussianDensity() if self.estimator is None else self.estimator
         tags.input_tags = inner.__sklearn_tags__().input_tags
         return tags
@@ -396,7 +398,7 @@ Strategy = float | str | Mapping[Any, int] | Callable[[Any], Mapping[Any, int]]
 
 
 @estimator
-class GenerativeOverSampler(MetaEstimatorMixin, BaseEstimator):
+class GenerativeOverSampler(MetaEstimatorMixin, Estimator):
     """Over-sampler that draws rows of rare classes from densities of them.
 
     In imbalanced-learn's convention: ``fit_resample`` gives the rows and new ones, and

@@ -229,4 +229,5 @@ class ExactDensity(InformationCriteria, GenerativeModel):
         known = np.full_like(rows, np.nan)
         known[:, columns] = rows[:, columns]
         marginal = self._map(lambda model, x: model.log_prob(x), known, scores=True)
-        return scores - marginal
+        found: NDArray[Any] = scores - marginal
+        return found

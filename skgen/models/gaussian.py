@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY
 from functools import partial
-from numbers import Integral
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -570,6 +569,14 @@ class GaussianDensity(ExactDensity):
     -5.98
     """
 
+    mean_: NDArray[Any] = attribute()
+    components_: NDArray[Any] = attribute()
+    explained_variance_: NDArray[Any] = attribute()
+    explained_variance_ratio_: NDArray[Any] = attribute()
+    noise_variance_: float = attribute()
+    n_components_: int = attribute()
+    n_samples_seen_: float = attribute()
+
     _n_rows: int = attribute()  # seen so far
     _variances: NDArray[np.float64] = attribute()  # (d,), where there are no axes
 
@@ -661,7 +668,7 @@ class GaussianDensity(ExactDensity):
             self._set_moments(moments, n, n_components)
             return
         self._check_matrix_size(d)
-        if n_components is not None and not isinstance(n_components, Integral):
+        if n_components is not None and not isinstance(n_components, int | np.integer):
             self._climb(rows, scale, None)
             variances = self.explained_variance_ - self.reg_covar
             n_components = self._choose_n_components(variances, n_components)
@@ -810,7 +817,7 @@ class GaussianDensity(ExactDensity):
         if isinstance(given, str):
             self._check_mle(d)
             return minka_dimension(variances, self._n_rows, d)
-        if not isinstance(given, Integral):
+        if not isinstance(given, int | np.integer):
             return explaining(variances, float(given))
         if given > d:
             raise ValueError(

@@ -209,6 +209,12 @@ class KMeansAutoencoder(ExactDensity):
     -3.82
     """
 
+    cluster_centers_: NDArray[Any] = attribute()
+    labels_: NDArray[Any] = attribute()
+    inertia_: float = attribute()
+    weights_: NDArray[Any] = attribute()
+    variance_: float = attribute()
+
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "n_iter_": int,
         "inertia_": float,
@@ -474,7 +480,8 @@ class KMeansAutoencoder(ExactDensity):
         )
         # The centres themselves, weighted, stand for the rows that fit has seen.
         batches.partial_fit(centres, sample_weight=self._counts)
-        return batches.set_params(reassignment_ratio=0.01)
+        found: MiniBatchKMeans = batches.set_params(reassignment_ratio=0.01)
+        return found
 
     def _file_state(self) -> dict[str, Any]:
         state = super()._file_state()
@@ -608,7 +615,8 @@ class KMeansAutoencoder(ExactDensity):
     def _n_parameters(self) -> int:
         K, d = self.cluster_centers_.shape
         n_weights = K - 1 if self._fitted("prior") == "empirical" else 0
-        return K * d + n_weights + 1  # and the variance
+        found: int = K * d + n_weights + 1
+        return found
 
     @property
     def _n_features_out(self) -> int:

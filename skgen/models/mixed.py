@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
-    BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     DensityMixin,
     MetaEstimatorMixin,
@@ -17,7 +16,6 @@ from sklearn.base import (
     clone,
 )
 from sklearn.utils import _safe_indexing
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgen._tables.columns import (
@@ -31,6 +29,7 @@ from skgen._tables.columns import (
 )
 from skgen._tables.frames import Columns, as_time, indexed, output_library
 from skgen._tables.values import as_objects, is_missing
+from skgen._utils.estimators import Estimator, available_if
 from skgen._utils.parameters import (
     attribute,
     check_parameters,
@@ -126,7 +125,7 @@ class MixedDensity(
     TransformerMixin,
     DensityMixin,
     MetaEstimatorMixin,
-    BaseEstimator,
+    Estimator,
 ):
     """A density of a table: columns of several kinds, and cells that are missing.
 
@@ -223,6 +222,10 @@ class MixedDensity(
     >>> model.impute(row)["species"].item()
     'setosa'
     """
+
+    estimator_: Any = attribute()
+    kinds_: dict[Any, Any] = attribute()
+    levels_: dict[Any, Any] = attribute()
 
     _codes: list[ColumnCode] = attribute()
     _columns: Columns | None = attribute()
@@ -625,7 +628,7 @@ class MixedDensity(
         return shown
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
+        tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call]
         tags.input_tags.allow_nan = True
         tags.input_tags.string = tags.input_tags.categorical = True
         return tags

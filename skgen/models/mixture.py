@@ -37,6 +37,7 @@ from skgen._training.driver import Steps
 from skgen._utils.chunks import MANY_ROWS, CentredRows
 from skgen._utils.parameters import (
     array_like,
+    attribute,
     boolean,
     device,
     estimator,
@@ -212,6 +213,15 @@ class GaussianMixtureEM(ExactDensity):
     >>> model.sample(5, random_state=0).shape
     (5, 2)
     """
+
+    weights_: NDArray[Any] = attribute()
+    means_: NDArray[Any] = attribute()
+    covariances_: NDArray[Any] = attribute()
+    precisions_: NDArray[Any] = attribute()
+    precisions_cholesky_: NDArray[Any] = attribute()
+    converged_: bool = attribute()
+    lower_bound_: float = attribute()
+    lower_bounds_: list[float] = attribute()
 
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "lower_bound_": float,
@@ -431,7 +441,8 @@ class GaussianMixtureEM(ExactDensity):
     def _n_parameters(self) -> int:
         """Free parameters of the model."""
         K, d = self.means_.shape
-        return self._kind.n_parameters(K, d) + K * d + K - 1
+        found: int = self._kind.n_parameters(K, d) + K * d + K - 1
+        return found
 
     @property
     def _kind(self) -> Direct:

@@ -21,8 +21,10 @@ from skgen._networks.proposals import CoupledNormal, NormalProposal, WithPrior
 from skgen._training.batches import Batch
 from skgen._training.data import Rows, WeightedRows
 from skgen._training.driver import Steps
+from skgen._utils.moments import Moments
 from skgen._utils.parameters import (
     LARGEST_STEP,
+    attribute,
     estimator,
     integer,
     none,
@@ -34,7 +36,6 @@ from skgen._utils.parameters import (
 from skgen._utils.tensors import to_array
 from skgen.likelihoods import Likelihood
 from skgen.models.evaluation import BoundedModel
-from skgen.models.gaussian import Moments
 from skgen.models.hyperparameters import MOST_LAYERS
 from skgen.models.neural import NeuralModel
 from skgen.objectives import (
@@ -364,6 +365,9 @@ class VAE(NeuralModel):
     >>> model.score(X) > -22  # independent Gaussians: -22.0
     True
     """
+
+    active_units_: int | tuple[int, ...] = attribute()
+    latent_variances_: NDArray[Any] = attribute()
 
     n_components: int | Sequence[int] = parameter(
         integer(1), sequence(integer(1), 1, MOST_LAYERS), default=10, builds=True

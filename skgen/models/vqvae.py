@@ -46,6 +46,7 @@ from skgen._training.data import StoredRows, WeightedRows
 from skgen._training.driver import Steps
 from skgen._utils.parameters import (
     LARGEST_STEP,
+    attribute,
     estimator,
     integer,
     options,
@@ -234,7 +235,8 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def quantise(self, z_e: Tensor) -> Tensor:
         """Nearest code vectors (n, T, c) of vectors z_e."""
-        return self.codebook(self.codebook.nearest(z_e))
+        found: Tensor = self.codebook(self.codebook.nearest(z_e))
+        return found
 
     def log_likelihood_at(self, batch: Batch, z_q: Tensor) -> Tensor:
         """log p(x|z_q), (..., n), of rows (n, d) and code vectors (..., n, T, c)."""
@@ -261,11 +263,13 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def encode(self, x: Tensor) -> Tensor:
         """Quantised vectors (n, T * c)."""
-        return self.codebook(self.tokens(x)).flatten(1)
+        found: Tensor = self.codebook(self.tokens(x)).flatten(1)
+        return found
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw vectors (n, T * c) of tokens from p(k)."""
-        return self.codebook(self.prior.draw(n, generator)).flatten(1)
+        found: Tensor = self.codebook(self.prior.draw(n, generator)).flatten(1)
+        return found
 
     @property
     def row_work(self) -> int:
@@ -493,6 +497,15 @@ class VQVAE(NeuralModel):
     (2, 13)
     """
 
+    codebook_: NDArray[Any] = attribute()
+    grid_shape_: tuple[int, ...] = attribute()
+    codebook_usage_: NDArray[Any] = attribute()
+    perplexity_: float = attribute()
+    temperature_: float = attribute()
+    prior_curve_: list[float] = attribute()
+    best_prior_epoch_: int = attribute()
+    prior_mixing_: float = attribute()
+
     _always_holds_out = True
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         **NeuralModel._goes_on_from,
@@ -551,7 +564,10 @@ class VQVAE(NeuralModel):
         K, T = len(self.codebook_), self.module_.prior.n_tokens
         if encode == "onehot":
             vectors = code.reshape(len(code), T, K) @ self.codebook_
-            return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
+            found: NDArray[Any] = vectors.reshape(len(code), -1).astype(
+                code.dtype, copy=False
+            )
+            return found
         check_tokens(code, K)
         vectors = self.codebook_[code.astype(np.intp)]
         return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)

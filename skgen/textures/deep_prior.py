@@ -67,7 +67,8 @@ class Level(nn.Module):
         """Map (1, n_in, h, w) to (1, width, h, w)."""
         deep = self.below(self.down(x))
         deep = F.interpolate(deep, x.shape[-2:], mode="bilinear", align_corners=False)
-        return self.up(torch.cat([deep, self.skip(x)], dim=1))
+        found: Tensor = self.up(torch.cat([deep, self.skip(x)], dim=1))
+        return found
 
 
 def hourglass(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skgen._utils.parameters import Rules, check_parameters, integer, string
+from skgen._utils.estimators import Estimator
+from skgen._utils.parameters import check_parameters, integer
 from skgen._utils.tensors import resolve_device, without_mask
 
 
@@ -82,10 +82,8 @@ def check_shape(shape: Any, default: tuple[int, int]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-class TextureModel(BaseEstimator):
+class TextureModel(Estimator):
     """Base of the models of one image: parameters, device and layout."""
-
-    _parameters: ClassVar[Rules] = {"device": string}
 
     device: str
     _layout: Layout
@@ -171,4 +169,5 @@ def tile(image: ArrayLike, shape: tuple[int, int]) -> NDArray[Any]:
     rows, columns = (
         np.arange(n) % side for n, side in zip((height, width), pixels.shape)
     )
-    return layout.restore(pixels[rows[:, None], columns])
+    found: NDArray[Any] = layout.restore(pixels[rows[:, None], columns])
+    return found

@@ -63,7 +63,10 @@ class Canvas:
         padded = np.pad(self.known.astype(np.int64), ((self.half + 1, self.half),) * 2)
         total = padded.cumsum(0).cumsum(1)
         s = self.window
-        return total[s:, s:] - total[:-s, s:] - total[s:, :-s] + total[:-s, :-s]
+        found: NDArray[np.int64] = (
+            total[s:, s:] - total[:-s, s:] - total[s:, :-s] + total[:-s, :-s]
+        )
+        return found
 
     def border(self) -> NDArray[np.int64]:
         """Return unknown pixels (B, 2) with known ones around, most of them first."""
@@ -285,7 +288,8 @@ class NonparametricTexture(TextureModel):
         window = self._windows[rng.randint(self.n_windows_)]
         window = window.reshape(self._window, self._window, -1)
         start = (self._window - side) // 2
-        return window[start : start + side, start : start + side]
+        found: NDArray[np.float64] = window[start : start + side, start : start + side]
+        return found
 
     def _grow(
         self, pixels: NDArray[np.float64], rng: np.random.RandomState
@@ -335,7 +339,8 @@ class NonparametricTexture(TextureModel):
         lots = np.where(
             distances <= limit[:, None], rng.random_sample(distances.shape), -1
         )
-        return windows.centres[lots.argmax(1)]
+        found: NDArray[np.float64] = windows.centres[lots.argmax(1)]
+        return found
 
     def _kernel(self) -> NDArray[np.float64]:
         """Gaussian weights (s, s) of a window."""
