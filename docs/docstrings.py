@@ -19,8 +19,12 @@ SHARED = {
     ("models/hyperparameters.py", "NetworkSettings"): {
         "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
         "models/vqvae.py": ("VQVAE",),
+        "models/conditional.py": ("ConditionalVAE",),
     },
-    ("models/vae.py", "VAE"): {"models/vae.py": ("BetaVAE", "IWAE")},
+    ("models/vae.py", "VAE"): {
+        "models/vae.py": ("BetaVAE", "IWAE"),
+        "models/conditional.py": ("ConditionalVAE",),
+    },
 }
 
 # Parameters that a subclass declares anew.

@@ -8,8 +8,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from skgen.io import load, save, to_onnx
-    from skgen.models.conditional import ConditionalVAE
     from skgen.models.classes import GenerativeClassifier, GenerativeOverSampler
+    from skgen.models.conditional import ConditionalVAE
     from skgen.models.gaussian import GaussianDensity
     from skgen.models.kmeans import KMeansAutoencoder
     from skgen.models.mixed import MixedDensity

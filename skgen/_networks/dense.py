@@ -33,10 +33,11 @@ class Layers(nn.Sequential):
     def forward(self, inputs: Tensor | SparseInputs) -> Tensor:
         """Map inputs (n, p) to outputs (n, q)."""
         if isinstance(inputs, Tensor):
-            outputs: Tensor = super().forward(inputs)
+            outputs: Tensor = super().forward(inputs)  # type: ignore[no-untyped-call]
             return outputs
         first, *others = self
-        return nn.Sequential(*others)(inputs.through(first))
+        found: Tensor = nn.Sequential(*others)(inputs.through(first))
+        return found
 
     def start_from(self, outputs: Tensor) -> None:
         """Start the bias of the last layer from outputs (p,)."""

@@ -28,4 +28,5 @@ class SparseInputs(NamedTuple):
         needed = layer.weight.index_select(1, which)
         fixed, found = needed.split([len(self.places), n * m], dim=1)
         sums = (found.unflatten(1, (n, m)) * self.values).sum(-1)
-        return F.linear(self.dense, fixed, layer.bias) + sums.T
+        result: Tensor = F.linear(self.dense, fixed, layer.bias) + sums.T
+        return result

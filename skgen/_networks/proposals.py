@@ -95,7 +95,8 @@ class CoupledNormal(NamedTuple):
         root = torch.linalg.solve_triangular(
             self.coupling, scale.diag_embed(), upper=False, unitriangular=True
         )
-        return root.norm(dim=-1)
+        found: Tensor = root.norm(dim=-1)
+        return found
 
 
 def _columns(z: Tensor) -> Tensor:
@@ -166,7 +167,8 @@ class WithPrior(NamedTuple):
         part = round(FROM_PRIOR * len(z)) / len(z)
         log_proposal = self.proposal.log_prob(z)
         if part == 0:
-            return log_proposal
+            found: Tensor = log_proposal
+            return found
         return torch.logaddexp(
             log_proposal + math.log1p(-part), self.prior.log_prob(z) + math.log(part)
         )

@@ -193,7 +193,8 @@ class Categorical(Levels):
 
     def _logits(self, outputs: Tensor) -> Tensor:
         """Logits (..., n, d, n_levels)."""
-        return outputs.unflatten(-1, (-1, self.n_levels))
+        found: Tensor = outputs.unflatten(-1, (-1, self.n_levels))
+        return found
 
     def initial_outputs(self, x: Tensor) -> Tensor:
         """Return log-frequencies, with one more row that has part of every level."""

@@ -113,7 +113,8 @@ class Mixed(Likelihood):
     def encoder_width(self, n_features: int) -> int:
         """Return the number of encoder inputs for a row."""
         n_values = sum(len(block.places) * block.n_inputs for block in self._blocks)
-        return n_values + len(self.kinds)
+        found: int = n_values + len(self.kinds)
+        return found
 
     # Rows before they are standardised.
 
@@ -233,7 +234,8 @@ class Mixed(Likelihood):
             else:
                 log_prob = scales.expand(part.shape[:-1])
             total = total + log_prob.sum(-1)
-        return total
+        found: Tensor = total
+        return found
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Return means of numbers, and the most probable levels."""

@@ -117,7 +117,8 @@ def outside(x: NDArray[Any], spec: Spec) -> NDArray[np.bool_]:
             wrong = _no_whole(x, low, high)
         case "inflated", base, atoms:
             wrong = outside(x, base) & ~np.isin(x, atoms)
-    return wrong & ~np.isnan(x)
+    found: NDArray[np.bool_] = wrong & ~np.isnan(x)
+    return found
 
 
 def _no_whole(x: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:

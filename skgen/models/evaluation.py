@@ -259,7 +259,8 @@ class BoundedModel(nn.Module):
         """
         scaled = self.standardizer(x)
         if not self.likelihood.draws_rows:
-            return scaled
+            found: Tensor = scaled
+            return found
         return self.likelihood.observe(scaled, self.thresholds[row_blocks(x)])
 
     def encoder_outputs(self, x: Tensor) -> Tensor:
@@ -350,7 +351,8 @@ class BoundedModel(nn.Module):
             if result is None:
                 result = found.new_empty(len(batch.x), *found.shape[1:])
             result[index] = found
-        return result
+        value: Tensor = result
+        return value
 
     def scored(self, x: Tensor, noise: Tensor | None) -> Batch:
         """Rows (n, d) of the user as a batch that is scored."""
