@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from estimators import ONE_OF_EACH, class_name, dense, rows_for
+from estimators import CLOSED_FORM, ONE_OF_EACH, class_name, dense, rows_for
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
@@ -80,3 +80,20 @@ def test_data_fit_where_as_much_again_is_free():
     free, _ = torch.cuda.mem_get_info(device)
     assert has_room(device, free // 4)
     assert not has_room(device, free)
+
+
+@pytest.mark.parametrize("name", CLOSED_FORM)
+def test_holes_and_conditions_on_cuda_are_those_of_the_host(name):
+    host = clone(next(e for e in ONE_OF_EACH if class_name(e) == name))
+    rows = rows_for(host)
+    holes = np.where(np.random.RandomState(0).rand(*rows.shape) < 0.2, np.nan, rows)
+    host.fit(rows)
+    model = on_cuda(host).fit(rows)
+    assert_allclose(model.score_samples(holes), host.score_samples(holes), rtol=1e-6)
+    assert_allclose(model.impute(holes), host.impute(holes), rtol=1e-6)
+    drawn, code = model.sample(
+        50, 0, given={0: rows[0, 0], 1: (None, 20.0)}, return_code=True
+    )
+    assert (drawn[:, 1] <= 20).all()
+    assert len(code) == 50
+    assert np.isfinite(on_cuda(host).fit(holes).score(holes))

@@ -121,7 +121,7 @@ class FittedMixture(NamedTuple):
 
     def known(self, x: Tensor, cells: list[int]) -> Known:
         """Return what rows (C, d) of one pattern let expect of cells J."""
-        means, covariances = self.given.means, self._matrices()
+        means, covariances, x = self.given.means, self._matrices(), x.to(self.centre)
         there = (~x[0].isnan()).nonzero()[:, 0]
         own = covariances[:, there][:, :, there]
         cross = covariances[:, there][:, :, cells]
