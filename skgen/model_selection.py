@@ -46,6 +46,7 @@ from skgen._utils.threads import threads_for
 from skgen.models.base import NO_CALLBACKS
 from skgen.models.mixture import GaussianMixtureEM
 from skgen.models.neural import NeuralModel
+from skgen.models.planning import TrainingPlan
 
 # Models whose fits leave their iterations to who drives them.
 Stacked = NeuralModel | GaussianMixtureEM
@@ -635,5 +636,5 @@ def _is_small(last: NeuralModel, task: Task, data: Data) -> bool:
     training: Any = fit.work
     if training is None:
         return True
-    batch_size = last._batch_rows(len(task.train))
+    batch_size = TrainingPlan(last, len(task.train)).batch_size
     return training.trainer.cache_key is not None and is_small(training, batch_size)

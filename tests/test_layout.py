@@ -84,3 +84,37 @@ def test_the_top_level_has_few_public_names():
     top = {name.partition(".")[0] for name in MODULES} - {""}
     assert top == set(FLOORS)
     assert len([name for name in top if not name.startswith("_")]) <= 20
+
+
+def names_of(path, name):
+    """Names that a class defines in its body."""
+    tree = ast.parse((ROOT / path).read_text())
+    body = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+    defined = set()
+    for node in body.body:
+        if isinstance(node, ast.FunctionDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.AnnAssign):
+            defined.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            defined |= {target.id for target in node.targets}
+    return {each for each in defined if each.startswith("_") and each[1] != "_"}
+
+
+@pytest.mark.parametrize("path", ["vae", "vqvae", "conditional"])
+def test_a_model_of_networks_sees_few_names_of_its_base(path):
+    base = names_of("models/neural.py", "NeuralModel")
+    tree = ast.parse((ROOT / f"models/{path}.py").read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    seen = set()
+    for node in (part for each in classes for part in ast.walk(each)):
+        if isinstance(node, ast.FunctionDef):
+            seen.add(node.name)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in (
+            "self",
+            "super()",
+        ):
+            seen.add(node.attr)
+        elif isinstance(node, ast.AnnAssign):
+            seen.add(ast.unparse(node.target))
+    assert len(seen & base) < 20, sorted(seen & base)

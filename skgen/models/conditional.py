@@ -43,6 +43,7 @@ from skgen._utils.tensors import make_generator
 from skgen._utils.threads import threads_for
 from skgen.likelihoods import Likelihood
 from skgen.models.base import check_sample_weight, weighted_mean
+from skgen.models.building import default_networks
 from skgen.models.evaluation import LogLikelihood, estimate_log_likelihood
 from skgen.models.neural import available_unless
 from skgen.models.vae import VAE, Elbo, Posterior, VariationalAutoencoder
@@ -436,6 +437,11 @@ class ConditionalAutoencoder(VariationalAutoencoder):
                 result[index] = found
         value: Tensor = result
         return value
+
+    def set_context(self, context: Tensor | None, weight: Tensor | None) -> None:
+        """Adapt to the conditions of training rows."""
+        assert context is not None
+        self.condition.set_rows(context, weight)
 
     def count_outputs(self, x: Tensor) -> None:
         """Count the numbers that layers make of a row (1, d), and their work."""
@@ -910,17 +916,11 @@ class ConditionalVAE(Conditioned, VAE):
         has_label = rows.context[order, 0].cpu() >= 0
         return order[has_label.int().argsort(stable=True)]
 
-    def _new_module(self, train: StoredRows, seed: int) -> Any:
-        module: Any = super()._new_module(train, seed)
-        assert train.context is not None
-        module.condition.set_rows(train.context, train.weight)
-        return module
-
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
     ) -> ConditionalAutoencoder:
         k, c = self._component_sizes[0], self.n_conditions_
-        encoder, decoder = self._default_networks(n_features)
+        encoder, decoder = default_networks(self, n_features)
         n_inputs = likelihood.encoder_width(n_features)
         n_outputs = likelihood.decoder_width(n_features)
         classifier = encoder(n_inputs, c) if self._has_classes else None
@@ -954,8 +954,8 @@ class ConditionalVAE(Conditioned, VAE):
         return loss(self.classification_weight)
 
     @property
-    def _cache_key(self) -> Any:
-        return "ConditionalVAE" if self._is_plain else None
+    def _stack_key(self) -> str:
+        return "ConditionalVAE"
 
     @property
     def _allows_missing(self) -> bool:

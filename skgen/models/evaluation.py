@@ -237,6 +237,9 @@ class BoundedModel(nn.Module):
             start_from(outputs)
         self.count_outputs(x[:1])
 
+    def set_context(self, context: Tensor | None, weight: Tensor | None) -> None:
+        """Adapt to the context (n, m) of training rows, where there is one."""
+
     def count_outputs(self, x: Tensor) -> None:
         """Count the numbers that layers make of a row (1, d), and their work."""
         z = self.draw_codes(1, make_generator(0, x.device))

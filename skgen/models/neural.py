@@ -1,43 +1,35 @@
 """The surface of the models that are trained by gradients.
 
-Between ``base`` (scikit-learn) and ``_training`` (the loop): settings, held-out rows,
-standardisation, the module and its copies, curves, partial fits.
+Between ``base`` (scikit-learn) and ``_training`` (the loop): ``fit``, ``partial_fit``,
+what networks answer, pickles and files. The module is built in ``building``, its
+training planned in ``planning`` and told of in ``reporting``.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial, update_wrapper
-from itertools import chain
 from types import MethodType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
-from skgen._networks.dense import Blank, Factory, Standardizer, build_network, mlp_pair
-from skgen._networks.images import ImageNetworks, check_image_shape
-from skgen._training.adam import StepRule
-from skgen._training.batches import auto_batch_size
+from skgen._networks.dense import Blank, Standardizer
 from skgen._training.data import StoredRows, WeightedRows, are_few
 from skgen._training.driver import Steps, run_each
 from skgen._training.early_stopping import History
 from skgen._training.loop import Training
-from skgen._training.trainer import Trainer, Update
+from skgen._training.trainer import Update
 from skgen._utils.parameters import integer
-from skgen._utils.sizes import are_small, check_memory, module_bytes
 from skgen._utils.tensors import (
-    DrawingFrom,
     check_random_state,
     draw_seed,
     forked_rng,
@@ -51,20 +43,20 @@ from skgen._utils.tensors import (
 from skgen._utils.threads import threads_for
 from skgen.likelihoods import Likelihood, as_likelihood
 from skgen.models.base import FitCallbacks, GenerativeModel, whole_or_as_before
+from skgen.models.building import has_plain_networks, moved, new_module
 from skgen.models.evaluation import BoundedModel, LogLikelihood
 from skgen.models.hyperparameters import NetworkSettings
-from skgen.models.proposal_learning import MAX_STEPS, learn_proposal
+from skgen.models.planning import (
+    TrainingPlan,
+    as_observed,
+    as_seen,
+    in_unit,
+    mean_weight,
+    of_positive_weight,
+    relative,
+)
 from skgen.models.rebuilding import check_depth, module_state, rebuilt
-
-# Largest size of a number that the start of a fit is computed from.
-START_LIMIT = 1e15
-# Largest weight of a row in `partial_fit`, relative to the mean of the first rows: a
-# squared gradient stays in the range of float32.
-MOST_WEIGHT = 2.0**24
-# Patience where none is given: an epoch over few rows has too few steps to tell.
-PATIENCE_EPOCHS, PATIENCE_STEPS = 10, 300
-# How messages name the descent that learns the posterior of incomplete rows.
-PROPOSAL = ", posterior of rows with missing cells"
+from skgen.models.reporting import print_epoch, recorded, warn_of_end
 
 
 class available_unless:
@@ -97,7 +89,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     """Base of the models with an encoder and a decoder network.
 
     A model gives ``_build`` (its module, with ``standardizer``, ``likelihood``,
-    ``encode``, ``decode``), ``_loss`` and ``_noise``.
+    ``encode``, ``decode``), ``_objective``, ``_noise``, ``_finish`` and ``_described``;
+    the others below "What a model gives" have defaults.
     """
 
     _task_name = "epoch"
@@ -139,7 +132,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """
 
     @property
-    def _cache_key(self) -> Hashable | None:
+    def _stack_key(self) -> Hashable | None:
         """Return a key that models must share to be trained as one, beyond shapes."""
         return None
 
@@ -155,23 +148,21 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     @abstractmethod
     def _finish(
         self,
+        plan: TrainingPlan,
         train: WeightedRows,
         held_out: WeightedRows | None,
         generator: torch.Generator,
-        *,
-        incremental: bool,
     ) -> Steps | None:
         """Set what is fitted after the networks, from standardised rows.
 
-        ``incremental`` says that this ends a ``partial_fit``. What is yet to be
-        trained is left to the driver, as by ``_fit``.
+        What is yet to be trained is left to the driver, as by ``_fit``.
         """
 
     @abstractmethod
     def _described(self, train: WeightedRows) -> dict[str, Any]:
         """Return fitted attributes that describe the codes of standardised rows."""
 
-    def _warm_up(self, n_rows: int) -> int:
+    def _warm_up(self, plan: TrainingPlan) -> int:
         """Epochs of the warm-up."""
         return 0
 
@@ -215,10 +206,10 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         with self._own_draws(seed, x.device):
             history = yield training
         self._record(history)
-        self._warn(history)
-        finish = self._finish_on(
-            training.rows, held_out, training.trainer.generator, incremental=False
-        )
+        warn_of_end(self, history)
+        plan = TrainingPlan(self, len(training.rows))
+        generator = training.trainer.generator
+        finish = self._finish_on(plan, training.rows, held_out, generator)
         if finish is not None:
             yield from finish
 
@@ -233,23 +224,23 @@ class NeuralModel(NetworkSettings, GenerativeModel):
 
         With the rows that are held out, and a seed for what networks may draw.
         """
-        rows = _positive(x, weight)
-        self._weight_unit = _mean_weight(rows)
+        rows = of_positive_weight(x, weight)
+        self._weight_unit = mean_weight(rows)
         train_rows, held_out_rows = self._split(rows, rng)
-        parts = _relative(train_rows), held_out_rows and _relative(held_out_rows)
+        parts = relative(train_rows), held_out_rows and relative(held_out_rows)
         seed, generator = draw_seed(rng), make_generator(draw_seed(rng), x.device)
         self._take_module(parts[0], seed, goes_on=self._is_warm)
-        train, held_out = self._seen(*parts)
+        train, held_out = as_seen(self.module_, *parts)
         self.module_.set_learns_incomplete(self._has_missing(train))
-        trainer = self._new_trainer(len(train), generator)
+        plan = TrainingPlan(self, len(train))
         training = Training(
-            trainer,
+            plan.trainer(generator),
             train,
             held_out.repeated() if held_out and self.early_stopping else None,
             self.max_iter,
             self.tol,
-            self._patience(len(train)),
-            self._report if self.verbose else None,
+            plan.patience,
+            partial(print_epoch, self) if self.verbose else None,
             callbacks.begin,
             lambda: callbacks.end(lambda: self._snapshot(training)),
         )
@@ -288,39 +279,30 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         first = not hasattr(self, "module_")
         _, x, weight = self._prepare(X, y, sample_weight, reset=first)
         rng = check_random_state(self.random_state)
-        rows, seed = self._on_first_scale(_positive(x, weight), first), draw_seed(rng)
+        rows, seed = of_positive_weight(x, weight), draw_seed(rng)
+        if first:
+            self._weight_unit = mean_weight(rows)
+        rows = in_unit(rows, getattr(self, "_weight_unit", 1.0))
         self._take_module(rows, seed, goes_on=not first)
         step_seed = seed + 1 + self.n_iter_
         generator = make_generator(step_seed, x.device)
         parts = self._split(rows, rng) if self._always_holds_out else (rows, None)
-        train, held_out = self._seen(*parts)
+        train, held_out = as_seen(self.module_, *parts)
         if self._optimizer_state is None:  # else it has moments of what is learned
             self.module_.set_learns_incomplete(self._has_missing(train))
-        trainer = self._new_trainer(len(train), generator)
+        plan = TrainingPlan(self, len(train), incremental=True)
+        trainer = plan.trainer(generator)
         if (state := self._optimizer_state) is not None:
             trainer.optimizer.load_state(state)
         with self._own_draws(step_seed, x.device):
             history = Training(trainer, train, None, 1, 0.0, patience=2).run()
         self._record(history)
-        run_each(self._finish_on(train, held_out, generator, incremental=True))
+        run_each(self._finish_on(plan, train, held_out, generator))
         if history.status == "diverged":  # and so may the state of the optimiser be
-            self._warn(history)
+            warn_of_end(self, history)
             self._optimizer_state = state
         else:
             self._optimizer_state = trainer.optimizer.state()
-
-    def _on_first_scale(self, rows: StoredRows, first: bool) -> StoredRows:
-        """Divide weights by the mean of those that the model was first fitted with."""
-        if first:
-            self._weight_unit = _mean_weight(rows)
-        unit = getattr(self, "_weight_unit", 1.0)
-        if rows.weight is None and unit == 1:
-            return rows
-        weight = rows.weight
-        if weight is None:
-            weight = torch.ones(len(rows), dtype=wide_dtype(rows.device))
-        weight = (weight.to(rows.device) / unit).clamp(max=MOST_WEIGHT)
-        return replace(rows, weight=weight)
 
     def _scale_seen(self, factor: float) -> None:
         self._weight_unit = getattr(self, "_weight_unit", 1.0) * factor
@@ -328,9 +310,9 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _take_module(self, rows: StoredRows, seed: int, *, goes_on: bool) -> None:
         """Take a copy of the fitted module, or a new one and empty curves."""
         if goes_on:
-            self.module_ = _move(copy.deepcopy(self.module_), rows.device)
+            self.module_ = moved(copy.deepcopy(self.module_), rows.device)
         else:
-            self.module_, self._optimizer_state = self._new_module(rows, seed), None
+            self.module_, self._optimizer_state = new_module(self, rows, seed), None
             self._reset_curves()
 
     def _reset_curves(self) -> None:
@@ -354,19 +336,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """Return the rows in random order (n,), of which the first are held out."""
         return torch.from_numpy(rng.permutation(len(rows)))
 
-    def _seen(
-        self, train: StoredRows, held_out: StoredRows | None
-    ) -> tuple[WeightedRows, WeightedRows | None]:
-        """Rows as the networks see them; the likelihood takes notice of them all."""
-        seen = [
-            self.module_.standardizer.rows(part).kept()
-            for part in (train, held_out)
-            if part is not None
-        ]
-        chunks = chain.from_iterable(part.chunks() for part in seen)
-        self.module_.likelihood.see_rows(chunk.x for chunk in chunks)
-        return seen[0], seen[1] if held_out is not None else None
-
     @property
     def _is_warm(self) -> bool:
         return self.warm_start and hasattr(self, "module_")
@@ -386,95 +355,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self, seed: int, device: torch.device
     ) -> AbstractContextManager[None]:
         """Seed what networks of the user's may draw in training, as dropout does."""
-        return nullcontext() if self._is_plain else forked_rng(seed, device)
-
-    @property
-    def _is_plain(self) -> bool:
-        """Return whether neither network is the user's own."""
-        return self.encoder is None and self.decoder is None
-
-    def _new_module(self, train: StoredRows, seed: int) -> BoundedModel:
-        """Build the module, and adapt it to the training rows."""
-        likelihood = copy.deepcopy(as_likelihood(self.likelihood))
-        standardizer = likelihood.standardizer(train.kept(), self.standardize)
-        shape = self.image_shape
-        if shape is not None and math.prod(shape) != train.shape[1]:
-            raise ValueError(
-                f"image_shape={shape!r} of {type(self).__name__} is that of rows with "
-                f"{math.prod(shape)} features, and X has {train.shape[1]}. Change it, "
-                "or leave it out."
-            )
-        self._check_sizes(likelihood, standardizer, len(train), train.device)
-        draws = DrawingFrom(seed) if self._is_plain else forked_rng(seed)
-        with draws, torch.no_grad():
-            module = self._build(train.shape[1], likelihood, standardizer.cpu())
-            module = _move(module, train.device)
-            x = module.standardizer.rows(train).sample().x
-            low, high = x.aminmax()
-            if not (low >= -START_LIMIT and high <= START_LIMIT):
-                # Squares of the start stay in range: a divergence can go back to it.
-                near = x.nan_to_num().clamp(-START_LIMIT, START_LIMIT)
-                x = torch.where(train.sample().x.isnan(), x, near)
-            module.set_rows(x)
-        return module.eval()
-
-    def _check_sizes(
-        self,
-        likelihood: Likelihood,
-        standardizer: Standardizer,
-        n_rows: int,
-        device: torch.device,
-    ) -> None:
-        """Raise a ValueError if the networks, or a step, need more memory than is."""
-        names = [*self._fixed, *self._step_sizes]
-        sizes = {name: getattr(self, name) for name in names}
-        n_features = len(standardizer.shift)
-        if are_small([*sizes.values(), n_features]):
-            return
-        build = partial(
-            self._as_blank({name: sizes[name] for name in self._fixed})._build,
-            n_features,
-            copy.deepcopy(likelihood),
-            Standardizer.identity(n_features),
-        )
-        n_bytes = module_bytes(build)
-        draws = math.prod(getattr(self, name) for name in self._step_sizes)
-        n_bytes += 4.0 * draws * self._batch_rows(n_rows) * n_features
-        check_memory(n_bytes, device, type(self).__name__, sizes)
-
-    def _networks(
-        self, n_features: int, n_encoded: int, n_code: int, likelihood: Likelihood
-    ) -> tuple[nn.Module, nn.Module]:
-        """Make the encoder (d -> n_encoded) and the decoder (n_code -> outputs)."""
-        encoder, decoder = self._default_networks(n_features)
-        n_inputs = likelihood.encoder_width(n_features)
-        n_outputs = likelihood.decoder_width(n_features)
-        return (
-            build_network(self.encoder, encoder, n_inputs, n_encoded, "encoder"),
-            build_network(self.decoder, decoder, n_code, n_outputs, "decoder"),
-        )
-
-    def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
-        """Return factories of the encoder and the decoder, of widths in and out."""
-        if self.architecture == "conv":
-            images = self._image_networks(n_features)
-            return images.encoder, images.decoder
-        return mlp_pair(self._layer_sizes[0], self.activation)
-
-    def _image_networks(self, n_features: int) -> ImageNetworks:
-        """Return factories of networks of the images that rows hold."""
-        name = type(self).__name__
-        if self._fitted("image_shape") is None:
-            raise ValueError(
-                f"{name} with architecture='conv' needs the shape of the image that a "
-                f"row of {n_features} features holds. Got image_shape=None; give "
-                "image_shape=(height, width) or (height, width, channels)."
-            )
-        shape = self._fitted("image_shape")
-        height, width, _ = check_image_shape(shape, n_features, name)
-        return ImageNetworks(
-            height, width, channels=self.channels, activation=self.activation
-        )
+        return nullcontext() if has_plain_networks(self) else forked_rng(seed, device)
 
     @property
     def _layer_sizes(self) -> list[tuple[int, ...]]:
@@ -484,158 +365,27 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             return [tuple(sizes)]
         return [(sizes,)]
 
-    def _new_trainer(self, n_rows: int, generator: torch.Generator) -> Trainer:
-        module = self.module_
-        module.precision = self.precision
-        rule = StepRule(
-            self.learning_rate_init,
-            self.learning_rate,
-            self.weight_decay,
-            self.max_grad_norm,
-            self.weight_averaging,
-            self.execution,
-        )
-        trainer = Trainer(
-            module,
-            self._objective,
-            lambda x: (
-                module.observe(x, generator),
-                self._noise(module, len(x), generator),
-            ),
-            rule,
-            batch_size=self._batch_rows(n_rows),
-            generator=generator,
-            rates=self._rates,
-            warm_up=self._warm_up(n_rows),
-            held_out_chunk=module.pass_rows,
-            update=self._update,
-            # What trains models as one knows no other posterior than the encoder's.
-            cache_key=None if module.learns_incomplete else self._cache_key,
-            row_work=module.row_work,
-        )
-        trainer.n_epochs = self.n_iter_  # so that a warm-up goes on where it was
-        return trainer
-
-    def _batch_rows(self, n_rows: int) -> int:
-        """Rows of a batch."""
-        size = self.batch_size
-        return auto_batch_size(n_rows) if isinstance(size, str) else size
-
-    def _epochs(self, n_steps: int, n_rows: int) -> int:
-        """Epochs over n rows that make up a number of steps."""
-        return math.ceil(n_steps / math.ceil(n_rows / self._batch_rows(n_rows)))
-
-    def _patience(self, n_rows: int) -> int:
-        """Epochs without improvement that end a fit."""
-        if isinstance(self.n_iter_no_change, str):
-            return max(PATIENCE_EPOCHS, self._epochs(PATIENCE_STEPS, n_rows))
-        return self.n_iter_no_change
+    @property
+    def _cache_key(self) -> Hashable | None:
+        """Return a key of models that may be trained as one, or by one program."""
+        return self._stack_key if has_plain_networks(self) else None
 
     def _finish_on(
         self,
+        plan: TrainingPlan,
         train: WeightedRows,
         held_out: WeightedRows | None,
         generator: torch.Generator,
-        *,
-        incremental: bool,
     ) -> Steps | None:
         """Finish on rows as the likelihood observes them."""
         if held_out is not None:
-            held_out = self._observed(held_out, generator)
-        train = self._observed(train, generator)
-        return self._finish(train, held_out, generator, incremental=incremental)
-
-    def _observed(self, rows: WeightedRows, generator: torch.Generator) -> WeightedRows:
-        """Return rows as the likelihood observes them."""
-        if not self.module_.likelihood.draws_rows:
-            return rows
-        return rows.map(partial(self.module_.observe, generator=generator))
-
-    def _learn_proposal(
-        self, n_rows: int, generator: torch.Generator, *, incremental: bool
-    ) -> Generator[Any, Any, None]:
-        """Learn the posterior of rows with missing cells, where they are allowed.
-
-        In as many steps as the networks may take, up to a number that is enough.
-        """
-        if self.module_.proposal is None:
-            return
-        n_batches = math.ceil(n_rows / self._batch_rows(n_rows))
-        n_steps = n_batches * (1 if incremental else self.max_iter)
-        history = yield from learn_proposal(
-            self.module_, min(n_steps, MAX_STEPS), generator
-        )
-        if history.status == "diverged":
-            self._warn(history, PROPOSAL)
+            held_out = as_observed(self.module_, held_out, generator)
+        train = as_observed(self.module_, train, generator)
+        return self._finish(plan, train, held_out, generator)
 
     def _record(self, history: History) -> None:
         """Extend the curves by those of a history."""
-        self.__dict__.update(self._recorded(history), _optimizer_state=None)
-
-    def _recorded(self, history: History) -> dict[str, Any]:
-        """Return the curves so far, in nats per row and in the units of the rows."""
-        curves = {name: np.array(curve) for name, curve in history.curves.items()}
-        terms = {
-            name: [*self.loss_terms_.get(name, []), *curve.tolist()]
-            for name, curve in self._in_units(curves).items()
-        }
-        log_scale = float(self.module_.standardizer.log_scale)
-        held_out = [value + log_scale for value in history.held_out]
-        best = getattr(self, "best_epoch_", 0)  # which files of 0.1 do not have
-        if history.best_epoch >= 0:
-            best = self.n_iter_ + history.best_epoch + 1
-        return {
-            "n_iter_": self.n_iter_ + history.n_iter,
-            "best_epoch_": best,
-            "loss_terms_": terms,
-            "loss_curve_": terms.get("loss", []),
-            "validation_curve_": [*self.validation_curve_, *held_out],
-        }
-
-    def _in_units(self, terms: dict[str, Any]) -> dict[str, Any]:
-        """Turn densities of standardised rows into densities of the rows."""
-        log_scale = float(self.module_.standardizer.log_scale)
-        shifts = {
-            "loss": log_scale,
-            "held-out": log_scale,
-            "reconstruction": -log_scale,
-        }
-        return {name: value + shifts.get(name, 0.0) for name, value in terms.items()}
-
-    def _report(self, history: History, seconds: float, part: str = "") -> None:
-        """Print the last epoch, in the units of the curves."""
-        terms = {name: curve[-1] for name, curve in history.curves.items()}
-        if history.held_out:
-            terms["held-out"] = history.held_out[-1]
-        if not part:
-            terms = self._in_units(terms)
-        values = ", ".join(f"{name} {value:.4f}" for name, value in terms.items())
-        print(
-            f"{type(self).__name__}{part}, epoch {history.n_iter} of {self.max_iter}: "
-            f"{values} nats a row ({seconds:.2f}s)"
-        )
-
-    def _warn(self, history: History, part: str = "") -> None:
-        """Warn of a descent that did not converge, and say what to do."""
-        name = f"{type(self).__name__}{part}"
-        if history.status == "diverged":
-            warnings.warn(
-                f"{name}: the loss was not finite in epoch {history.n_iter}; the fit "
-                f"stopped and went back to the weights of epoch "
-                f"{history.best_epoch + 1} (0 is the start). Lower "
-                f"learning_rate_init={self.learning_rate_init}, or scale X.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        elif history.status == "interrupted":
-            self._warn_interrupted(history.n_iter, "set warm_start=True", part)
-        elif history.status == "max_iter":
-            warnings.warn(
-                f"{name}: maximum iterations ({self.max_iter}) reached and the "
-                "optimization hasn't converged yet. Increase max_iter, or raise tol.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        self.__dict__.update(recorded(self, history), _optimizer_state=None)
 
     # Evaluating.
 
@@ -803,14 +553,14 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         history = training.history
         generator = make_generator(0, training.rows.device)
         with torch.no_grad():
-            rows = self._observed(training.rows.sample(), generator)
+            rows = as_observed(self.module_, training.rows.sample(), generator)
             described = self._described(rows)
-        recorded = self._recorded(history)
+        curves = recorded(self, history)
         return {
-            **recorded,
+            **curves,
             **described,
             "module_": copy.deepcopy(self.module_),
-            "best_epoch_": recorded["n_iter_"],
+            "best_epoch_": curves["n_iter_"],
             "_optimizer_state": None,
         }
 
@@ -828,7 +578,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         self._built_with |= {**given, "likelihood": copy.deepcopy(module.likelihood)}
         if self._optimizer_state is not None:
             generator = make_generator(0, torch.device(self.device_))
-            self._new_trainer(1, generator).optimizer.load_state(self._optimizer_state)
+            trainer = TrainingPlan(self, 1).trainer(generator)
+            trainer.optimizer.load_state(self._optimizer_state)
 
     def _rebuilt(
         self, state: dict[str, Any], built_with: dict[str, Any]
@@ -856,32 +607,4 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """Restore a pickle, on its device where that is here."""
         super().__setstate__(state)
         if "module_" in state:
-            self.module_ = _move(self.module_, torch.device(self.device_))
-
-
-def _mean_weight(rows: StoredRows) -> float:
-    return 1.0 if rows.weight is None else float(rows.weight.mean())
-
-
-def _relative(rows: StoredRows) -> StoredRows:
-    """Divide weights by their mean."""
-    if rows.weight is None:
-        return rows
-    return replace(rows, weight=rows.weight / rows.weight.mean())
-
-
-def _positive(x: StoredRows, weight: Tensor | None) -> StoredRows:
-    """Select the rows of positive weight: others must not move a start."""
-    if weight is None:
-        return x
-    kept = weight > 0
-    if not kept.all():
-        x, weight = x.take(kept.nonzero().squeeze(1)), weight[kept]
-    return replace(x, weight=weight)
-
-
-def _move(module: BoundedModel, device: torch.device) -> BoundedModel:
-    """Place a module on a device; its wide buffers become float32 where they must."""
-    return (
-        module.to(device, torch.float32) if device.type == "mps" else module.to(device)
-    )
+            self.module_ = moved(self.module_, torch.device(self.device_))

@@ -35,9 +35,11 @@ from skgen._utils.parameters import (
 )
 from skgen._utils.tensors import to_array
 from skgen.likelihoods import Likelihood
+from skgen.models.building import networks
 from skgen.models.evaluation import BoundedModel
 from skgen.models.hyperparameters import MOST_LAYERS
 from skgen.models.neural import NeuralModel
+from skgen.models.planning import TrainingPlan
 from skgen.objectives import (
     BetaLoss,
     ImportanceWeightedLoss,
@@ -426,23 +428,23 @@ class VAE(NeuralModel):
         return BetaLoss()
 
     @property
-    def _cache_key(self) -> Hashable | None:
-        return ("VAE", self._n_training_draws) if self._is_plain else None
+    def _stack_key(self) -> Hashable:
+        return "VAE", self._n_training_draws
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((self._n_training_draws, n), generator)
         return noise
 
-    def _warm_up(self, n_rows: int) -> int:
+    def _warm_up(self, plan: TrainingPlan) -> int:
         if isinstance(self.kl_warmup, str):
-            return min(self._epochs(WARM_UP_STEPS, n_rows), self.max_iter // 4)
+            return min(plan.epochs(WARM_UP_STEPS), self.max_iter // 4)
         return self.kl_warmup
 
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
     ) -> VariationalAutoencoder:
         k = self._component_sizes[0]
-        encoder, decoder = self._networks(n_features, 2 * k, k, likelihood)
+        encoder, decoder = networks(self, (n_features, 2 * k, k), likelihood)
         module = VariationalAutoencoder(
             encoder,
             decoder,
@@ -495,13 +497,12 @@ class VAE(NeuralModel):
 
     def _finish(
         self,
+        plan: TrainingPlan,
         train: WeightedRows,
         held_out: WeightedRows | None,
         generator: torch.Generator,
-        *,
-        incremental: bool,
     ) -> Steps:
-        yield from self._learn_proposal(len(train), generator, incremental=incremental)
+        yield from plan.learn_proposal(generator)
         self.__dict__.update(self._described(train))
 
     def _described(self, train: WeightedRows) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from skgen._networks.codebooks import (
     rotated,
     straight_through,
 )
-from skgen._networks.dense import Factory, Standardizer, is_mlp
+from skgen._networks.dense import Standardizer, is_mlp
 from skgen._networks.images import grid_shape
 from skgen._networks.proposals import TokenProposal, WithPrior
 from skgen._networks.token_priors import (
@@ -63,9 +63,12 @@ from skgen._utils.tensors import (
 )
 from skgen.likelihoods import Likelihood
 from skgen.models.base import FitCallbacks
+from skgen.models.building import image_networks, networks
 from skgen.models.evaluation import BoundedModel
 from skgen.models.neural import NeuralModel
+from skgen.models.planning import TrainingPlan
 from skgen.models.prior_learning import encoded, learn_prior, token_usage
+from skgen.models.reporting import print_epoch, warn_of_end
 from skgen.models.vae import VAE
 from skgen.objectives import EncodedTerms, TokenLoss
 from skgen.priors import Categorical
@@ -588,19 +591,13 @@ class VQVAE(NeuralModel):
         )
 
     @property
-    def _cache_key(self) -> Hashable | None:
-        return "VQVAE" if self._is_plain else None
-
-    def _default_networks(self, n_features: int) -> tuple[Factory, Factory]:
-        if self.architecture == "conv":
-            images = self._image_networks(n_features)
-            return images.grid_encoder, images.grid_decoder
-        return super()._default_networks(n_features)
+    def _stack_key(self) -> Hashable:
+        return "VQVAE"
 
     def _grid_shape(self, n_features: int) -> tuple[int, ...]:
         """Shape of the tokens of a row."""
         if self._fitted("architecture") == "conv":
-            images = self._image_networks(n_features)
+            images = image_networks(self, n_features)
             return grid_shape(images.height, images.width)
         return (self._fitted("n_tokens"),)
 
@@ -609,7 +606,12 @@ class VQVAE(NeuralModel):
     ) -> VectorQuantizedAutoencoder:
         K, c = self.codebook_size, self.code_size
         T = math.prod(self._grid_shape(n_features))
-        encoder, decoder = self._networks(n_features, T * c, T * c, likelihood)
+        factories = None
+        if self.architecture == "conv":
+            images = image_networks(self, n_features)
+            factories = images.grid_encoder, images.grid_decoder
+        widths = n_features, T * c, T * c
+        encoder, decoder = networks(self, widths, likelihood, factories)
         prior = self.prior
         if prior == "auto":
             prior = "transformer" if self.architecture == "conv" else "nade"
@@ -666,13 +668,12 @@ class VQVAE(NeuralModel):
 
     def _finish(
         self,
+        plan: TrainingPlan,
         train: WeightedRows,
         held_out: WeightedRows | None,
         generator: torch.Generator,
-        *,
-        incremental: bool,
     ) -> Steps:
-        model = self.module_
+        model, incremental = self.module_, plan.incremental
         history, usage = yield from learn_prior(
             model,
             train,
@@ -681,13 +682,13 @@ class VQVAE(NeuralModel):
             StepRule(
                 self.learning_rate_init, self.learning_rate, execution=self.execution
             ),
-            max_iter=1 if incremental else self.max_iter,
+            max_iter=plan.max_iter,
             tol=self.tol,
-            patience=self._patience(len(train)),
+            patience=plan.patience,
             keep_counts=incremental,
-            batch_size=self._batch_rows(len(train)),
+            batch_size=plan.batch_size,
             report=(
-                partial(self._report, part=PRIOR)
+                partial(print_epoch, self, part=PRIOR)
                 if self.verbose and not incremental
                 else None
             ),
@@ -698,9 +699,9 @@ class VQVAE(NeuralModel):
         self.prior_curve_ = [*self.prior_curve_, *history.curves.get("loss", [])]
         if model.proposal is not None and not incremental:
             model.proposal.start_from(model.prior)
-        yield from self._learn_proposal(len(train), generator, incremental=incremental)
+        yield from plan.learn_proposal(generator)
         if not incremental or history.status == "diverged":
-            self._warn(history, PRIOR)
+            warn_of_end(self, history, PRIOR)
         self.__dict__.update(self._of_tokens(usage, train.shape[1]))
 
     def _of_tokens(self, usage: Tensor, n_features: int) -> dict[str, Any]:
