@@ -1,9 +1,11 @@
 """Each example runs without a warning, draws a picture, and shows what it says."""
 
+import atexit
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -13,9 +15,26 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RUNNER = EXAMPLES / "run.py"
 SCRIPTS = sorted(path for path in EXAMPLES.rglob("*.py") if path != RUNNER)
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="examples are run by processes that are forked"
+)
 NAMES = [path.stem for path in SCRIPTS]
 NETWORKS = ["VAE", "BetaVAE", "IWAE", "VQVAE"]
 MODELS = ["GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", *NETWORKS]
+
+
+@cache
+def server():
+    """Start a process that runs examples; it ends when this one does."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", Path(__file__).with_name("forked_examples.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    atexit.register(process.communicate)
+    return process
 
 
 @cache
@@ -23,14 +42,13 @@ def run(name):
     """Run an example once, with warnings as errors; return what it printed."""
     picture = EXAMPLES / "output" / f"{name}.png"
     picture.unlink(missing_ok=True)
-    result = subprocess.run(
-        [sys.executable, "-W", "error", RUNNER, name],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        print(name, output, sep="\t", file=server().stdin, flush=True)
+        status = server().stdout.readline()
+        printed = output.read_text()
+    assert int(status) == 0, printed
+    return printed
 
 
 def table(text, n_columns):

@@ -1,0 +1,48 @@
+"""Runs examples that the standard input names, each in a process forked from this one.
+
+So what they all import is imported once. A line has the name of an example and, after
+a tab, a file for what it prints; the answer is a line with its exit status.
+"""
+
+import os
+import runpy
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot  # noqa: F401
+import sklearn.mixture
+import sklearn.model_selection  # noqa: F401
+
+import skgen
+
+RUNNER = Path(__file__).parents[1] / "examples" / "run.py"
+run = runpy.run_path(str(RUNNER))["run"]
+every_model = [getattr(skgen, name) for name in skgen.__all__]
+
+
+def run_into(name, output):
+    """Run an example, with what it prints in a file, and end this process."""
+    file = os.open(output, os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    status = 0
+    try:
+        run(name)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+# Threads of libraries, which wait for work, are no harm.
+warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        run_into(*line.rstrip("\n").split("\t"))
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
