@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # well the best power is to be known.
 TEMPERATURE_POWERS, POWER_TOLERANCE = (-5.0, 6.0), 0.25
 # Rows and draws that a temperature is tried on; fewer rows where they have many tokens
-# of many codes.
+# of many codes, or many levels.
 TEMPERATURE_ROWS, TEMPERATURE_DRAWS, TEMPERATURE_ELEMENTS = (32, 256), 32, 2**25
 # Weights of the autoregressive network against the unigrams that are tried.
 MIXING_WEIGHTS = np.linspace(0, 1, 41)
@@ -184,7 +184,8 @@ def choose_temperature(
 ) -> None:
     """Set tau to what gives rows (n, d) the best importance-weighted bound."""
     fewest, most = TEMPERATURE_ROWS
-    n_rows = TEMPERATURE_ELEMENTS // (TEMPERATURE_DRAWS * model.prior.counts.numel())
+    size = max(model.prior.counts.numel(), model.row_elements)
+    n_rows = TEMPERATURE_ELEMENTS // (TEMPERATURE_DRAWS * size)
     x = rows.first(min(max(n_rows, fewest), most)).x
     noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
     batch = Batch(x, noise)
