@@ -16,7 +16,7 @@ from sklearn.mixture import GaussianMixture
 from skgen import GaussianDensity, GaussianMixtureEM
 from skgen._em import lloyd, starts
 from skgen._em.covariance import COVARIANCES, ExpandedFull, Full, Whitened
-from skgen._em.steps import e_step, em_step, one_pass, start_from
+from skgen._em.steps import EMSteps, expectation, one_pass, start_from
 from skgen._utils.chunks import CentredRows
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
@@ -298,7 +298,7 @@ def test_no_iteration_lowers_the_likelihood(covariance_type, seed):
     kind, rows, theta = em_state(covariance_type, seed)
     bounds = []
     for _ in range(50):
-        theta, bound = em_step(kind, rows, theta, 0.0)
+        theta, bound = EMSteps(kind, rows, 0.0)(theta)
         bounds.append(bound)
     assert (np.diff(bounds) > -1e-12).all()
     assert bounds[-1] > bounds[0]
@@ -308,7 +308,7 @@ def test_no_iteration_lowers_the_likelihood(covariance_type, seed):
 def test_the_e_step_makes_the_bound_tight(covariance_type):
     kind, rows, theta = em_state(covariance_type)
     x = rows.x - rows.centre
-    log_prob, resp, _ = e_step(kind, theta, x)
+    log_prob, resp, _ = expectation(kind, theta)(x)
 
     def bound(q):
         """E_q[log p(x, z)] + H(q), a row."""
@@ -414,9 +414,9 @@ def test_the_expanded_form_is_the_whitened_one(d):
     rows, theta = full_state(blobs(d=d), d)
     expected = one_pass(Full(), rows, theta, 0.0)
     assert_same_step(one_pass(ExpandedFull(), rows, theta, 0.0), expected, rtol=1e-9)
-    log_prob, resp, _ = e_step(Full(), theta, rows.x)
+    log_prob, resp, _ = expectation(Full(), theta)(rows.x)
     seen = theta.minus(rows.centre)
-    found = e_step(ExpandedFull(), seen, rows.x - rows.centre)
+    found = expectation(ExpandedFull(), seen)(rows.x - rows.centre)
     assert_allclose(found[0], log_prob, atol=1e-10)
     assert_allclose(found[1], resp, atol=1e-10)
 
@@ -424,13 +424,13 @@ def test_the_expanded_form_is_the_whitened_one(d):
 def test_components_narrow_for_where_they_lie_are_whitened():
     x = blobs() + 1e6 * np.repeat([[0], [1], [2]], 100, axis=0)
     rows, theta = full_state(x, 3)
-    theta = em_step(Full(), rows, theta, 0.0).state
+    theta = EMSteps(Full(), rows, 0.0)(theta).state
     narrow = theta._replace(roots=theta.roots * 1e6)
     covariances = Full().covariances(narrow.roots)
     narrow = narrow._replace(covariances=covariances)
     assert narrow.loses(ExpandedFull(), rows.centre)
     expected = one_pass(Full(), rows, narrow, 0.0)
-    assert_same_step(em_step(Full(), rows, narrow, 0.0), expected)
+    assert_same_step(EMSteps(Full(), rows, 0.0)(narrow), expected)
 
 
 def test_components_that_become_narrow_in_one_step_are_whitened():
@@ -444,7 +444,7 @@ def test_components_that_become_narrow_in_one_step_are_whitened():
         means=torch.from_numpy(ends), covariances=unit / 16, roots=4 * unit
     )
     assert not theta.loses(ExpandedFull(), rows.centre)
-    found = em_step(Full(), rows, theta, 0.0)
+    found = EMSteps(Full(), rows, 0.0)(theta)
     assert_same_step(found, one_pass(Whitened(), rows, theta, 0.0))
     deviations = found.state.covariances.diagonal(dim1=1, dim2=2).sqrt()
     assert_allclose(deviations, 1e-7, rtol=0.2)

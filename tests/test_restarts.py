@@ -13,7 +13,7 @@ from skgen import GaussianMixtureEM
 from skgen._em import restarts, starts
 from skgen._em.covariance import COVARIANCES, ExpandedFull, Full
 from skgen._em.restarts import STACK_ROWS, EMRun, Restarts, run_em_stack
-from skgen._em.steps import Mixture, e_step, one_pass, start_from
+from skgen._em.steps import Mixture, expectation, one_pass, start_from
 from skgen._utils.chunks import CentredRows, chunk_rows
 
 TYPES = [*COVARIANCES]
@@ -88,7 +88,7 @@ def test_a_step_of_a_stack_is_one_of_each(name):
 def test_each_of_a_stack_has_responsibilities_that_sum_to_one(name):
     form, rows = FORMS[name], rows_of()
     theta = Mixture.stack([start(form, rows, seed) for seed in range(2)])
-    log_prob, resp, _ = e_step(form, theta, rows.x - rows.centre)
+    log_prob, resp, _ = expectation(form, theta)(rows.x - rows.centre)
     assert log_prob.shape == (2, 240)
     assert_allclose(resp.sum(1), 1)
 

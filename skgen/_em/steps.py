@@ -91,17 +91,13 @@ class SufficientStatistics(NamedTuple):
         return SufficientStatistics(*(a + b for a, b in zip(self, other)))
 
 
-def e_step(
-    kind: Covariance, theta: Mixture, x: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log p(x) = log sum_k w_k N_k(x), r_k = w_k N_k(x) / p(x), and x projected."""
-    return expectation(kind, theta)(x)
-
-
 def expectation(
     kind: Covariance, theta: Mixture
 ) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Return the E-step at theta."""
+    """Return the E-step at theta, a function of rows x (n, d).
+
+    It gives log p(x) = log sum_k w_k N_k(x), r_k = w_k N_k(x) / p(x), and x projected.
+    """
     joint = log_joint(kind, theta)
 
     def at(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,13 +208,6 @@ class EMSteps:
             return False
         self._checked = type(form), theta
         return True
-
-
-def em_step(
-    kind: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float
-) -> Iterate[Mixture]:
-    """One step, from what nothing is known of."""
-    return EMSteps(kind, rows, reg_covar)(theta)
 
 
 def _fast_forms(kind: Covariance, theta: Mixture) -> list[Covariance]:

@@ -131,7 +131,6 @@ verbosity = Rule(
     "a bool or an int in the range [0, inf)",
 )
 none = Rule(lambda value: value is None, "None")
-string = Rule(lambda value: isinstance(value, str), "an instance of 'str'")
 device = Rule(
     lambda value: isinstance(value, (str, torch.device)),
     "an instance of 'str' or 'torch.device'",
