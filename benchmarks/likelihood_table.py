@@ -125,7 +125,7 @@ def table(size: str, results: list[Result]) -> str:
         f"{datetime.date.today()}; {platform.system()} {platform.machine()}, "
         f"{os.cpu_count()} CPUs; {versions()}.",
         "",
-        "Negative log-likelihood in nats a row, mean and standard error over seeds: "
+        "Negative log-likelihood in nats per row, mean and standard error over seeds: "
         f"by our estimator on all test rows{both}.",
         "",
         as_row(COLUMNS),

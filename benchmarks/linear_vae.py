@@ -4,7 +4,7 @@
 
 Linear maps, one sigma, a random start, training rows standardised by hand (constant
 columns left out). The exact marginal of the trained decoder stays below the likelihood
-of probabilistic PCA; the table has how far, in nats a row. Results go to
+of probabilistic PCA; the table has how far, in nats per row. Results go to
 ``benchmarks/results/linear_vae.txt``.
 """
 

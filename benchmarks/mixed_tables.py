@@ -6,7 +6,7 @@ On real tables (scikit-learn's own, with their classes as a column) and a genera
 one: each is split in half, a fifth of all cells is hidden at random in both halves,
 and models are fitted on the first. On the second half:
 
-- the log-density of what was left there, in nats a row, less that of independent
+- the log-density of what was left there, in nats per row, less that of independent
   columns of the same kinds; and
 - the error of the cells that were hidden: of numbers, the root of the mean square in
   units of the column's standard deviation; of levels, the part that is wrong. Rivals

@@ -1,4 +1,4 @@
-"""Fit a VAE to rows that stay where they are stored: seconds an epoch, and memory.
+"""Fit a VAE to rows that stay where they are stored: seconds per epoch, and memory.
 
     python benchmarks/streaming.py [--quick] [--threads 1]
 
@@ -82,7 +82,7 @@ def write(path: Path, n: int) -> None:
 
 
 def measure(way: str, path: Path, n_threads: int) -> str:
-    """One line: seconds an epoch, megabytes, and the loss of the last epoch."""
+    """One line: seconds per epoch, megabytes, and the loss of the last epoch."""
     code = FIT.format(batch=BATCH)
     command = [sys.executable, "-c", code, way, str(path), str(n_threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

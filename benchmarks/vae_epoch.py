@@ -64,7 +64,7 @@ CASES = [
 
 
 class HandWritten(nn.Module):
-    """Kingma & Welling's VAE, with a sigma a feature where it is Gaussian."""
+    """Kingma & Welling's VAE, with a sigma per feature where it is Gaussian."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ codes = model.transform(X)
 decoded = model.inverse_transform(codes)
 drawn = model.sample(1000, random_state=0)
 print(f"{np.mean((decoded - X) ** 2):.4f} mean squared error of the round trip")
-print(f"{model.score(X):.2f} nats a row")
+print(f"{model.score(X):.2f} nats per row")
 
 figure, axes = plt.subplots(2, 2, figsize=(7, 6), layout="constrained")
 (data, code), (new, density) = axes

@@ -49,8 +49,8 @@ print(
 )
 
 # %%
-# Seven models and a floor: one normal density a pixel, which a model must beat to have
-# learned anything.
+# Seven models and a floor: one normal density per pixel, which a model must beat to
+# have learned anything.
 
 FLOOR = "independent pixels"
 MODELS = {

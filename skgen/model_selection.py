@@ -176,7 +176,7 @@ class Data(NamedTuple):
 
     X: Any
     y: Any
-    fit_params: dict[str, Any]  # arrays of a value a row, and others
+    fit_params: dict[str, Any]  # arrays of a value per row, and others
     scorers: dict[Any, Callable[..., Any]]  # one under None, or several by name
     return_train_score: bool
 

@@ -66,7 +66,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
 
     A scikit-learn ``Pipeline`` whose last step is an estimator of skgen. ``sample``
     comes back through the ``inverse_transform`` of the earlier steps, and
-    ``score_samples`` adds their log-determinants, so that scores are in nats a row in
+    ``score_samples`` adds their log-determinants, so that scores are in nats per row in
     the units of ``X``: a grid search may compare scalers.
 
     Parameters

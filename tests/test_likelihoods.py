@@ -26,7 +26,7 @@ from skgen.likelihoods import (
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
 ROWS = normal(5, 3, seed=1)
-OUTPUTS = normal(4, 5, 3, seed=2)  # four draws a row
+OUTPUTS = normal(4, 5, 3, seed=2)  # four draws per row
 BINARY = (ROWS > 0).double()
 GREY = uniform(5, 3, seed=1)
 

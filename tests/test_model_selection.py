@@ -79,7 +79,7 @@ STACKS = {
     "free bits": [small(beta=beta, free_bits=0.3) for beta in (1.0, 2.0)],
     "capacities": [small(capacity=nats) for nats in (0.5, 1.0)],
     "fixed sigmas": [small(VAE, likelihood=Gaussian(sigma=s)) for s in (0.5, 1.0)],
-    "sigma a row": [small(beta=b, likelihood=Gaussian("row")) for b in (1.0, 2.0)],
+    "sigma per row": [small(beta=b, likelihood=Gaussian("row")) for b in (1.0, 2.0)],
     "doubly reparameterised": [
         small(IWAE, n_draws=3, learning_rate_init=rate) for rate in (1e-3, 1e-2)
     ],

@@ -39,7 +39,7 @@ def test_a_line_an_epoch_has_the_curves(estimator, early_stopping, capsys):
     assert len(own) == model.n_iter_
     for i, line in enumerate(own):
         assert line.startswith(f"{name}, epoch {i + 1} of {model.max_iter}: loss ")
-        assert re.search(r" nats a row \(\d+\.\d\ds\)$", line)
+        assert re.search(r" nats per row \(\d+\.\d\ds\)$", line)
         for term, curve in model.loss_terms_.items():
             assert_allclose(value_of(term, line), curve[i], atol=6e-5)
         if early_stopping:

@@ -549,7 +549,7 @@ def test_partial_fits_count_tokens_on():
     model = small().partial_fit(X)
     first = model.module_.prior.counts.sum().item()
     model.partial_fit(X)
-    # A tenth of the rows is held out; two tokens a row, one place each.
+    # A tenth of the rows is held out; two tokens per row, one place each.
     assert first == pytest.approx(180 * 2, rel=1e-3)
     # The codes have moved: a tenth of the earlier counts is forgotten.
     assert model.module_.prior.counts.sum().item() == pytest.approx(684, rel=1e-3)

@@ -35,7 +35,7 @@ CodebookDisplay.from_estimator(model)
 plt.show()
 
 # %%
-# K-means is the case of one token a row and no network. Its codes are digits.
+# K-means is the case of one token per row and no network. Its codes are digits.
 
 kmeans = KMeansAutoencoder(32, random_state=0).fit(X)
 CodebookDisplay.from_estimator(kmeans, image_shape=(8, 8))

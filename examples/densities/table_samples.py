@@ -79,7 +79,7 @@ plt.show()
 # What the transformer is worth
 # -----------------------------
 #
-# In nats a row, in the units of the data, whatever the scaler: that is what makes the
+# In nats per row, in the units of the data, whatever the scaler: that is what makes the
 # comparison one.
 
 for scaler in [StandardScaler(), PowerTransformer()]:

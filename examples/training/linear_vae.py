@@ -55,7 +55,7 @@ for n in [2, 3, 5, 10, 20, 40, 60, 100]:
         np.zeros((1, 2))
     )
     angles.append(np.degrees(subspace_angles(decoded.T, pca.components_.T)).max())
-print(f"probabilistic PCA {pca.score(X):.3f}, linear VAE {scores[-1]:.3f} nats a row")
+print(f"probabilistic PCA {pca.score(X):.3f}, linear VAE {scores[-1]:.3f} nats per row")
 print(f"largest angle between both subspaces: {angles[-1]:.2f} degrees")
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")

@@ -24,7 +24,7 @@ X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
 X_train, X_test = train_test_split(X, random_state=0)
 
 # %%
-# A factory is asked for a module from ``n_inputs`` to ``n_outputs`` numbers a row. It
+# A factory is asked for a module from ``n_inputs`` to ``n_outputs`` numbers per row. It
 # need not know what the model does with them.
 
 

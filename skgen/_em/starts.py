@@ -101,7 +101,7 @@ def draw_responsibilities(
 ) -> tuple[CentredRows, Tensor]:
     """Draw rows to begin with, and responsibilities (n, K) for them.
 
-    These are all rows, or many of them; or K that are picked, one a component.
+    These are all rows, or many of them; or K that are picked, one per component.
     """
     if len(rows.x) > MANY_ROWS and method != "random_from_data":
         index = rng.choice(len(rows.x), size=MANY_ROWS, replace=False)

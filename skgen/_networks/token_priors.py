@@ -249,7 +249,7 @@ class TransformerPrior(TokenPrior):
         """Ten times the networks' rate, up to 0.01, beyond which it falls apart.
 
         On tokens of images of clothes, 60000 rows then teach it what twelve times as
-        many did: 141 nats a row.
+        many did: 141 nats per row.
         """
         return min(10 * rate, 0.01)
 

@@ -184,7 +184,7 @@ class StackedModel:
     def _network(self, name: str, x: Tensor) -> Tensor:
         """Run the fully connected networks of all models on (S?, C, n, ...).
 
-        By one product a layer: what vmap makes of a linear layer takes twice as long.
+        By one product per layer: what vmap makes of a linear layer takes twice as long.
         """
         network = getattr(self.template, name)
 

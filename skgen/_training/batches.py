@@ -67,7 +67,7 @@ class Batch(NamedTuple):
 
 
 def auto_batch_size(n_rows: int) -> int:
-    """Return a batch size that gives a small set some ten steps an epoch."""
+    """Return a batch size that gives a small set some ten steps per epoch."""
     return min(max(n_rows // 10, 16), 128)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from skgen._utils.chunks import slices
 from skgen._utils.threads import threads_for
 
-# Rows over which the mean of a loss with one draw a row is steady enough.
+# Rows over which the mean of a loss with one draw per row is steady enough.
 ENOUGH_ROWS = 1024
 # Numbers up to which rows are kept as the networks see them: a quarter of a gigabyte.
 KEPT_ELEMENTS = 2**26

@@ -24,7 +24,7 @@ MANY_ROWS = 2**20
 
 
 def chunk_rows(device: torch.device, row_elements: int) -> int:
-    """Rows of a chunk whose intermediates hold ``row_elements`` numbers a row."""
+    """Rows of a chunk whose intermediates hold ``row_elements`` numbers per row."""
     elements = CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
     return max(1, elements // row_elements)
 

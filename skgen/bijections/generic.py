@@ -30,7 +30,7 @@ def log_det(step: Any, X: Any) -> Any:
     Returns
     -------
     log_det : float or ndarray of shape (n_samples,)
-        One number for all rows, or one a row; ``-inf`` for a row at which the map is
+        One number for all rows, or one per row; ``-inf`` for a row at which the map is
         not invertible.
 
     Raises

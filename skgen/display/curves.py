@@ -45,7 +45,7 @@ class LossCurveDisplay:
     ----------
     curves : dict of str to dict of str to array-like
         A panel for each key, and in it a line for each key of the inner dictionary,
-        with a value an epoch.
+        with a value per epoch.
     unit : str, default="epoch"
         What a step along the horizontal axis is.
     best : dict of str to int, default=None

@@ -33,7 +33,7 @@ class Gaussian(Likelihood):
 
     Notes
     -----
-    With ``sigma="row"`` the decoder has two outputs a feature, mean and log sigma. A
+    With ``sigma="row"`` the decoder has two outputs per feature, mean and log sigma. A
     row that is reconstructed well then counts up to the floor: raise ``min_sigma`` to
     the precision of the data.
 

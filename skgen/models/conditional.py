@@ -743,7 +743,7 @@ class ConditionalVAE(Conditioned, VAE):
     max_iter : int, default=200
         Most epochs.
     tol : float, default=1e-4
-        Improvement, in nats a row, below which an epoch counts as none.
+        Improvement, in nats per row, below which an epoch counts as none.
     early_stopping : bool, default=True
         Whether a part of the rows is held out and decides when to stop; otherwise the
         training loss does. Either way the weights of the best epoch come back.
@@ -770,7 +770,7 @@ class ConditionalVAE(Conditioned, VAE):
         In what the encoder and the decoder multiply in training; weights, losses and
         all scores stay float32.
     verbose : bool or int, default=False
-        Whether to print a line an epoch.
+        Whether to print a line per epoch.
 
     Attributes
     ----------
@@ -788,7 +788,7 @@ class ConditionalVAE(Conditioned, VAE):
         The trained networks, in float32: ``encoder``, ``decoder``, ``likelihood``,
         ``standardizer`` and ``prior``.
     loss_curve_ : list of float
-        Mean training loss of each epoch, in nats a row.
+        Mean training loss of each epoch, in nats per row.
     loss_terms_ : dict of str to list of float
         The loss and its parts, an epoch each.
     validation_curve_ : list of float

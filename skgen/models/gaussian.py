@@ -497,7 +497,7 @@ class GaussianDensity(ExactDensity):
         is Minka's choice, for a full covariance and as many rows as features. Both
         are as in :class:`sklearn.decomposition.PCA`.
     covariance_type : {"full", "diag", "spherical"}, default="full"
-        A full covariance, one variance a feature, or one variance for all.
+        A full covariance, one variance per feature, or one variance for all.
     reg_covar : float, default=1e-6
         Added to the variances, in squared units of the data. A warning says when it is
         above a tenth of the smallest variance of a column that is not constant. 0 is

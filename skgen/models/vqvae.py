@@ -1,4 +1,4 @@
-"""The vector-quantised autoencoder: several tokens a row, and a prior over them.
+"""The vector-quantised autoencoder: several tokens per row, and a prior over them.
 
 Tokens ``k_t = argmin_i ||z_e(x)_t - e_i||`` point into one codebook ``e``. As a
 density, ``p(x) = sum_k p(x|e_k) p(k)`` over all token sequences, with a learned
@@ -384,7 +384,7 @@ class VQVAE(NeuralModel):
     max_iter : int, default=200
         Most epochs.
     tol : float, default=1e-4
-        Improvement, in nats a row, below which an epoch counts as none.
+        Improvement, in nats per row, below which an epoch counts as none.
     early_stopping : bool, default=True
         Whether a part of the rows is held out and decides when to stop; otherwise the
         training loss does. Either way the weights of the best epoch come back.
@@ -411,7 +411,7 @@ class VQVAE(NeuralModel):
         In what the encoder and the decoder multiply in training; weights, losses and
         all scores stay float32.
     verbose : bool or int, default=False
-        Whether to print a line an epoch.
+        Whether to print a line per epoch.
 
     Attributes
     ----------
@@ -440,7 +440,7 @@ class VQVAE(NeuralModel):
         The trained networks, in float32: ``encoder``, ``decoder``, ``likelihood``,
         ``standardizer`` and ``prior``.
     loss_curve_ : list of float
-        Mean training loss of each epoch, in nats a row.
+        Mean training loss of each epoch, in nats per row.
     loss_terms_ : dict of str to list of float
         The loss and its parts, an epoch each.
     validation_curve_ : list of float
@@ -461,7 +461,7 @@ class VQVAE(NeuralModel):
 
     See Also
     --------
-    KMeansAutoencoder : One token a row, and no networks.
+    KMeansAutoencoder : One token per row, and no networks.
     VAE : A continuous code.
 
     Notes
