@@ -25,6 +25,7 @@ from skgen._utils.tensors import fresh_random_state, without_mask
 from skgen.bijections import (
     InvertibleFunction,
     active,
+    come_back,
     inverse,
     log_det,
     pull_back,
@@ -364,6 +365,8 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         check_is_fitted(self)
         rng = fresh_random_state(random_state)
         draw = partial(self._last.sample, noise=noise, random_state=rng)
+        if not self._earlier:
+            return draw(n_samples)
         rows, n_drawn = self._draw_with_a_way_back(draw, n_samples)
         if n_drawn > n_samples:
             lost = n_drawn - n_samples
@@ -482,17 +485,17 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
     ) -> tuple[NDArray[Any], int]:
         """Draw until rows (n_samples, d) come back; also the number of draws."""
 
-        def come_back(n: int) -> NDArray[Any]:
+        def drawn_back(n: int) -> NDArray[Any]:
             drawn = draw(n)
             with warnings.catch_warnings():
                 # Of powers of negative numbers: what is lost is counted.
                 warnings.simplefilter("ignore", RuntimeWarning)
                 rows = pull_back(self._earlier, drawn)
-            return rows[np.isfinite(rows).all(axis=1)]
+            return rows[come_back(rows)]
 
-        rows, n_drawn = come_back(n_samples), n_samples
+        rows, n_drawn = drawn_back(n_samples), n_samples
         while (missing := n_samples - len(rows)) and n_drawn < REDRAWS * n_samples:
-            rows = np.concatenate([rows, come_back(missing)])
+            rows = np.concatenate([rows, drawn_back(missing)])
             n_drawn += missing
         if missing:
             raise ValueError(

@@ -117,7 +117,7 @@ class Columns(NamedTuple):
         """
         dtypes = dict(zip(self.names, self.dtypes))
         data = {
-            name: _rounded(np.asarray(x), dtype)
+            name: _rounded(_as_numbers(np.asarray(x)), dtype)
             for (name, dtype), x in zip(dtypes.items(), columns, strict=True)
         }
         if library != self.library:
@@ -165,6 +165,23 @@ def indexed(frame: Any, like: Any) -> Any:
     if hasattr(frame, "iloc") and hasattr(like, "iloc"):
         frame.index = like.index
     return frame
+
+
+def numbered_frame(rows: NDArray[Any], names: list[Any]) -> Any:
+    """Return rows as a DataFrame of the library that is imported, or None.
+
+    Columns of objects that are all numbers become numbers.
+    """
+    library = next((each for each in LIBRARIES if each in sys.modules), None)
+    if library is None:
+        return None
+    return _frame({n: _as_numbers(x) for n, x in zip(names, rows.T)}, library)
+
+
+def _as_numbers(x: NDArray[Any]) -> NDArray[Any]:
+    """Return a column of objects as numbers, where all are."""
+    is_numeric = x.dtype == object and all(isinstance(v, float | int) for v in x)
+    return x.astype(np.float64) if is_numeric else x
 
 
 def library_of(X: Any) -> str | None:

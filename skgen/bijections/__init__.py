@@ -9,14 +9,16 @@ case of; ``inverse`` is the way back. A chain of maps adds their terms, and lose
 rows at which one of them is not invertible.
 """
 
-from skgen.bijections import transformers as transformers  # registers its cases
-from skgen.bijections.chains import active, pull_back, push_forward
+from skgen.bijections import levels as levels  # registers its cases
+from skgen.bijections import transformers as transformers
+from skgen.bijections.chains import active, come_back, pull_back, push_forward
 from skgen.bijections.functions import InvertibleFunction
 from skgen.bijections.generic import inverse, log_det
 
 __all__ = [
     "InvertibleFunction",
     "active",
+    "come_back",
     "inverse",
     "log_det",
     "pull_back",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from skgen._tables.frames import numbered_frame
 from skgen.bijections.generic import Array, inverse, log_det
 
 
@@ -47,10 +51,35 @@ def pull_back(steps: Sequence[Any], Z: Any) -> Array:
     rows = np.asarray(Z)
     lost = np.zeros(len(rows), dtype=bool)
     for step in reversed(steps):
-        lost |= ~np.isfinite(rows).all(axis=1)
+        lost |= ~come_back(rows)
         # Transformers refuse NaN: zeros stand in for what is lost.
-        rows = np.asarray(inverse(step, np.where(lost[:, None], 0, rows)))
-    return np.where(lost[:, None], np.nan, rows)
+        kept = np.where(lost[:, None], 0, rows) if lost.any() else rows
+        rows = np.asarray(inverse(step, _as_fitted(step, kept)))
+    return np.where(lost[:, None], np.nan, rows) if lost.any() else rows
+
+
+def come_back(rows: Array) -> NDArray[np.bool_]:
+    """Return which rows (n, d) have no number that is not finite."""
+    if rows.dtype != object:
+        return np.asarray(np.isfinite(rows).all(axis=1))
+    cells = [
+        [not isinstance(cell, float) or math.isfinite(cell) for cell in row]
+        for row in rows
+    ]
+    return np.asarray(np.array(cells, dtype=bool).all(axis=1))
+
+
+def _as_fitted(step: Any, rows: Array) -> Any:
+    """Return rows as a DataFrame for a function that was fitted on one.
+
+    Other transformers take arrays.
+    """
+    names = getattr(step, "feature_names_in_", None)
+    is_function = isinstance(step, FunctionTransformer) and not step.validate
+    if not is_function or names is None or len(names) != rows.shape[1]:
+        return rows
+    frame = numbered_frame(rows, list(names))
+    return rows if frame is None else frame
 
 
 def _take(X: Any, rows: Any = slice(None), columns: Any = slice(None)) -> Any:
@@ -128,7 +157,13 @@ def _columns(step: ColumnTransformer, X: Any) -> Any:
 @inverse.register(ColumnTransformer)
 def _columns_back(step: Any, Z: Any) -> Array:
     Z = np.asarray(Z)
-    X = np.empty((len(Z), step.n_features_in_), dtype=Z.dtype)
-    for part in _parts(step):
-        X[:, part.inputs] = inverse(part.step, Z[:, part.outputs])
+    parts = _parts(step)
+    back = [
+        np.asarray(inverse(part.step, _as_fitted(part.step, Z[:, part.outputs])))
+        for part in parts
+    ]
+    numeric = all(cells.dtype.kind in "biuf" for cells in back)
+    X = np.empty((len(Z), step.n_features_in_), dtype=Z.dtype if numeric else object)
+    for part, cells in zip(parts, back):
+        X[:, part.inputs] = cells
     return X

@@ -1,0 +1,129 @@
+"""Pipelines of tables: words, holes and functions of DataFrames, there and back."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_iris
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
+
+from skgen import VAE, GaussianDensity, MixedDensity, make_generative_pipeline
+
+IRIS = load_iris(as_frame=True)
+TABLE = IRIS.data.iloc[:, :2].assign(species=IRIS.target_names[IRIS.target])
+NUMBERS = list(TABLE.columns[:2])
+WORDS = set(IRIS.target_names)
+ENCODERS = [OneHotEncoder(), OneHotEncoder(drop="first"), OrdinalEncoder()]
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def pipeline(encoder, model=None, output=None):
+    columns = make_column_transformer(
+        (StandardScaler(), NUMBERS), (clone(encoder), ["species"])
+    )
+    model = GaussianDensity(reg_covar=1e-3) if model is None else model
+    fitted = make_generative_pipeline(columns, model)
+    if output is not None:
+        fitted.set_output(transform=output)
+    return fitted.fit(TABLE)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=str)
+@pytest.mark.parametrize("model", [None, VAE(2, max_iter=3, random_state=0)], ids=str)
+def test_rows_with_words_are_drawn_and_reconstructed(encoder, model):
+    fitted = pipeline(encoder, model)
+    drawn = fitted.sample(50, random_state=0)
+    assert drawn.shape == (50, 3)
+    assert set(drawn[:, 2]) <= WORDS
+    assert all(isinstance(cell, float) for cell in drawn[:, :2].ravel())
+    assert set(fitted.reconstruct(TABLE)[:, 2]) <= WORDS
+    assert set(fitted.inverse_transform(fitted.transform(TABLE))[:, 2]) <= WORDS
+
+
+@pytest.mark.parametrize(
+    "encoder", [OneHotEncoder(sparse_output=False), OrdinalEncoder()], ids=str
+)
+def test_a_code_of_all_comes_back_as_the_row(encoder):
+    fitted = pipeline(encoder, output="pandas")
+    # Whitening loses nothing: the way there and back is the identity.
+    rows = fitted.reconstruct(TABLE)
+    assert_array_equal(rows["species"], TABLE["species"])
+    assert_allclose(rows[NUMBERS], TABLE[NUMBERS])
+    assert rows.dtypes.equals(TABLE.dtypes)
+    assert fitted.sample(3, random_state=0).dtypes.equals(TABLE.dtypes)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=str)
+def test_the_score_of_words_points_to_mixed_density(encoder):
+    with pytest.raises(ValueError, match="MixedDensity"):
+        pipeline(encoder).score(TABLE)
+
+
+def test_a_number_that_is_no_place_of_a_level_is_the_nearest():
+    step = OrdinalEncoder().fit([["a"], ["b"], ["c"]])
+    from skgen.pipeline import inverse
+
+    found = inverse(step, [[-3.0], [0.4], [0.6], [1.2], [9.0]])
+    assert found[:, 0].tolist() == ["a", "a", "b", "b", "c"]
+
+
+def test_mixed_density_may_be_the_last_step():
+    inner = VAE(1, max_iter=2, random_state=0)
+    fitted = make_generative_pipeline(MixedDensity(inner)).fit(TABLE)
+    drawn = fitted.sample(5, random_state=0)
+    assert drawn.dtypes.equals(TABLE.dtypes)
+    assert np.isfinite(fitted.score(TABLE))
+
+
+def test_a_function_of_frames_gets_frames_on_the_way_back():
+    step = FunctionTransformer(
+        lambda frame: frame.assign(**{NUMBERS[0]: np.log(frame[NUMBERS[0]])}),
+        lambda frame: frame.assign(**{NUMBERS[0]: np.exp(frame[NUMBERS[0]])}),
+    )
+    X = TABLE[NUMBERS]
+    fitted = make_generative_pipeline(step, GaussianDensity(reg_covar=0)).fit(X)
+    assert_allclose(fitted.reconstruct(X), X)
+    fitted.set_output(transform="pandas")
+    drawn = fitted.sample(20, random_state=0)
+    assert (drawn[NUMBERS[0]] > 0).all()
+    assert list(drawn.columns) == NUMBERS
+
+
+def test_an_imputer_has_a_way_back_and_a_score_of_complete_rows():
+    X = TABLE[NUMBERS].copy()
+    X.iloc[::5, 0] = np.nan
+    density = GaussianDensity(reg_covar=0)
+    fitted = make_generative_pipeline(SimpleImputer(), density).fit(X)
+    whole = X.dropna()
+    filled = SimpleImputer().fit(X).transform(X)
+    alone = GaussianDensity(reg_covar=0).fit(filled)
+    assert_allclose(fitted.score_samples(whole), alone.score_samples(whole.to_numpy()))
+    assert fitted.sample(4, random_state=0).shape == (4, 2)
+    with pytest.raises(ValueError, match="integrate them out"):
+        fitted.score(X)
+
+
+def test_an_imputer_that_adds_columns_has_no_inverse():
+    X = TABLE[NUMBERS].copy()
+    X.iloc[::5, 0] = np.nan
+    step = SimpleImputer(add_indicator=True)
+    fitted = make_generative_pipeline(step, GaussianDensity(reg_covar=1e-3)).fit(X)
+    with pytest.raises(ValueError, match="add_indicator=False"):
+        fitted.sample(3)
+
+
+def test_encoders_inside_a_pipeline_of_columns_come_back():
+    words = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
+    columns = make_column_transformer((StandardScaler(), NUMBERS), (words, ["species"]))
+    density = GaussianDensity(reg_covar=1e-3)
+    fitted = make_generative_pipeline(columns, density).fit(TABLE)
+    assert set(fitted.sample(20, random_state=0)[:, 2]) <= WORDS
