@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgen import IWAE, VAE
 from skgen.exceptions import DegenerateWeightsWarning
-from skgen.objectives import importance_weighted_bound
+from skgen.objectives import Batch, importance_weighted_bound
 
 # %%
 # Two gradients
@@ -119,7 +119,7 @@ def prior_sampling(model, X, n_draws):
     with torch.no_grad():
         x = module.standardizer(torch.from_numpy(X).float())
         z = torch.randn(n_draws, len(x), model.n_components, generator=generator)
-        bound = importance_weighted_bound(module.log_likelihood(x, z))
+        bound = importance_weighted_bound(module.log_likelihood(Batch(x), z))
         return float((bound - module.standardizer.log_scale).mean())
 
 
