@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from skgen._networks.lookups import SparseInputs
 from skgen._training.data import StoredRows
@@ -35,8 +36,9 @@ class Layers(nn.Sequential):
         if isinstance(inputs, Tensor):
             outputs: Tensor = super().forward(inputs)  # type: ignore[no-untyped-call]
             return outputs
+        first: Any
         first, *others = self
-        found: Tensor = nn.Sequential(*others)(inputs.through(first))
+        found: Tensor = nn.Sequential(*others)(inputs.through(first.weight, first.bias))
         return found
 
     def start_from(self, outputs: Tensor) -> None:
@@ -45,10 +47,60 @@ class Layers(nn.Sequential):
         last.bias.data.copy_(outputs)
 
 
+class LinearAndLayers(Layers):
+    """Layers, with a linear map of the input added to the first m of their outputs.
+
+    The map has no bias, since the last layer has one. It starts at zero.
+
+    Parameters
+    ----------
+    layers : iterable of Module
+        The layers.
+    n_inputs, n_linear : int
+        Widths of the map.
+    """
+
+    def __init__(
+        self, layers: Iterable[nn.Module], n_inputs: int, n_linear: int
+    ) -> None:
+        super().__init__(*layers)
+        self.linear = nn.Parameter(torch.zeros(n_linear, n_inputs))
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return a layer, or some of the layers without the map."""
+        layers = list(self.children())[index]
+        return nn.Sequential(*layers) if isinstance(index, slice) else layers
+
+    def forward(self, inputs: Tensor | SparseInputs) -> Tensor:
+        """Add the two."""
+        if isinstance(inputs, Tensor):
+            part = F.linear(inputs, self.linear)
+        else:
+            part = inputs.through(self.linear, None)
+        return add_first(super().forward(inputs), part)
+
+
+def add_first(outputs: Tensor, part: Tensor) -> Tensor:
+    """Add (..., m) to the first m of outputs (..., p)."""
+    more = outputs.shape[-1] - part.shape[-1]
+    return outputs + (F.pad(part, (0, more)) if more else part)
+
+
+def with_linear_path(layers: Factory, n_linear: int) -> Factory:
+    """Return a factory of layers with a linear path to the first of their outputs."""
+
+    def both(n_inputs: int, n_outputs: int) -> LinearAndLayers:
+        parts: Any = layers(n_inputs, n_outputs)
+        return LinearAndLayers(parts, n_inputs, n_linear)
+
+    return both
+
+
 def is_mlp(network: nn.Module) -> bool:
-    """Return whether a network is what `mlp` makes: linear maps and activations."""
+    """Return whether a network is of linear maps and activations, as `mlp` makes it."""
     parts = (nn.Linear, *ACTIVATIONS.values())
-    return type(network) is Layers and all(type(part) in parts for part in network)
+    known = type(network) in (Layers, LinearAndLayers)
+    return known and all(type(part) in parts for part in network.children())
 
 
 def mlp(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,12 +21,12 @@ class SparseInputs(NamedTuple):
     further: Tensor  # (n, m), which other inputs of each row are not zero
     values: Tensor  # (n, m), and what they are
 
-    def through(self, layer: Any) -> Tensor:
-        """Return the outputs (n, h) of a linear layer."""
+    def through(self, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the outputs (n, h) of a linear layer of weights (h, p)."""
         n, m = self.further.shape
         which = torch.cat([self.places, self.further.flatten()])
-        needed = layer.weight.index_select(1, which)
+        needed = weight.index_select(1, which)
         fixed, found = needed.split([len(self.places), n * m], dim=1)
         sums = (found.unflatten(1, (n, m)) * self.values).sum(-1)
-        result: Tensor = F.linear(self.dense, fixed, layer.bias) + sums.T
+        result: Tensor = F.linear(self.dense, fixed, bias) + sums.T
         return result

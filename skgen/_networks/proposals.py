@@ -109,6 +109,45 @@ def _draws(columns: Tensor, ndim: int) -> Tensor:
     return columns.squeeze(-1) if ndim == 2 else columns.permute(2, 0, 1)
 
 
+class LinearPosterior(nn.Module):
+    """Posterior of a linear model, of rows of which any cells are missing.
+
+    ``x = m + W z + e``, with ``z ~ N(0, I)`` and ``e ~ N(0, diag psi)``. It starts at a
+    W of zero, and knows nothing.
+
+    Parameters
+    ----------
+    n_columns, n_components : int
+        p and k.
+    """
+
+    loadings: Tensor  # W, (p, k)
+    noise: Tensor  # psi, (p,)
+    mean: Tensor  # m, (p,)
+
+    def __init__(self, n_columns: int, n_components: int) -> None:
+        super().__init__()
+        self.register_buffer("loadings", torch.zeros(n_columns, n_components))
+        self.register_buffer("noise", torch.ones(n_columns))
+        self.register_buffer("mean", torch.zeros(n_columns))
+
+    def forward(self, values: Tensor) -> CoupledNormal:
+        """Return the density of codes, given values (n, p), NaN where missing."""
+        seen = ~values.isnan()
+        scaled = self.loadings / self.noise[:, None]
+        pairs = self.loadings[:, :, None] * scaled[:, None]  # (p, k, k)
+        information = (seen.to(values) @ pairs.flatten(1)).unflatten(1, pairs.shape[1:])
+        precision = information + torch.eye(pairs.shape[-1]).to(information)
+        deviation = torch.where(seen, values - self.mean, 0.0)
+        lower = torch.linalg.cholesky(precision)
+        mean = torch.cholesky_solve((deviation @ scaled)[..., None], lower)[..., 0]
+        # The precision as U U^T, U upper triangular: with its coordinates reversed,
+        # it is what Cholesky gives.
+        upper = torch.linalg.cholesky(precision.flip(1, 2)).flip(1, 2)
+        scale = upper.diagonal(dim1=1, dim2=2)
+        return CoupledNormal(mean, -scale.log(), (upper / scale[:, None]).mT)
+
+
 class NormalProposal(nn.Module):
     """Network that proposes a normal density of a continuous code.
 
@@ -118,17 +157,50 @@ class NormalProposal(nn.Module):
         Encoder inputs of a row, with the flags of the cells that are there.
     n_components : int
         k, coordinates of the codes of all layers.
+    n_columns : int, default=0
+        Columns of a linear model, to whose posterior the network adds. Without them,
+        or with so many coordinates that they are not correlated, there is none.
     """
 
-    def __init__(self, n_inputs: int, n_components: int) -> None:
+    def __init__(self, n_inputs: int, n_components: int, n_columns: int = 0) -> None:
         super().__init__()
         k = self.n_components = n_components
+        has_linear = n_columns > 0 and 1 < k <= MAX_COUPLED
+        self.linear = LinearPosterior(n_columns, k) if has_linear else None
         self.n_coupled = k * (k - 1) // 2 if k <= MAX_COUPLED else 0
         n_outputs = 2 * k + self.n_coupled
         self.network = mlp(n_inputs, n_outputs, hidden_sizes(n_inputs), "relu")
 
-    def forward(self, inputs: Tensor | SparseInputs) -> CoupledNormal:
-        """Return the density of the codes of rows (n, n_inputs)."""
+    def start_from(self, loadings: Tensor, noise: Tensor, mean: Tensor) -> None:
+        """Start from the posterior of a linear model, and nothing beside."""
+        linear = self.linear
+        if linear is not None:
+            linear.loadings[:, : loadings.shape[1]] = loadings
+            linear.noise, linear.mean = noise, mean
+            last: Any = self.network[-1]
+            last.weight.data.zero_()
+            last.bias.data.zero_()
+
+    def forward(
+        self, inputs: Tensor | SparseInputs, values: Tensor | None
+    ) -> CoupledNormal:
+        """Return the density of the codes of rows (n, n_inputs).
+
+        ``values`` (n, p) are those of the linear model, where it is used.
+        """
+        found = self._of_network(inputs)
+        if self.linear is None or values is None:
+            return found
+        base = self.linear(values)
+        assert found.coupling is not None  # as there is none without a linear model
+        below = found.coupling.tril(-1)
+        return CoupledNormal(
+            base.mean + found.mean,
+            base.log_scale + found.log_scale,
+            base.coupling + below,
+        )
+
+    def _of_network(self, inputs: Tensor | SparseInputs) -> CoupledNormal:
         k = self.n_components
         sizes = [k, k, self.n_coupled]
         mean, log_scale, below = self.network(inputs).split(sizes, dim=-1)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from skgen._networks.dense import add_first
 from skgen._training.adam import Adam, AdamMoments, clip_each
 from skgen._training.batches import Batch
 from skgen._training.early_stopping import History
@@ -187,8 +188,10 @@ class StackedModel:
         By one product per layer: what vmap makes of a linear layer takes twice as long.
         """
         network = getattr(self.template, name)
+        linear = self.state.get(f"{name}.linear")  # (C, m, p)
 
-        def layers(x: Tensor) -> Tensor:
+        def layers(given: Tensor) -> Tensor:
+            x = given
             for i, layer in enumerate(network):
                 if isinstance(layer, nn.Linear):
                     weight = self.state[f"{name}.{i}.weight"]  # (C, p, q)
@@ -196,7 +199,7 @@ class StackedModel:
                     x = torch.baddbmm(bias, x, weight.mT)
                 else:
                     x = layer(x)
-            return x
+            return x if linear is None else add_first(x, given @ linear.mT)
 
         flat = x if x.ndim == 3 else x.movedim(0, 1).flatten(1, 2)  # (C, S n, ...)
         outputs: Tensor = self.template.at_precision(layers, flat, network.training)

@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
@@ -19,6 +19,14 @@ from skgen._utils.moments import Moments
 
 # Rows from which on it is no accident that every column has two values.
 BINARY_ROWS = 20
+
+
+class NormalCells(NamedTuple):
+    """Columns that are normal about an output of the decoder."""
+
+    values: Tensor  # (n, p), as the encoder gets them; NaN where missing
+    inputs: Tensor  # (p,), their places among the encoder's inputs
+    outputs: Tensor  # (p,), places of their means among the decoder's outputs
 
 
 class Likelihood(nn.Module, ABC):
@@ -108,6 +116,23 @@ class Likelihood(nn.Module, ABC):
         The bias of a decoder's last layer starts there. None where zero will do.
         """
         return None
+
+    # Where a linear model is to start from: of columns that are normal, if there are.
+
+    def n_normal(self, n_features: int) -> int:
+        """Return the number of columns that are normal about an output."""
+        return 0
+
+    def normal_cells(self, x: Tensor) -> NormalCells:
+        """Return those columns of rows (n, d)."""
+        raise NotImplementedError
+
+    def noise_near(self, variance: Tensor) -> Tensor:
+        """Return variances (p,) of their noise that are possible, near the given."""
+        return variance
+
+    def start_noise(self, variance: Tensor, outputs: Tensor) -> None:
+        """Start their noise at variances (p,): here, or in outputs (d * n_outputs,)."""
 
     @abstractmethod
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from skgen._utils.parameters import real
 from skgen._utils.tensors import LOG_2PI
-from skgen.likelihoods.base import Likelihood, TwoValues
+from skgen.likelihoods.base import Likelihood, NormalCells, TwoValues
 
 # Bounds on a log sigma that a decoder gives: squares beyond them leave float32.
 LOG_SIGMA_MIN, LOG_SIGMA_MAX = -20.0, 40.0
@@ -118,6 +118,34 @@ class Gaussian(Likelihood):
         if self.kind == "row":
             return torch.stack([mean, self._log_spread(x)], dim=1).flatten()
         return mean
+
+    def n_normal(self, n_features: int) -> int:
+        """Return the number of columns."""
+        return n_features
+
+    def normal_cells(self, x: Tensor) -> NormalCells:
+        """Return all columns."""
+        places = torch.arange(x.shape[1], device=x.device)
+        return NormalCells(x, places, places * self.n_outputs)
+
+    def noise_near(self, variance: Tensor) -> Tensor:
+        """Return the variances, their mean, or the one that is fixed."""
+        if self.kind == "fixed":
+            return (2 * self.log_sigma).exp().to(variance).expand_as(variance)
+        return (
+            variance.mean().expand_as(variance) if self.kind == "shared" else variance
+        )
+
+    def start_noise(self, variance: Tensor, outputs: Tensor) -> None:
+        """Start sigma of columns that are not constant, or the outputs for it."""
+        log_sigma = 0.5 * (variance - self.min_sigma**2).clamp(min=1e-30).log()
+        if self.kind == "row":
+            outputs[1::2] = torch.where(self.is_constant, outputs[1::2], log_sigma)
+        elif self.kind == "feature":
+            kept = torch.where(self.is_constant, self.log_sigma, log_sigma)
+            self.log_sigma.data = kept.to(self.log_sigma)
+        elif self.kind == "shared":
+            self.log_sigma.data = log_sigma.mean().to(self.log_sigma)
 
     @property
     def sigma(self) -> Tensor:

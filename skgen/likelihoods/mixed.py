@@ -14,7 +14,8 @@ from skgen._networks.dense import Standardizer
 from skgen._networks.lookups import SparseInputs
 from skgen._training.data import WeightedRows
 from skgen._utils.tensors import wide_dtype
-from skgen.likelihoods.base import Likelihood
+from skgen.likelihoods.base import Likelihood, NormalCells
+from skgen.likelihoods.kinds import Real
 from skgen.likelihoods.specs import Spec, build, checked, outside, support
 
 
@@ -176,6 +177,40 @@ class Mixed(Likelihood):
             for block in self._blocks
         ]
         return torch.cat(starts)
+
+    @property
+    def _real_blocks(self) -> list[Any]:
+        """Densities of the numbers that are normal, or whose logarithm is."""
+        return [block for block in self._blocks if isinstance(block, Real)]
+
+    def n_normal(self, n_features: int) -> int:
+        """Return the number of columns that are normal, or whose logarithm is."""
+        widths = [len(block.places) for block in self._real_blocks]
+        return sum(widths)
+
+    def normal_cells(self, x: Tensor) -> NormalCells:
+        """Return those numbers, or their logarithms."""
+        values, inputs, outputs = [], [], []
+        n_inputs = n_outputs = 0
+        for block in self._blocks:
+            block_places: Tensor = block.places
+            places = torch.arange(len(block_places), device=x.device)
+            if isinstance(block, Real):
+                cells, seen = _cells(x, block_places, block.filler)
+                cells = block.inputs(cells)[..., 0]
+                values.append(torch.where(seen, cells, torch.nan))
+                inputs.append(n_inputs + places)
+                outputs.append(n_outputs + places)
+            n_inputs += len(places) * block.n_inputs
+            n_outputs += len(places) * block.n_outputs
+        return NormalCells(torch.cat(values, 1), torch.cat(inputs), torch.cat(outputs))
+
+    def start_noise(self, variance: Tensor, outputs: Tensor) -> None:
+        """Start the sigmas of these numbers."""
+        blocks = self._real_blocks
+        parts = variance.split([len(block.places) for block in blocks])
+        for block, part in zip(blocks, parts):
+            block.normal.start_noise(part, outputs)
 
     def inputs(self, x: Tensor) -> Tensor:
         """Cells as their kinds have them, zeros where missing; and which are there."""

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from skgen._networks.dense import Factory, Standardizer, build_network, mlp_pair
+from skgen._networks.dense import (
+    Factory,
+    Standardizer,
+    build_network,
+    mlp_pair,
+    with_linear_path,
+)
 from skgen._networks.images import ImageNetworks, check_image_shape
 from skgen._training.data import StoredRows
 from skgen._utils.sizes import are_small, check_memory, module_bytes
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
 # Largest size of a number that the start of a fit is computed from.
 START_LIMIT = 1e15
+# Features up to which networks have a linear path where it is not asked for.
+MOST_LINEAR = 1024
 
 
 def new_module(model: NeuralModel, train: StoredRows, seed: int) -> BoundedModel:
@@ -119,10 +127,31 @@ def networks(
     encoder, decoder = factories or default_networks(model, n_features)
     n_inputs = likelihood.encoder_width(n_features)
     n_outputs = likelihood.decoder_width(n_features)
+    if has_linear_path(model, n_features, likelihood):
+        encoder = with_linear_path(encoder, n_code)
+        decoder = with_linear_path(decoder, n_outputs)
     return (
         build_network(model.encoder, encoder, n_inputs, n_encoded, "encoder"),
         build_network(model.decoder, decoder, n_code, n_outputs, "decoder"),
     )
+
+
+def has_linear_path(
+    model: NeuralModel, n_features: int, likelihood: Likelihood
+) -> bool:
+    """Return whether the networks are the sums of a linear map and of layers."""
+    possible = has_plain_networks(model) and model.architecture == "mlp"
+    if isinstance(model.linear_path, str):
+        few = n_features <= MOST_LINEAR and bool(model._layer_sizes[0])
+        normal = likelihood.n_normal(n_features) > 1
+        return possible and few and normal and model._gains_by_linear_path
+    if model.linear_path and not possible:
+        raise ValueError(
+            f"linear_path=True of {type(model).__name__} is for its own fully "
+            "connected networks. Leave it at 'auto', or set architecture='mlp', "
+            "encoder=None and decoder=None."
+        )
+    return model.linear_path
 
 
 def default_networks(model: NeuralModel, n_features: int) -> tuple[Factory, Factory]:

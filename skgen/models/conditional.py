@@ -438,6 +438,11 @@ class ConditionalAutoencoder(VariationalAutoencoder):
         value: Tensor = result
         return value
 
+    @property
+    def starts_linear(self) -> bool:
+        """Return that a fit starts from no linear model: there are conditions."""
+        return False
+
     def set_context(self, context: Tensor | None, weight: Tensor | None) -> None:
         """Adapt to the conditions of training rows."""
         assert context is not None
@@ -855,6 +860,10 @@ class ConditionalVAE(Conditioned, VAE):
     classification_weight: float = parameter(real(0, LARGEST_STEP), default=10.0)
 
     # Fitting.
+
+    @property
+    def _gains_by_linear_path(self) -> bool:
+        return False
 
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model.

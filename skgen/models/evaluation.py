@@ -370,6 +370,15 @@ class BoundedModel(nn.Module):
         found = self.by_completeness(self.scored(x, self.noise_of(x)), bound)
         return found - self.standardizer.log_scale
 
+    def row_bounds(self, scaled: Tensor) -> Tensor:
+        """Bound log p of standardised rows (n, d) under the training posterior, (n, 1).
+
+        Under noise that rows decide.
+        """
+        batch = Batch(scaled, self.noise_of(scaled))
+        log_w = log_weights(self, batch, self.posterior(batch))
+        return importance_weighted_bound(log_w)[:, None]
+
     def impute(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Rows (n, d) with the mean of missing cells given the rest, or a draw of them.
 

@@ -48,6 +48,14 @@ class NetworkSettings:
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
+    linear_path : bool or "auto", default="auto"
+        Whether encoder and decoder are each the sum of a linear map and of layers. A
+        VAE whose rows have normal columns then starts from their factor analysis with
+        as many components, whose tails layers alone would flatten. "auto" is where
+        the likelihood is "gaussian", ``Gaussian`` or a ``Mixed`` with such columns,
+        in a VAE of one stochastic layer whose networks are fully connected, have
+        hidden layers, and are not yours; up to 1024 features. A fit that gains less
+        over such a start, on held-out rows, than 1.5 standard errors goes back to it.
     architecture : {"mlp", "conv"}, default="mlp"
         Kind of both networks: fully connected layers for tables; convolutional and
         residual for images, which need ``image_shape``.
@@ -151,6 +159,9 @@ class NetworkSettings:
         sequence(integer(1), 0, MOST_LAYERS), integer(1), default=(256,), builds=True
     )
     activation: str = parameter(options(*ACTIVATIONS), default="relu", builds=True)
+    linear_path: bool | str = parameter(
+        options("auto"), boolean, default="auto", builds=True
+    )
     architecture: str = parameter(options("mlp", "conv"), default="mlp", builds=True)
     image_shape: Sequence[int] | None = parameter(
         sequence(integer(1), 2, 3), none, default=None, builds=True

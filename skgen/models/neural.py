@@ -28,6 +28,7 @@ from skgen._training.driver import Steps, run_each
 from skgen._training.early_stopping import History
 from skgen._training.loop import Training
 from skgen._training.trainer import Update
+from skgen._utils.moments import Moments
 from skgen._utils.parameters import integer
 from skgen._utils.tensors import (
     check_random_state,
@@ -57,6 +58,9 @@ from skgen.models.planning import (
 )
 from skgen.models.rebuilding import check_depth, module_state, rebuilt
 from skgen.models.reporting import print_epoch, recorded, warn_of_end
+
+# Standard errors of its held-out gain that a fit has to be better by than its start.
+LEAST_GAIN = 1.5
 
 
 class available_unless:
@@ -203,8 +207,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         callbacks: FitCallbacks,
     ) -> Steps:
         training, held_out, seed = self._training(x, weight, rng, callbacks)
+        start = self._linear_start
         with self._own_draws(seed, x.device):
             history = yield training
+        if start is not None and held_out is not None:
+            self._keep_unless_better(start, held_out, history)
         self._record(history)
         warn_of_end(self, history)
         plan = TrainingPlan(self, len(training.rows))
@@ -212,6 +219,31 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         finish = self._finish_on(plan, training.rows, held_out, generator)
         if finish is not None:
             yield from finish
+
+    @property
+    def _linear_start(self) -> BoundedModel | None:
+        """Return a copy of the module where it starts at a linear model, else None."""
+        return None
+
+    def _keep_unless_better(
+        self, start: BoundedModel, held_out: WeightedRows, history: History
+    ) -> None:
+        """Go back to the start of a fit that has gained less than its standard error.
+
+        The best of many epochs gains a little by chance; and what a network learns
+        from chance is wrong by most where rows are few, in the tails.
+        """
+        with torch.no_grad():
+            gain = Moments.of_parts(
+                (
+                    self.module_.row_bounds(part.x) - start.row_bounds(part.x),
+                    part.weight,
+                )
+                for part in held_out.chunks(self.module_.pass_rows)
+            )
+        if not gain.mean > LEAST_GAIN * (gain.variance / len(held_out)).sqrt():
+            self.module_.load_state_dict(start.state_dict())
+            history.best_epoch = -1
 
     def _training(
         self,
@@ -356,6 +388,11 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     ) -> AbstractContextManager[None]:
         """Seed what networks of the user's may draw in training, as dropout does."""
         return nullcontext() if has_plain_networks(self) else forked_rng(seed, device)
+
+    @property
+    def _gains_by_linear_path(self) -> bool:
+        """Return whether networks have a linear path where it is not asked for."""
+        return False
 
     @property
     def _layer_sizes(self) -> list[tuple[int, ...]]:
@@ -547,6 +584,15 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         return work
 
     # State.
+
+    @classmethod
+    def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
+        """Say of files and pickles of 0.1 that their networks have no linear path."""
+        state = super()._upgraded(state)
+        if "_built_with" not in state:
+            return state
+        built_with = {"linear_path": False, **state["_built_with"]}
+        return {**state, "_built_with": built_with}
 
     def _snapshot(self, training: Training) -> dict[str, Any]:
         """Return the fitted attributes of a fit that ends with the present epoch."""

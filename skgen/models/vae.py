@@ -6,6 +6,7 @@ the decoder's outputs. The three differ in what they descend, and in nothing els
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY
 from itertools import chain
@@ -16,7 +17,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from skgen._networks.dense import Standardizer, is_mlp, mlp_pair
+from skgen._networks.dense import LinearAndLayers, Standardizer, is_mlp, mlp_pair
+from skgen._networks.factors import Factors, covariance_of, factor_analysis
 from skgen._networks.proposals import CoupledNormal, NormalProposal, WithPrior
 from skgen._training.batches import Batch
 from skgen._training.data import Rows, WeightedRows
@@ -33,7 +35,7 @@ from skgen._utils.parameters import (
     real,
     sequence,
 )
-from skgen._utils.tensors import to_array
+from skgen._utils.tensors import to_array, wide_dtype
 from skgen.likelihoods import Likelihood
 from skgen.models.building import networks
 from skgen.models.evaluation import BoundedModel
@@ -126,6 +128,60 @@ class VariationalAutoencoder(BoundedModel):
         noise = like.new_empty(*shape, sum(self.prior.layer_sizes))
         return noise.normal_(generator=generator)
 
+    @property
+    def has_linear_path(self) -> bool:
+        """Whether both networks have a linear path beside their layers."""
+        networks = self.encoder, self.decoder
+        return all(isinstance(network, LinearAndLayers) for network in networks)
+
+    @property
+    def starts_linear(self) -> bool:
+        """Whether a fit starts from the factor analysis of several normal columns."""
+        if not (self.has_linear_path and isinstance(self.prior, StandardNormal)):
+            return False
+        return self.likelihood.n_normal(len(self.standardizer.shift)) > 1
+
+    def set_rows(self, x: Tensor) -> None:
+        """Start from the factor analysis of columns that are normal, if there are."""
+        super().set_rows(x)
+        if self.starts_linear:
+            self._start_linear(x)
+
+    def _start_linear(self, x: Tensor) -> None:
+        decoder: Any = self.decoder
+        start = decoder[-1].bias.data
+        values, inputs, outputs = self.likelihood.normal_cells(x)
+        centre = start[outputs].clone()
+        covariance = covariance_of((values - centre).to(wide_dtype(x.device)))
+        varies = covariance.diagonal() > 0
+        q = min(self.n_components, int(varies.sum()) - 1)
+        if q < 1:
+            return
+        near = self.likelihood.noise_near
+        factors = factor_analysis(covariance[varies][:, varies], q, near)
+        factors = factors.among(varies, self.n_components).to(x.dtype)
+        whole = len(outputs) == x.shape[1]  # else other columns need the layers
+        decoder[-1].weight.data[slice(None) if whole else outputs] = 0
+        decoder.linear.data[outputs] = factors.loadings
+        self.likelihood.start_noise(factors.noise, start)
+        self._start_encoder(factors, inputs, centre, self.n_components if whole else q)
+        if isinstance(self.proposal, NormalProposal):
+            self.proposal.start_from(factors.loadings, factors.noise, centre)
+
+    def _start_encoder(
+        self, factors: Factors, inputs: Tensor, centre: Tensor, n_started: int
+    ) -> None:
+        """Start coordinates at the posterior of a factor analysis."""
+        encoder: Any = self.encoder
+        means = slice(n_started)
+        log_sigmas = slice(self.n_components, self.n_components + n_started)
+        regression = factors.regression[means]
+        encoder.linear.data[means, inputs] = regression
+        weight, bias = encoder[-1].weight.data, encoder[-1].bias.data
+        weight[means] = weight[log_sigmas] = 0
+        bias[means] = -regression @ centre
+        bias[log_sigmas] = 0.5 * factors.code_variances[means].log()
+
     def first_posterior(self, batch: Batch) -> Normal:
         """q(z|x) of rows (n, d), of the first layer."""
         return Normal.of(self.encoder_outputs(batch.x))
@@ -142,8 +198,7 @@ class VariationalAutoencoder(BoundedModel):
         """
         if not self.learns_incomplete:
             return self.complete_posterior(batch)
-        assert self.proposal is not None
-        q: CoupledNormal = self.proposal(self.likelihood.sparse_inputs(batch.x))
+        q = self.incomplete_posterior(batch)
         return q.at(batch.x.isnan().any(-1), self.first_posterior(batch))
 
     def set_learns_incomplete(self, holds: bool) -> None:
@@ -153,10 +208,16 @@ class VariationalAutoencoder(BoundedModel):
 
     def proposed(self, batch: Batch) -> WithPrior:
         """Density that codes of incomplete rows (n, d) are drawn from."""
-        assert self.proposal is not None
-        return WithPrior(
-            self.proposal(self.likelihood.sparse_inputs(batch.x)), self.prior
-        )
+        return WithPrior(self.incomplete_posterior(batch), self.prior)
+
+    def incomplete_posterior(self, batch: Batch) -> CoupledNormal:
+        """q(z|x) of incomplete rows (n, d), by the proposal."""
+        proposal: Any = self.proposal
+        values = None
+        if proposal.linear is not None:
+            values = self.likelihood.normal_cells(batch.x).values
+        q: CoupledNormal = proposal(self.likelihood.sparse_inputs(batch.x), values)
+        return q
 
     def simulated_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw codes (n, k) of all layers from a prior that is wider at places.
@@ -437,6 +498,8 @@ class VAE(NeuralModel):
 
     def _warm_up(self, plan: TrainingPlan) -> int:
         if isinstance(self.kl_warmup, str):
+            if self.module_.starts_linear:
+                return 0
             return min(plan.epochs(WARM_UP_STEPS), self.max_iter // 4)
         return self.kl_warmup
 
@@ -455,8 +518,14 @@ class VAE(NeuralModel):
         )
         if likelihood.allows_missing:
             n_inputs = likelihood.encoder_width(n_features)
-            module.set_proposal(NormalProposal(n_inputs, sum(self._component_sizes)))
+            n_columns = likelihood.n_normal(n_features) if module.has_linear_path else 0
+            k_in_all = sum(self._component_sizes)
+            module.set_proposal(NormalProposal(n_inputs, k_in_all, n_columns))
         return module
+
+    @property
+    def _gains_by_linear_path(self) -> bool:
+        return len(self._component_sizes) == 1
 
     def _prior(
         self, components: Sequence[int], hidden: Sequence[Sequence[int]]
@@ -504,6 +573,12 @@ class VAE(NeuralModel):
     ) -> Steps:
         yield from plan.learn_proposal(generator)
         self.__dict__.update(self._described(train))
+
+    @property
+    def _linear_start(self) -> VariationalAutoencoder | None:
+        module: VariationalAutoencoder = self.module_
+        starts = module.starts_linear and not self._is_warm and self.early_stopping
+        return copy.deepcopy(module) if starts else None
 
     def _described(self, train: WeightedRows) -> dict[str, Any]:
         chunks = train.chunks(self.module_.pass_rows)
