@@ -30,7 +30,12 @@ def gaussian_rows(n=600):
 
 
 ROWS = gaussian_rows()
-START = {"max_iter": 1, "learning_rate_init": 1e-30, "random_state": 0}
+START = {
+    "linear_path": "auto",
+    "max_iter": 1,
+    "learning_rate_init": 1e-30,
+    "random_state": 0,
+}
 
 
 # Factor analysis.
@@ -97,7 +102,7 @@ def test_a_fit_starts_at_least_at_probabilistic_pca(sigma, n_components):
 
 
 def test_a_fit_of_little_gain_stays_at_its_start():
-    model = VAE(2, max_iter=20, random_state=0).fit(ROWS)
+    model = VAE(2, linear_path="auto", max_iter=20, random_state=0).fit(ROWS)
     assert model.best_epoch_ == 0
     layers = model.module_.decoder
     assert not layers[-1].weight.any()
@@ -107,7 +112,9 @@ def test_a_fit_of_little_gain_stays_at_its_start():
 def test_a_fit_of_much_gain_leaves_it():
     x = np.random.RandomState(0).uniform(-2, 2, 400)
     rows = np.column_stack([x, x**2]) + 0.1 * np.random.RandomState(1).randn(400, 2)
-    model = VAE(1, random_state=0, max_iter=40, learning_rate_init=5e-3).fit(rows)
+    model = VAE(
+        1, linear_path="auto", random_state=0, max_iter=40, learning_rate_init=5e-3
+    ).fit(rows)
     assert model.score(rows) > GaussianDensity().fit(rows).score(rows) + 0.3
 
 
@@ -116,25 +123,21 @@ def test_networks_without_normal_columns_or_of_the_user_have_no_path():
     for model in (
         VAE(2, likelihood="bernoulli", **START).fit(binary),
         VAE(2, hidden_layer_sizes=(), **START).fit(ROWS),
-        VAE(2, linear_path=False, **START).fit(ROWS),
+        VAE(2, **{**START, "linear_path": False}).fit(ROWS),
         VAE(2, decoder=torch.nn.Linear(2, D), **START).fit(ROWS),
         VAE((2, 1), **START).fit(ROWS),
     ):
         assert not hasattr(model.module_.encoder, "linear")
-    asked = VAE(2, likelihood="bernoulli", linear_path=True, **START).fit(binary)
+    asked = VAE(2, likelihood="bernoulli", **{**START, "linear_path": True}).fit(binary)
     assert not asked.module_.decoder.linear.any()
     with pytest.raises(ValueError, match="linear_path=True of VAE is for its own"):
         VAE(2, linear_path=True, decoder=torch.nn.Linear(2, D)).fit(ROWS)
 
 
 def test_a_vqvae_has_a_path_where_it_is_asked_for():
-    model = VQVAE(
-        4,
-        linear_path=True,
-        hidden_layer_sizes=(8,),
-        **{**START, "learning_rate_init": 1e-3},
-    )
-    assert model.fit(ROWS).module_.decoder.linear.any()
+    settings = {"hidden_layer_sizes": (8,), "max_iter": 1, "random_state": 0}
+    model = VQVAE(4, linear_path=True, **settings).fit(ROWS)
+    assert model.module_.decoder.linear.any()
 
 
 # The law of missing cells, by default networks.
@@ -160,7 +163,11 @@ def queries():
 @pytest.mark.parametrize(("cls", "n_components"), [(VAE, 10), (IWAE, 3)])
 def test_tails_of_a_gaussian_table_are_right(cls, n_components):
     model = cls(
-        n_components, likelihood=Mixed(["real"] * D), max_iter=15, random_state=0
+        n_components,
+        likelihood=Mixed(["real"] * D),
+        max_iter=15,
+        random_state=0,
+        linear_path="auto",
     ).fit(gaussian_rows(1000))
     asked = queries()
     means, log_probs = map(np.array, zip(*map(conditional, asked)))
@@ -174,7 +181,13 @@ def test_tails_of_a_gaussian_table_are_right(cls, n_components):
 def test_tails_are_those_of_rows_with_holes():
     rows = gaussian_rows(2000)
     rows[np.random.RandomState(1).rand(*rows.shape) < 0.2] = np.nan
-    model = VAE(3, likelihood=Mixed(["real"] * D), max_iter=10, random_state=0)
+    model = VAE(
+        3,
+        likelihood=Mixed(["real"] * D),
+        max_iter=10,
+        random_state=0,
+        linear_path="auto",
+    )
     model.fit(rows)
     asked = queries()
     means, log_probs = map(np.array, zip(*map(conditional, asked)))

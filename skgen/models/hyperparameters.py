@@ -48,7 +48,7 @@ class NetworkSettings:
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
-    linear_path : bool or "auto", default="auto"
+    linear_path : bool or "auto", default=False
         Whether encoder and decoder are each the sum of a linear map and of layers. A
         VAE whose rows have normal columns then starts from their factor analysis with
         as many components, whose tails layers alone would flatten. "auto" is where
@@ -160,7 +160,7 @@ class NetworkSettings:
     )
     activation: str = parameter(options(*ACTIVATIONS), default="relu", builds=True)
     linear_path: bool | str = parameter(
-        options("auto"), boolean, default="auto", builds=True
+        options("auto"), boolean, default=False, builds=True
     )
     architecture: str = parameter(options("mlp", "conv"), default="mlp", builds=True)
     image_shape: Sequence[int] | None = parameter(
