@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench coverage demo docs docstrings test lint format env clean
+.PHONY: bench coverage demo docs docstrings test test-lowest lint format env clean
 
 demo: $(READY)
 	$(BIN)/python examples/run.py quickstart
@@ -15,6 +15,15 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
 		--no-loadscope-reorder
+
+# The same on the lowest versions that pyproject.toml claims.
+LOWEST := .venv-lowest
+test-lowest:
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt \
+		--editable ".[test]"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses auto \
+		--dist loadfile --no-loadscope-reorder
 
 # What the tests reach, lines and branches.
 coverage: $(READY)
@@ -54,5 +63,5 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache examples/output \
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .mypy_cache examples/output \
 		docs/_build docs/auto_examples docs/api/generated docs/api/backreferences
