@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from skgen._networks.codebooks import straight_through
 from skgen._training.batches import Batch
+from skgen._training.contracts import LatentModel, Posterior, Prior, TokenModel
 
 
 class LatentTerms(NamedTuple):
@@ -85,28 +86,28 @@ class KLWeight(NamedTuple):
         return self.beta * cost
 
 
-def elbo(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+def elbo(model: LatentModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """E_q[log p(x|z)], (n,), and KL(q(z|x) || p(z)) of each coordinate, (n, k).
 
     The ELBO is the first less the sum of the second.
     """
-    q = model.posterior(batch)
+    q: Posterior = model.posterior(batch)
+    prior: Prior = model.prior
     noise = batch.draws
     if len(noise) == 1:  # without its dimension: it would cost a step ten operations
         z = q.draw(noise[0])
-        return model.log_likelihood(batch, z), model.prior.kl(q, z)
+        return model.log_likelihood(batch, z), prior.kl(q, z)
     z = q.draw(noise)
-    return model.log_likelihood(batch, z).mean(0), model.prior.kl(q, z)
+    return model.log_likelihood(batch, z).mean(0), prior.kl(q, z)
 
 
-def log_weights(model: Any, batch: Batch, q: Any = None) -> Tensor:
+def log_weights(model: LatentModel, batch: Batch, q: Posterior | None = None) -> Tensor:
     """Log p(x, z) - log q(z|x) at draws from q, (S, n)."""
     q = model.posterior(batch) if q is None else q
-    z = q.draw(batch.noise)
-    found: Tensor = (
-        model.log_likelihood(batch, z) + model.prior.log_prob(z) - q.log_prob(z)
-    )
-    return found
+    assert q is not None
+    z, prior = q.draw(batch.draws), model.prior
+    log_prior: Tensor = prior.log_prob(z)
+    return model.log_likelihood(batch, z) + log_prior - q.log_prob(z)
 
 
 def importance_weighted_bound(log_w: Tensor) -> Tensor:
@@ -119,7 +120,9 @@ class BetaLoss(NamedTuple):
 
     weight: KLWeight = KLWeight()
 
-    def __call__(self, model: Any, batch: Batch, annealing: float = 1.0) -> LatentTerms:
+    def __call__(
+        self, model: LatentModel, batch: Batch, annealing: float = 1.0
+    ) -> LatentTerms:
         """Terms of rows, a part ``annealing`` of the way through the warm-up."""
         reconstruction, kl = elbo(model, batch)
         cost = self.weight.warmed(annealing)(kl)
@@ -138,16 +141,19 @@ class ImportanceWeightedLoss(NamedTuple):
 
     gradient: str = "standard"
 
-    def __call__(self, model: Any, batch: Batch, beta: float = 1.0) -> LatentTerms:
+    def __call__(
+        self, model: LatentModel, batch: Batch, beta: float = 1.0
+    ) -> LatentTerms:
         """Terms of rows, a part ``beta`` of the way through the warm-up."""
-        q = model.posterior(batch)
-        z = q.draw(batch.noise)  # (S, n, k)
+        q: Posterior = model.posterior(batch)
+        prior: Prior = model.prior
+        z = q.draw(batch.draws)  # (S, n, k)
         with torch.no_grad():  # reported only
-            kl = model.prior.kl(q, z).sum(-1)
+            kl = prior.kl(q, z).sum(-1)
         if self.gradient != "standard":
             q, z = q.frozen(), z.view_as(z)  # a node of its own: for log w only
         log_likelihood = model.log_likelihood(batch, z)
-        log_w = log_likelihood + beta * (model.prior.log_prob(z) - q.log_prob(z))
+        log_w = log_likelihood + beta * (prior.log_prob(z) - q.log_prob(z))
         if self.gradient == "dreg" and z.requires_grad:
             # dL/dz_s is w_s dlog w_s/dz_s, w normalised; the encoder gets w_s^2 of
             # it. At beta < 1 only that part of the score can be reparameterised.
@@ -171,7 +177,7 @@ class TokenLoss(NamedTuple):
     through: Callable[[Tensor, Tensor], Tensor] = straight_through
 
     def __call__(
-        self, model: Any, batch: Batch, annealing: float = 1.0
+        self, model: TokenModel, batch: Batch, annealing: float = 1.0
     ) -> EncodedTerms:
         """Terms of rows; there is neither noise nor a warm-up."""
         z_e = model.latents(batch)  # (n, T, c)

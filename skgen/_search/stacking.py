@@ -22,6 +22,7 @@ from torch.func import functional_call, vmap
 from skgen._networks.dense import add_first
 from skgen._training.adam import Adam, AdamMoments, clip_each
 from skgen._training.batches import Batch
+from skgen._training.contracts import Terms
 from skgen._training.early_stopping import History
 from skgen._training.loop import Training, merged, same_rows, train
 from skgen._training.steps.eager import mean_loss
@@ -304,20 +305,21 @@ class Stacked:
         assert every is not None
         return Batch(every, spread(noise, 1), spread(weight), spread(context))
 
-    def step(self, batch: Batch, annealing: Any) -> Any:
+    def step(self, batch: Batch, annealing: Any) -> Terms:
         """Take a step of every model, and return the terms (C, b) before it."""
         with self._threads_for(batch):
-            terms = self.objective(self.model, batch, annealing)
+            terms: Terms = self.objective(self.model, batch, annealing)
             loss = mean_loss(terms, batch.weight).sum()
             if not self.is_checked:
                 self._check_gradients(loss, batch)
             self._descend(loss)
         return terms
 
-    def terms(self, batch: Batch) -> Any:
+    def terms(self, batch: Batch) -> Terms:
         """Return the terms of rows, at the end of a warm-up."""
         with self._threads_for(batch):
-            return self.objective(self.model, batch, 1.0)
+            terms: Terms = self.objective(self.model, batch, 1.0)
+        return terms
 
     def _threads_for(self, batch: Batch) -> AbstractContextManager[None]:
         return threads_for(batch.n_draws * batch.x.shape[1] * self.row_work)

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from skgen._training.adam import SCHEDULES, Adam
 from skgen._training.batches import Batch, HeldOut
+from skgen._training.contracts import Terms
 from skgen._training.data import WeightedRows
 from skgen._training.driver import Interrupted
 from skgen._training.early_stopping import EarlyStopping, History
@@ -110,10 +111,10 @@ class Way(Protocol):
     def joined(self, batches: Sequence[Batch], which: Tensor) -> Batch:
         """Make one batch of those of several sources; ``which`` a model has, (C,)."""
 
-    def step(self, batch: Batch, annealing: Any) -> Any:
+    def step(self, batch: Batch, annealing: Any) -> Terms:
         """Take a step, and return the terms of the rows before it."""
 
-    def terms(self, batch: Batch) -> Any:
+    def terms(self, batch: Batch) -> Terms:
         """Return the terms of rows, at the end of a warm-up."""
 
     def select(
@@ -298,7 +299,7 @@ class Loop:
         means = seen.means(wide_dtype(self.device))
         return terms._fields, means.view(len(means), -1)
 
-    def _step(self, batch: Batch, part: float) -> Any:
+    def _step(self, batch: Batch, part: float) -> Terms:
         """Take a step, and what follows it: the average, and updates of buffers."""
         # Weights are float64 until here.
         own = None if batch.weight is None else batch.weight.to(batch.x.dtype)
@@ -404,7 +405,7 @@ class SeenTerms:
     would keep the allocator from using the memory of large ones again.
     """
 
-    terms: Any  # those of the last step
+    terms: Terms  # those of the last step
     values: Tensor  # (T, ..., n)
     weight: Tensor | None  # (..., n)
 
@@ -412,7 +413,7 @@ class SeenTerms:
         self.n, self.n_seen = n, 0
 
     @torch.no_grad()
-    def add(self, terms: Any, weight: Tensor | None) -> None:
+    def add(self, terms: Terms, weight: Tensor | None) -> None:
         """Take the terms (..., b) of a step, and the weights of its rows."""
         if self.n_seen == 0:
             shape = *terms[0].shape[:-1], self.n
@@ -426,7 +427,8 @@ class SeenTerms:
 
     def means(self, dtype: torch.dtype) -> Tensor:
         """Return weighted means over the rows, what is watched last: (T + 1, ...)."""
-        each = self.terms._make(self.values)
+        kind: Any = type(self.terms)
+        each = kind._make(self.values)
         values = torch.stack((*each, each.watched)).to(dtype)
         weight = None if self.weight is None else self.weight.to(dtype)
         return row_mean(values, weight)

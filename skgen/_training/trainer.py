@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -10,11 +10,8 @@ from torch import Tensor, nn
 
 from skgen._training.adam import Adam, StepRule, paces
 from skgen._training.batches import Batch, HeldOut, Observe, shuffled_batches
+from skgen._training.contracts import Objective
 from skgen._training.data import WeightedRows
-
-# ``objective(module, batch, annealing)`` gives the terms of each row: a named tuple
-# with ``loss``, and ``watched`` for early stopping.
-Objective = Callable[[Any, Batch, Any], Any]
 
 
 class Update(Protocol):

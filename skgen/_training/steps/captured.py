@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from skgen._training.batches import Batch
+from skgen._training.contracts import Terms
 from skgen._training.steps.eager import Kind, Replaced, Step, scalar
 from skgen._training.steps.structure import training_state
 
@@ -54,7 +55,7 @@ class Captured(Replaced):
         kind = Kind.of(terms)
 
         @torch.no_grad()
-        def step(batch: Batch, annealing: Any) -> Any:
+        def step(batch: Batch, annealing: Any) -> Terms:
             for tensor, value in zip(fixed, batch):
                 if tensor is not None and value is not None:
                     tensor.copy_(value)

@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from skgen._training.adam import AdamMoments, adamw, clipped
 from skgen._training.batches import Batch
+from skgen._training.contracts import Terms
 from skgen._training.steps.eager import (
     Kind,
     Problem,
@@ -110,7 +111,7 @@ class Compiled(Replaced):
         program = program_of(self.problem, given, has)
         held = given._replace(batch=[]).flat
 
-        def step(batch: Batch, annealing: Any) -> Any:
+        def step(batch: Batch, annealing: Any) -> Terms:
             with torch.no_grad():
                 own = given_by(batch, annealing)
                 values = program.run(*held, *own, optimizer.counted())

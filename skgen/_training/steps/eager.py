@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from skgen._training.adam import Adam, clipped
 from skgen._training.batches import Batch
+from skgen._training.contracts import Objective, Terms
 
 # Steps on a batch, at a part of the warm-up, and returns the terms of its rows.
-Step = Callable[[Batch, Any], Any]
+Step = Callable[[Batch, Any], Terms]
 
 
 class Problem(NamedTuple):
     """Objective, parameters and settings of a step."""
 
     module: nn.Module
-    objective: Callable[[Any, Batch, Any], Any]
+    objective: Objective
     optimizer: Adam
     names: list[str]  # of the parameters that are learned, as the optimiser has them
     max_grad_norm: float | None
@@ -39,7 +40,7 @@ class Eager:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
-    def __call__(self, batch: Batch, annealing: Any) -> Any:
+    def __call__(self, batch: Batch, annealing: Any) -> Terms:
         """Step along the gradient of the mean loss of rows, and return their terms."""
         module, objective, optimizer, _, longest, _ = self.problem
         terms = objective(module, batch, annealing)
@@ -54,9 +55,9 @@ class Eager:
         return terms
 
 
-def mean_loss(terms: Any, weight: Tensor | None) -> Tensor:
+def mean_loss(terms: Terms, weight: Tensor | None) -> Tensor:
     """Mean over rows (..., b) of their losses, times their weights."""
-    loss: Tensor = terms.loss if weight is None else terms.loss * weight
+    loss = terms.loss if weight is None else terms.loss * weight
     return loss.mean(-1)
 
 
@@ -67,18 +68,18 @@ class Kind(NamedTuple):
     aside: tuple[str, ...]  # names of what is no term of the loss
 
     @classmethod
-    def of(cls, terms: Any) -> Self:
+    def of(cls, terms: Terms) -> Self:
         """Return the kind of terms."""
         return cls(type(terms), tuple(getattr(terms, "__dict__", ())))
 
-    def values(self, terms: Any) -> list[Tensor]:
+    def values(self, terms: Terms) -> list[Tensor]:
         """Take terms apart."""
         return [*terms, *(getattr(terms, name) for name in self.aside)]
 
-    def of_values(self, values: Sequence[Tensor]) -> Any:
+    def of_values(self, values: Sequence[Tensor]) -> Terms:
         """Put terms together."""
         n = len(self.terms._fields)
-        terms = self.terms(*values[:n])
+        terms: Terms = self.terms(*values[:n])
         for name, value in zip(self.aside, values[n:]):
             setattr(terms, name, value)
         return terms
@@ -96,7 +97,7 @@ class Replaced:
         self.problem, self.eager = problem, Eager(problem)
         self.made: dict[Hashable, Step] = {}
 
-    def __call__(self, batch: Batch, annealing: float) -> Any:
+    def __call__(self, batch: Batch, annealing: float) -> Terms:
         """Step by what was made for batches of this shape."""
         shapes = tuple(None if t is None else t.shape for t in batch)
         if shapes not in self.made:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from skgen._training.batches import Batch
+from skgen._training.contracts import Terms
 from skgen._training.steps.captured import Captured
 from skgen._training.steps.compiled import Compiled
 from skgen._training.steps.eager import Eager, Problem, Step
@@ -65,12 +66,12 @@ class Single:
         """Return the one batch that there is."""
         return batches[0]
 
-    def step(self, batch: Batch, annealing: Any) -> Any:
+    def step(self, batch: Batch, annealing: Any) -> Terms:
         """Take a step, and return the terms of the rows before it."""
         with self._threads_for(batch, steady=self.steady):
             return self.run_step(batch, annealing)
 
-    def terms(self, batch: Batch) -> Any:
+    def terms(self, batch: Batch) -> Terms:
         """Return the terms of rows, at the end of a warm-up."""
         with self._threads_for(batch):
             return self.trainer.objective(self.model, batch, 1.0)
