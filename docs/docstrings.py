@@ -57,9 +57,14 @@ def entries(doc: str) -> dict[str, str]:
 
 def with_shared(doc: str, shared: dict[str, str], own: tuple[str, ...] = ()) -> str:
     """Return a docstring with what it shares replaced, but for some names."""
-    for name, entry in entries(doc).items():
-        if name in shared and name not in own:
-            doc = doc.replace(f"\n{entry}\n", f"\n{shared[name]}\n")
+    before = ""
+    for name, entry in shared.items():
+        present = entries(doc)
+        if name in present and name not in own:
+            doc = doc.replace(f"\n{present[name]}\n", f"\n{entry}\n")
+        elif name not in present and before:  # it is new, and goes where it is declared
+            doc = doc.replace(f"\n{before}\n", f"\n{before}\n{entry}\n")
+        before = entries(doc).get(name, "")
     return doc
 
 

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
 from toys import normal
 
-from skgen import IWAE, VAE, VQVAE, GaussianDensity
+from skgen import IWAE, VAE, VQVAE, BetaVAE, GaussianDensity
 from skgen._networks.factors import covariance_of, factor_analysis
 from skgen._networks.proposals import LinearPosterior
 from skgen.likelihoods import Gaussian, Mixed
@@ -193,3 +193,11 @@ def test_tails_are_those_of_rows_with_holes():
     means, log_probs = map(np.array, zip(*map(conditional, asked)))
     assert abs(model.log_likelihood(asked, 1000).log_prob - log_probs).mean() < 0.15
     assert (abs(model.impute(asked) - means) / SD).mean() < 0.15
+
+
+def test_another_weight_of_the_divergence_is_no_reason_to_go_back():
+    # Its start, at a weight of one, has a better bound, and is not what is asked for.
+    model = BetaVAE(2, beta=50.0, **{**START, "max_iter": 40, "linear_path": True})
+    model.set_params(learning_rate_init=1e-2).fit(ROWS)
+    assert model.best_epoch_ > 0
+    assert model.elbo(ROWS).kl.mean() < 0.1

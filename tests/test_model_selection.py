@@ -105,7 +105,7 @@ def fit_as_one(models, rows, weights=None):
     """Fit clones together; the kinds of their stacks, and the clones."""
     models = [clone(model) for model in models]
     weights = weights or [None] * len(models)
-    fits = [Fit(*each) for each in zip(models, rows, weights)]
+    fits = [Fit(m, r, None, w) for m, r, w in zip(models, rows, weights)]
     kinds = {stacks_as(fit.work) for fit in fits}
     fit_together(fits)
     assert [fit.error for fit in fits] == [None] * len(fits)
@@ -181,7 +181,7 @@ def test_a_model_with_a_learned_prior_is_not_stacked():
 
 
 def test_a_stack_in_which_something_would_not_learn_is_refused():
-    fits = [Fit(small(WronglyClaimed, beta=beta), X, None) for beta in (0.5, 2.0)]
+    fits = [Fit(small(WronglyClaimed, beta=beta), X, None, None) for beta in (0.5, 2.0)]
     assert None not in {stacks_as(fit.work) for fit in fits}
     with pytest.raises(RuntimeError, match=r"prior\.log_scale would get no gradient"):
         fit_together(fits)

@@ -171,7 +171,7 @@ def test_the_usage_of_a_codebook_is_that_of_all_training_rows(stored):
 def test_stored_rows_are_shared_by_a_stack(model, stored):
     name = "beta" if isinstance(model, BetaVAE) else "commitment_cost"
     models = [clone(model).set_params(**{name: value}) for value in (0.5, 2.0)]
-    fits = [Fit(clone(model), X, None) for model in models]
+    fits = [Fit(clone(model), X, None, None) for model in models]
     trainings = [fit.work for fit in fits]
     assert len({stacks_as(training) for training in trainings} - {None}) == 1
     known = []
@@ -187,7 +187,7 @@ def test_stored_rows_are_shared_by_a_stack(model, stored):
 
 
 def test_rows_that_are_far_are_not_stacked(in_parts, tmp_path):
-    fit = Fit(clone(MODELS[1]), mapped(X, tmp_path), None)
+    fit = Fit(clone(MODELS[1]), mapped(X, tmp_path), None, None)
     assert stacks_as(fit.work) is None
 
 

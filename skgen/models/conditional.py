@@ -705,6 +705,14 @@ class ConditionalVAE(Conditioned, VAE):
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
+    linear_path : bool or "auto", default=False
+        Whether encoder and decoder are each the sum of a linear map and of layers. A
+        VAE whose rows have normal columns then starts from their factor analysis with
+        as many components, whose tails layers alone would flatten. "auto" is where
+        the likelihood is "gaussian", ``Gaussian`` or a ``Mixed`` with such columns,
+        in a VAE of one stochastic layer whose networks are fully connected, have
+        hidden layers, and are not yours; up to 1024 features. A fit that gains less
+        over such a start, on held-out rows, than 1.5 standard errors goes back to it.
     architecture : {"mlp", "conv"}, default="mlp"
         Kind of both networks: fully connected layers for tables; convolutional and
         residual for images, which need ``image_shape``.
