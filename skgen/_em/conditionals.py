@@ -139,7 +139,7 @@ class Filled(NamedTuple):
 
 
 class Conditionals(ABC):
-    """What components say of incomplete rows.
+    """Conditional densities of the components, of incomplete rows.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ class Iterate(NamedTuple, Generic[State]):
 
 
 class FixedPoint(NamedTuple, Generic[State]):
-    """Where the iteration ended, and how."""
+    """End of an iteration: the last state, the bounds, and how it ended."""
 
     state: State
     bounds: list[float]

@@ -86,7 +86,7 @@ class IncompleteRows(CentredRows):
         return self.missing_weights() / self.weight.sum() * self.moments()[1]
 
     def equal(self, other: CentredRows) -> bool:
-        """Whether these are the same rows: only if they are one object."""
+        """Return whether these are the same rows: only if they are one object."""
         return self is other
 
 

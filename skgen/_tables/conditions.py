@@ -1,4 +1,4 @@
-"""What ``given`` says of the rows that are to be drawn: values, intervals, levels."""
+"""Conditions on the rows that are to be drawn: values, intervals, levels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Conditions(NamedTuple):
 
     @property
     def are_values(self) -> bool:
-        """Whether each row of conditions is one of values alone."""
+        """Return whether each row of conditions is one of values alone."""
         return not self.intervals and (self.is_table or len(self.rows) == 1)
 
 

@@ -82,5 +82,5 @@ class EarlyStopping:
 
     @property
     def is_over(self) -> bool:
-        """Whether the descent is to end before its last epoch."""
+        """Return whether the descent is to end before its last epoch."""
         return self.history.status != "max_iter"

@@ -78,7 +78,7 @@ class Training:
 
     @property
     def is_over(self) -> bool:
-        """Whether no epoch is to come."""
+        """Return whether no epoch is to come."""
         return self.watch.is_over or self.history.n_iter >= self.max_iter
 
     def tell(self, seconds: float) -> None:
@@ -135,7 +135,7 @@ class Source:
         self.judges: HeldOut | None = None
 
     def serves(self, training: Training) -> bool:
-        """Whether a run would draw the same of the same rows."""
+        """Return whether a run would draw the same of the same rows."""
         mine, start = self.training, training.trainer.generator.get_state()
         return (
             self.start.equal(start)
@@ -349,7 +349,7 @@ class Loop:
         return row_mean(torch.cat(values, dim=-1), weight).view(-1)
 
     def _are_finite(self) -> Tensor:
-        """Whether all weights of a run are, (C,)."""
+        """Return whether all weights of a run are, (C,)."""
         finite = [p.isfinite().view(len(p), -1).all(1) for p in self.way.weights]
         return torch.stack(finite).all(0)
 

@@ -1,4 +1,4 @@
-"""What models of exact densities share: missing cells are integrated out."""
+"""Shared parts of the models of exact densities: missing cells are integrated out."""
 
 from __future__ import annotations
 

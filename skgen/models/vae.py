@@ -130,13 +130,13 @@ class VariationalAutoencoder(BoundedModel):
 
     @property
     def has_linear_path(self) -> bool:
-        """Whether both networks have a linear path beside their layers."""
+        """Return whether both networks have a linear path beside their layers."""
         networks = self.encoder, self.decoder
         return all(isinstance(network, LinearAndLayers) for network in networks)
 
     @property
     def starts_linear(self) -> bool:
-        """Whether a fit starts from the factor analysis of several normal columns."""
+        """Return whether a fit starts from a factor analysis of normal columns."""
         if not (self.has_linear_path and isinstance(self.prior, StandardNormal)):
             return False
         return self.likelihood.n_normal(len(self.standardizer.shift)) > 1
