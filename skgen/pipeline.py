@@ -442,6 +442,13 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
 
     # What they share.
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call]
+        steps = [*self._earlier, self._last]
+        inputs = [step.__sklearn_tags__().input_tags for step in steps if step]
+        tags.input_tags.allow_nan = all(each.allow_nan for each in inputs)
+        return tags
+
     @property
     def _code_variances(self) -> NDArray[Any] | None:
         return getattr(self._last, "_code_variances", None)

@@ -38,11 +38,18 @@ def run_into(name, output):
     os._exit(status)
 
 
-# Threads of libraries, which wait for work, are no harm.
-warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        run_into(*line.rstrip("\n").split("\t"))
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
+def serve():
+    """Run the examples that the standard input names."""
+    # Threads of libraries, which wait for work, are no harm.
+    text = ".*multi-threaded, use of fork"
+    warnings.filterwarnings("ignore", text, DeprecationWarning)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            run_into(*line.rstrip("\n").split("\t"))
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

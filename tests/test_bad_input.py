@@ -78,6 +78,7 @@ BAD_PARAMETERS = {
     "n_iter_no_change": NO_COUNT,
     "n_tokens": NO_COUNT,
     "precisions_init": ["blobs", 3],
+    "linear_path": [*NO_NAME, None, 2],
     "precision": [*NO_NAME, None, "float16"],
     "prior": [*NO_NAME, None],
     "random_state": ["seed", -1, 1.5],

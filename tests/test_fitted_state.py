@@ -219,6 +219,7 @@ OTHER = {
     "n_iter_no_change": 2,
     "n_tokens": 3,
     "precision": "bfloat16",
+    "linear_path": True,
     "precisions_init": np.ones((2, 5)),
     "prior": "transformer",
     "random_state": 7,

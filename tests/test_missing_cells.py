@@ -19,7 +19,7 @@ from skgen._networks.token_priors import AutoregressivePrior
 from skgen.exceptions import DegenerateWeightsWarning
 from skgen.likelihoods import Mixed
 from skgen.models.evaluation import LogLikelihood
-from skgen.models.neural import NeuralModel
+from skgen.models.planning import TrainingPlan
 from skgen.models.proposal_learning import hide_cells
 from skgen.models.vae import Posterior
 from skgen.priors import StandardNormal
@@ -146,7 +146,7 @@ def test_a_label_and_numbers_know_of_each_other():
 
 def test_the_posterior_of_missing_cells_leaves_the_density_alone(complete, monkeypatch):
     rows = gaussian_rows(1000)
-    monkeypatch.setattr(NeuralModel, "_learn_proposal", lambda *_, **__: iter(()))
+    monkeypatch.setattr(TrainingPlan, "learn_proposal", lambda *_: iter(()))
     without = VAE(2, **LINEAR).fit(rows)
     scores = without.score_samples(rows[:50])
     np.testing.assert_array_equal(complete.score_samples(rows[:50]), scores)

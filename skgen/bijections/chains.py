@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -34,7 +35,7 @@ def push_forward(steps: Sequence[Any], X: Any) -> Pushed:
     total, kept = np.zeros(len(X)), np.arange(len(X))
     lost_at = []
     for step in steps:
-        terms = np.broadcast_to(log_det(step, X), kept.shape)
+        terms = np.broadcast_to(log_det_of_complete(step, X), kept.shape)
         inside = np.isfinite(terms)
         total[kept] += np.where(inside, terms, -np.inf)
         if not inside.all():
@@ -44,6 +45,25 @@ def push_forward(steps: Sequence[Any], X: Any) -> Pushed:
             break
         X = step.transform(X)
     return Pushed(X, total, lost_at)
+
+
+def log_det_of_complete(step: Any, X: Any) -> Any:
+    """Return the log-determinant at rows, which for most maps must miss no cell.
+
+    Raises
+    ------
+    ValueError
+        If numbers are missing, and the map does not say itself what that means.
+    """
+    if not isinstance(step, (ColumnTransformer, Pipeline, SimpleImputer)):
+        cells = np.asarray(X)
+        if cells.dtype.kind == "f" and np.isnan(cells).any():
+            raise ValueError(
+                "Input X contains NaN, and the log-determinant of "
+                f"{type(step).__name__} is that of complete rows. Models by "
+                "themselves, without earlier steps, score what was observed of a row."
+            )
+    return log_det(step, X)
 
 
 def pull_back(steps: Sequence[Any], Z: Any) -> Array:
@@ -150,7 +170,8 @@ def _columns(step: ColumnTransformer, X: Any) -> Any:
     if hasattr(X, "columns") and hasattr(step, "feature_names_in_"):
         X = X[list(step.feature_names_in_)]  # it selects by name, in any order
     return sum(
-        log_det(part.step, _take(X, columns=part.inputs)) for part in _parts(step)
+        log_det_of_complete(part.step, _take(X, columns=part.inputs))
+        for part in _parts(step)
     )
 
 

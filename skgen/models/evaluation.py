@@ -281,8 +281,9 @@ class BoundedModel(nn.Module):
         """Run a network, which in training may multiply in less precision."""
         if not training or self.precision == "float32":
             return network(inputs)
-        dtype, device = PRECISIONS[self.precision], self.standardizer.shift.device.type
-        with torch.autocast(device, dtype, cache_enabled=False):
+        rows = inputs if isinstance(inputs, Tensor) else inputs.dense
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(rows.device.type, dtype, cache_enabled=False):
             outputs = network(inputs)
         return outputs.float()
 

@@ -591,7 +591,8 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         state = super()._upgraded(state)
         if "_built_with" not in state:
             return state
-        built_with = {"linear_path": False, **state["_built_with"]}
+        built_with = {**state["_built_with"]}
+        built_with.setdefault("linear_path", False)
         return {**state, "_built_with": built_with}
 
     def _snapshot(self, training: Training) -> dict[str, Any]:
