@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -20,8 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen._tables.frames import Columns, as_container
 from skgen._utils.documentation import DocumentationLinks
-from skgen._utils.estimators import available_if
-from skgen._utils.tensors import fresh_random_state, without_mask
+from skgen._utils.tensors import without_mask
 from skgen.bijections import (
     InvertibleFunction,
     active,
@@ -31,14 +29,8 @@ from skgen.bijections import (
     pull_back,
     push_forward,
 )
-from skgen.models.base import (
-    FLOATS,
-    check_sample_weight,
-    weighted_mean,
-    whole_or_as_before,
-)
-from skgen.models.evaluation import LogLikelihood
-from skgen.models.vae import Elbo, Posterior
+from skgen.models.base import FLOATS, whole_or_as_before
+from skgen.models.mapped import MappedDensity
 
 __all__ = [
     "GenerativePipeline",
@@ -52,17 +44,7 @@ __all__ = [
 REDRAWS = 100
 
 
-def _last_has(name: str) -> Callable[[Any], bool]:
-    """Whether the last step has a method; an AttributeError where it has not."""
-
-    def check(pipeline: Any) -> bool:
-        getattr(pipeline._last, name)
-        return True
-
-    return check
-
-
-class GenerativePipeline(DocumentationLinks, Pipeline):
+class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
     """Transformers and a density behind them: a density of the rows as given.
 
     A scikit-learn ``Pipeline`` whose last step is an estimator of skgen. ``sample``
@@ -107,8 +89,10 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
     below zero for Box-Cox, beyond the ends or at a repeated quantile of
     ``QuantileTransformer``, beyond the range of a scaler with ``clip=True``.
 
-    Steps without a log-determinant raise when a score is asked for, and no earlier:
-    ``fit``, ``transform`` and, with an ``inverse_transform``, ``sample`` work.
+    Steps without a log-determinant raise a ValueError when a score is asked for, and no
+    earlier: ``fit``, ``transform`` and, with an ``inverse_transform``, ``sample`` work.
+    Draws that have no way back, as ``PowerTransformer`` has none from beyond its range,
+    are replaced by new ones, and a warning counts them.
 
     References
     ----------
@@ -138,7 +122,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
     _columns: Columns | None = None
 
     @property
-    def _last(self) -> Any:
+    def _inner(self) -> Any:
         return self.steps[-1][1] if self.steps else None
 
     @property
@@ -216,189 +200,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         super().set_output(transform=transform)  # type: ignore[no-untyped-call]
         return self
 
-    # The density.
-
-    @available_if(_last_has("score_samples"))
-    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
-        """Evaluate the log-density of each row, in the units of ``X``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        log_prob : ndarray of shape (n_samples,)
-            log p(x) in nats: exact, or a lower bound where that of the last step is;
-            ``-inf`` where an earlier step is not invertible.
-
-        Raises
-        ------
-        ValueError
-            If an earlier step has no known log-determinant.
-        """
-        rows, terms = self._push_forward(X)
-        if not len(rows):
-            return terms
-        return _add(terms, self._last.score_samples(rows))
-
-    @available_if(_last_has("score_samples"))
-    def score(
-        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
-    ) -> float:
-        """Return the mean log-density of the rows, in the units of ``X``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : None
-            Ignored, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, not negative; only their ratios matter.
-
-        Returns
-        -------
-        score : float
-            Weighted mean of ``score_samples(X)``, in nats per row.
-        """
-        scores = self.score_samples(X)
-        return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
-
-    @available_if(_last_has("log_likelihood"))
-    def log_likelihood(
-        self, X: ArrayLike, n_samples: int = 5000, *, random_state: Any = 0
-    ) -> LogLikelihood:
-        """Estimate log p(x) carefully, in the units of ``X``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        n_samples : int, default=5000
-            Number of importance samples for each row.
-        random_state : int, RandomState, Generator or None, default=0
-            Source of the samples.
-
-        Returns
-        -------
-        estimate : LogLikelihood
-            ``log_prob``, its Monte Carlo ``standard_error`` in nats, and the
-            ``effective_sample_size`` of the draws.
-
-        Raises
-        ------
-        ValueError
-            If an earlier step has no known log-determinant.
-        """
-        rows, terms = self._push_forward(X)
-        errors = np.zeros(len(terms))
-        if not len(rows):
-            return LogLikelihood(terms, errors, n_samples)
-        log_prob, errors[np.isfinite(terms)] = self._last.log_likelihood(
-            rows, n_samples, random_state=random_state
-        )
-        return LogLikelihood(_add(terms, log_prob), errors, n_samples)
-
-    @available_if(_last_has("elbo"))
-    def elbo(self, X: ArrayLike) -> Elbo:
-        """Evaluate the parts of the evidence lower bound, in the units of ``X``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        elbo : Elbo
-            Named tuple of ``reconstruction``, which has the log-determinants of the
-            earlier steps, and ``kl``, which no change of units changes; in nats. Where
-            an earlier step is not invertible, ``-inf`` and 0.
-
-        Raises
-        ------
-        ValueError
-            If an earlier step has no known log-determinant.
-        """
-        rows, terms = self._push_forward(X)
-        kl = np.zeros(len(terms))
-        if not len(rows):
-            return Elbo(terms, kl)
-        found = self._last.elbo(rows)
-        kl[np.isfinite(terms)] = found.kl
-        return Elbo(_add(terms, found.reconstruction), kl.astype(found.kl.dtype))
-
-    @available_if(_last_has("sample"))
-    def sample(
-        self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
-    ) -> Any:
-        """Draw rows, in the units of the data.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        noise : bool, default=True
-            Whether to add the noise of p(z|code). Without it, a row is what the
-            decoded mean of its latent draw comes back as.
-        random_state : int, RandomState, Generator or None, default=None
-            Source of the draws; ``None`` is fresh entropy at each call.
-
-        Returns
-        -------
-        X : array or DataFrame of shape (n_samples, n_features)
-            Rows in random order; a DataFrame where ``set_output`` asks for one.
-
-        Raises
-        ------
-        ValueError
-            If an earlier step has no inverse, or next to no draw has one.
-
-        Warns
-        -----
-        UserWarning
-            If draws had no way back, as ``PowerTransformer`` has none from beyond its
-            range, and were replaced by new ones.
-        """
-        check_is_fitted(self)
-        rng = fresh_random_state(random_state)
-        draw = partial(self._last.sample, noise=noise, random_state=rng)
-        if not self._earlier:
-            return draw(n_samples)
-        rows, n_drawn = self._draw_with_a_way_back(draw, n_samples)
-        if n_drawn > n_samples:
-            lost = n_drawn - n_samples
-            warnings.warn(
-                f"{type(self).__name__}: {lost} of {n_drawn} draws have no way back "
-                "through the earlier steps, and were replaced. That part of the "
-                "density's mass is missing from the scores.",
-                UserWarning,
-                stacklevel=2,
-            )
-        return self._as_container(rows)
-
     # Between rows and codes.
-
-    @available_if(_last_has("posterior"))
-    def posterior(self, X: ArrayLike) -> Posterior:
-        """Encode rows as normal densities of their codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        posterior : Posterior
-            Named tuple of ``mean``, which ``transform`` gives, and ``std``,
-            (n_samples, n_components) each.
-        """
-        check_is_fitted(self)
-        posterior: Posterior = self._last.posterior(self._transformed(X))
-        return posterior
 
     def inverse_transform(self, X: ArrayLike) -> Any:
         """Decode latent codes, and go back through the earlier steps.
@@ -422,54 +224,30 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
         check_is_fitted(self)
         return self._as_container(inverse(self, X), X)
 
-    @available_if(_last_has("reconstruct"))
-    def reconstruct(self, X: ArrayLike) -> Any:
-        """Encode rows, decode the codes, and go back through the earlier steps.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        X_decoded : array or DataFrame of shape (n_samples, n_features)
-            Rows in the units of the data, as from ``inverse_transform``.
-        """
-        check_is_fitted(self)
-        rows = self._last.reconstruct(self._transformed(X))
-        return self._as_container(pull_back(self._earlier, rows), X)
-
-    # What they share.
+    # The map.
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call]
-        steps = [*self._earlier, self._last]
+        steps = [*self._earlier, self._inner]
         inputs = [step.__sklearn_tags__().input_tags for step in steps if step]
         tags.input_tags.allow_nan = all(each.allow_nan for each in inputs)
         return tags
 
     @property
-    def _code_variances(self) -> NDArray[Any] | None:
-        return getattr(self._last, "_code_variances", None)
-
-    @property
     def _scores_mass(self) -> bool:
-        return getattr(self._last, "_scores_mass", False)
+        return getattr(self._inner, "_scores_mass", False)
 
     def _unmasked(self, X: Any) -> Any:
         """Refuse masked cells where earlier steps would read below the mask."""
         return without_mask(X) if self._earlier else X
 
-    def _transformed(self, X: Any) -> Any:
-        """Map rows to the last step."""
+    def _encoded(self, X: Any) -> Any:
         X = self._unmasked(X)
         for step in self._earlier:
             X = step.transform(X)
         return X
 
-    def _push_forward(self, X: Any) -> tuple[Any, NDArray[Any]]:
-        """Map rows to the last step, and give what to add to its scores, (n,)."""
+    def _mapped_in(self, X: Any) -> tuple[Any, NDArray[Any]]:
         check_is_fitted(self)
         X = self._unmasked(X)
         if not hasattr(X, "columns"):  # those of a DataFrame may be asked for by name
@@ -486,6 +264,21 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
                 stacklevel=3,
             )
         return rows, np.where(outside, terms, 0.0) if self._scores_mass else terms
+
+    def _drawn(self, draw: Callable[[int], NDArray[Any]], n_samples: int) -> Any:
+        if not self._earlier:
+            return draw(n_samples)
+        rows, n_drawn = self._draw_with_a_way_back(draw, n_samples)
+        if n_drawn > n_samples:
+            lost = n_drawn - n_samples
+            warnings.warn(
+                f"{type(self).__name__}: {lost} of {n_drawn} draws have no way back "
+                "through the earlier steps, and were replaced. That part of the "
+                "density's mass is missing from the scores.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return self._as_container(rows)
 
     def _draw_with_a_way_back(
         self, draw: Callable[[int], NDArray[Any]], n_samples: int
@@ -512,6 +305,9 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
             )
         return rows, n_drawn
 
+    def _mapped_back(self, rows: NDArray[Any], like: Any = None) -> Any:
+        return self._as_container(pull_back(self._earlier, rows), like)
+
     def _as_container(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
         return as_container(self, rows, self._columns, like)
@@ -519,14 +315,7 @@ class GenerativePipeline(DocumentationLinks, Pipeline):
 
 @inverse.register(GenerativePipeline)
 def _decoded(step: GenerativePipeline, Z: Any) -> NDArray[Any]:
-    return pull_back(step._earlier, inverse(step._last, Z))
-
-
-def _add(terms: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
-    """Add scores (m,) to the terms (n,) that are finite, in the scores' dtype."""
-    total = terms.copy()
-    total[np.isfinite(terms)] += scores
-    return total.astype(scores.dtype)
+    return pull_back(step._earlier, inverse(step._inner, Z))
 
 
 def make_generative_pipeline(

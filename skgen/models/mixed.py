@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY
 from typing import Any, Self
 
@@ -29,7 +29,7 @@ from skgen._tables.columns import (
 )
 from skgen._tables.frames import Columns, as_time, indexed, output_library
 from skgen._tables.values import as_objects, is_missing
-from skgen._utils.estimators import Estimator, available_if
+from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import (
     attribute,
     check_parameters,
@@ -43,10 +43,10 @@ from skgen._utils.parameters import (
 from skgen._utils.tensors import without_mask
 from skgen.likelihoods import Mixed
 from skgen.likelihoods.specs import checked
-from skgen.models.base import check_sample_weight, weighted_mean, whole_or_as_before
-from skgen.models.evaluation import LogLikelihood
+from skgen.models.base import whole_or_as_before
+from skgen.models.mapped import MappedDensity
 from skgen.models.neural import NeuralModel
-from skgen.models.vae import VAE, Elbo, Posterior
+from skgen.models.vae import VAE
 
 # Kinds of dtypes of arrays that rows come back in: integers and times.
 ARRAY_KINDS = "iumM"
@@ -108,19 +108,9 @@ def _of_some_weight(X: Any, weight: Any) -> tuple[Any, Any]:
     return _safe_indexing(X, kept), weight[kept]
 
 
-def _estimator_has(name: str) -> Callable[[Any], bool]:
-    """Whether the model inside has a method; an AttributeError where it has not."""
-
-    def check(table: Any) -> bool:
-        inner = getattr(table, "estimator_", None) or table.estimator or VAE()
-        getattr(inner, name)
-        return True
-
-    return check
-
-
 @estimator
 class MixedDensity(
+    MappedDensity,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     DensityMixin,
@@ -337,11 +327,18 @@ class MixedDensity(
             self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
         )
 
-    def _encoded(self, X: Any) -> NDArray[np.float64]:
-        """Rows of numbers, NaN where missing."""
+    # The map.
+
+    @property
+    def _inner(self) -> Any:
+        return getattr(self, "estimator_", None) or self.estimator or VAE()
+
+    def _mapped_in(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return rows of numbers, NaN where missing; a score stays as it is."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
-        return encode_table(X, self._codes, type(self).__name__)
+        rows = encode_table(X, self._codes, type(self).__name__)
+        return rows, np.zeros(len(rows))
 
     # Between rows and codes.
 
@@ -376,22 +373,7 @@ class MixedDensity(
             rows that were fitted or the one that ``set_output`` asks for.
         """
         check_is_fitted(self)
-        return self._table(self.estimator_.inverse_transform(X), X)
-
-    def reconstruct(self, X: Any) -> Any:
-        """Encode rows and decode the codes.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Rows; cells may be missing.
-
-        Returns
-        -------
-        X_decoded : DataFrame or array of shape (n_samples, n_features)
-            ``inverse_transform(transform(X))``.
-        """
-        return self._table(self.estimator_.reconstruct(self._encoded(X)), X)
+        return self._mapped_back(self.estimator_.inverse_transform(X), X)
 
     def impute(self, X: Any, *, noise: bool = False, random_state: Any = None) -> Any:
         """Fill the cells that are missing, given the rest of their row.
@@ -413,143 +395,12 @@ class MixedDensity(
         """
         rows = self._encoded(X)
         filled = self.estimator_.impute(rows, noise=noise, random_state=random_state)
-        return with_cells_of(X, self._table(filled, X))
-
-    # The density.
-
-    def sample(
-        self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
-    ) -> Any:
-        """Draw rows, with all cells.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        noise : bool, default=True
-            Whether to draw p(x|z). Without it, a row is what ``inverse_transform``
-            makes of its latent draw.
-        random_state : int, RandomState, Generator or None, default=None
-            Source of the draws; ``None`` is fresh entropy at each call.
-
-        Returns
-        -------
-        X : DataFrame or array of shape (n_samples, n_features)
-            Rows in random order, with the names and dtypes of the table.
-        """
-        check_is_fitted(self)
-        drawn = self.estimator_.sample(
-            n_samples, noise=noise, random_state=random_state
-        )
-        return self._table(drawn)
-
-    def score_samples(self, X: Any) -> NDArray[Any]:
-        """Evaluate the log-density of what was observed of each row.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Rows; cells may be missing.
-
-        Returns
-        -------
-        log_prob : ndarray of shape (n_samples,)
-            A lower bound on log p of the observed cells, in nats.
-        """
-        scores: NDArray[Any] = self.estimator_.score_samples(self._encoded(X))
-        return scores
-
-    def score(
-        self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
-    ) -> float:
-        """Return the mean log-density of what was observed of the rows.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Rows; cells may be missing.
-        y : None
-            Ignored, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, not negative; only their ratios matter.
-
-        Returns
-        -------
-        score : float
-            Weighted mean of ``score_samples(X)``, in nats per row.
-        """
-        scores = self.score_samples(X)
-        return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
-
-    def log_likelihood(
-        self, X: Any, n_samples: int = 5000, *, random_state: Any = 0
-    ) -> LogLikelihood:
-        """Estimate the log-density carefully, with many importance samples.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Rows; cells may be missing.
-        n_samples : int, default=5000
-            Draws from the encoder, for each row.
-        random_state : int, RandomState, Generator or None, default=0
-            Source of the draws.
-
-        Returns
-        -------
-        estimate : LogLikelihood
-            ``log_prob``, its Monte Carlo ``standard_error`` in nats, and the
-            ``effective_sample_size`` of the draws.
-
-        Warns
-        -----
-        DegenerateWeightsWarning
-            If so few draws are effective for a row that its estimate may be far too
-            low.
-        """
-        estimate: LogLikelihood = self.estimator_.log_likelihood(
-            self._encoded(X), n_samples, random_state=random_state
-        )
-        return estimate
-
-    @available_if(_estimator_has("posterior"))
-    def posterior(self, X: Any) -> Posterior:
-        """Encode rows as normal densities of their codes.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Rows; cells may be missing.
-
-        Returns
-        -------
-        posterior : Posterior
-            Named tuple of ``mean`` and ``std``, (n_samples, n_components) each.
-        """
-        posterior: Posterior = self.estimator_.posterior(self._encoded(X))
-        return posterior
-
-    @available_if(_estimator_has("elbo"))
-    def elbo(self, X: Any) -> Elbo:
-        """Evaluate the parts of the evidence lower bound.
-
-        Parameters
-        ----------
-        X : DataFrame or array-like of shape (n_samples, n_features)
-            Rows; cells may be missing.
-
-        Returns
-        -------
-        elbo : Elbo
-            Named tuple of ``reconstruction`` and ``kl``, (n_samples,) each, in nats.
-        """
-        elbo: Elbo = self.estimator_.elbo(self._encoded(X))
-        return elbo
+        return with_cells_of(X, self._mapped_back(filled, X))
 
     # Tables.
 
-    def _table(self, rows: NDArray[Any], like: Any = None) -> Any:
-        """Rows of numbers (n, d) as the table that was fitted."""
+    def _mapped_back(self, rows: NDArray[Any], like: Any = None) -> Any:
+        """Return rows of numbers (n, d) as the table that was fitted."""
         columns_of_numbers = np.asarray(rows).T
         values = [code.decode(x) for code, x in zip(self._codes, columns_of_numbers)]
         library = output_library(self)
@@ -565,11 +416,6 @@ class MixedDensity(
         dtype = object if self._is_objects and self._array_dtype is None else None
         rows = np.column_stack([np.asarray(x, dtype=dtype) for x in values])
         return rows if self._array_dtype is None else rows.astype(self._array_dtype)
-
-    @property
-    def _code_variances(self) -> NDArray[Any] | None:
-        variances: NDArray[Any] | None = self.estimator_._code_variances
-        return variances
 
     @property
     def _n_features_out(self) -> int:
