@@ -87,7 +87,7 @@ def name_of(estimator):
     """Class, and what tells the variant from the first one of its class."""
     cls = type(estimator)
     usual = {**cls().get_params(), "random_state": 0, **VARIANTS[cls.__name__][0]}
-    given = estimator.get_params().items()
+    given = estimator.get_params(deep=False).items()
     return f"{cls.__name__}({', '.join(f'{k}={v}' for k, v in given if v != usual[k])})"
 
 

@@ -249,7 +249,9 @@ def test_what_was_fitted_decides_how_it_is_evaluated(estimator):
     rows = rows_for(estimator, 12, seed=1)
     model = pickle.loads(pickle.dumps(fitted(estimator)))
     before = outputs(model, rows)
-    names = set(model.get_params()) - {"encode"}  # which changes the output of code
+    names = set(model.get_params(deep=False)) - {
+        "encode"
+    }  # which changes the output of code
     model.set_params(**{name: other_value(model, name) for name in names})
     assert_same(outputs(model, rows), before)
 

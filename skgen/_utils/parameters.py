@@ -218,11 +218,12 @@ def shown(value: Any) -> str:
 
 def is_same(one: Any, other: Any) -> bool:
     """Compare two values of a parameter; lists, tuples and arrays by their items."""
-    return bool(_comparable(one) == _comparable(other))
+    return bool(comparable(one) == comparable(other))
 
 
-def _comparable(value: Any) -> Any:
+def comparable(value: Any) -> Any:
+    """Return what is equal for values that are the same, lists and arrays as tuples."""
     if isinstance(value, (list, tuple, np.ndarray)):
-        return tuple(map(_comparable, value))
+        return tuple(map(comparable, value))
     options = getattr(value, "options", None)  # of a likelihood
     return (type(value), dict(options)) if isinstance(options, Mapping) else value

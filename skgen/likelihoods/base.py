@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
+import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from numpy.typing import NDArray
@@ -16,6 +19,7 @@ from skgen._networks.dense import Standardizer
 from skgen._networks.lookups import SparseInputs
 from skgen._training.data import WeightedRows
 from skgen._utils.moments import Moments
+from skgen._utils.parameters import comparable
 
 # Rows from which on it is no accident that every column has two values.
 BINARY_ROWS = 20
@@ -40,6 +44,14 @@ class Likelihood(nn.Module, ABC):
     The leading dimensions (draws, rows) are free. Rows are those that the networks
     see, after the ``standardizer``; only ``check_rows`` gets them as the user gives
     them.
+
+    Notes
+    -----
+    ``options`` are parameters as scikit-learn has them: ``likelihood__sigma`` is one of
+    a search over ``VAE(likelihood=Gaussian())``. Where they are all arguments of the
+    constructor, likelihoods of the same class and options are equal, and are cloned
+    and pickled by these. Those inside a network have weights of their own, and are
+    equal to themselves only.
     """
 
     #: Number of decoder outputs for each feature.
@@ -55,6 +67,135 @@ class Likelihood(nn.Module, ABC):
     is_mass: bool = False
     #: Whether rows may have cells that are missing, NaN.
     allows_missing: bool = False
+
+    _is_part: bool = False  # whether it is in a network, where it is as no other
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    # A parameter of an estimator, whose options are parameters.
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the options, by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Ignored: no option has parameters of its own.
+
+        Returns
+        -------
+        params : dict
+            Arguments of the constructor and their values.
+
+        Examples
+        --------
+        >>> from skgen.likelihoods import Gaussian
+        >>> Gaussian(sigma="shared").get_params()
+        {'sigma': 'shared', 'min_sigma': 0.001}
+        """
+        return dict(self.options)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set options, as if it were made with them.
+
+        Parameters
+        ----------
+        **params : object
+            Options by name.
+
+        Returns
+        -------
+        self : Likelihood
+            This likelihood, which has learned nothing.
+
+        Raises
+        ------
+        ValueError
+            If it has no such option, or the value is out of its range.
+
+        Examples
+        --------
+        >>> from skgen.likelihoods import Gaussian
+        >>> Gaussian().set_params(sigma="shared")
+        Gaussian(sigma='shared')
+        """
+        for name in params:
+            if name not in self.options:
+                known = ", ".join(map(repr, self.options)) or "none"
+                raise ValueError(
+                    f"Invalid parameter {name!r} for likelihood {self!r}. It has "
+                    f"{known}."
+                )
+        if params:
+            self.__dict__ = type(self)(**{**self.options, **params}).__dict__
+        return self
+
+    @property
+    def _arguments(self) -> tuple[Any, ...] | None:
+        """Arguments of the constructor; None where ``options`` lacks any."""
+        names = inspect.signature(type(self)).parameters
+        if names.keys() != self.options.keys():
+            return None
+        return tuple(self.options[name] for name in names)
+
+    def _identity(self) -> tuple[Any, ...]:
+        """Return what is the same for likelihoods that are equal."""
+        arguments = None if self._is_part else self._arguments
+        if arguments is None:
+            return (id(self),)
+        return type(self), comparable(arguments)
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether another is of the same class and options."""
+        if not isinstance(other, Likelihood):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        """Return the same number for likelihoods that are equal."""
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        """Show the class, and the options that are not the usual ones."""
+        if self._arguments is None:
+            return super().__repr__()
+        usual = inspect.signature(type(self)).parameters
+        options = self.options.items()
+        shown = [f"{n}={v!r}" for n, v in options if v != usual[n].default]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __sklearn_clone__(self) -> Self:
+        """Make another of these options; copy one whose options do not say all."""
+        arguments = self._arguments
+        return copy.deepcopy(self) if arguments is None else type(self)(*arguments)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy it with what it has learned."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the options alone, where it is as the constructor leaves it."""
+        if (arguments := self._arguments) is not None and not self._is_part:
+            made = type(self)(*arguments)
+            if _are_same(self.state_dict(), made.state_dict()):
+                return type(self), arguments
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore
+
+    def as_part(self) -> Self:
+        """Return a copy that goes into a network.
+
+        Modules tell those inside them apart by equality, so that one of two that are
+        equal would have no weights: these are equal to themselves only.
+        """
+        part = copy.deepcopy(self)
+        for module in _modules(part):
+            if isinstance(module, Likelihood):
+                module._is_part = True
+        return part
 
     def encoder_width(self, n_features: int) -> int:
         """Return the number of encoder inputs for a row."""
@@ -145,6 +286,21 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """(..., n, d * n_outputs) outputs -> (..., n, d) draw of x."""
+
+
+def _modules(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and all inside, those that are equal too."""
+    yield module
+    for inner in filter(None, module._modules.values()):
+        yield from _modules(inner)
+
+
+def _are_same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Return whether tensors have the same names, dtypes and values."""
+    return one.keys() == other.keys() and all(
+        value.dtype == other[name].dtype and value.equal(other[name].to(value.device))
+        for name, value in one.items()
+    )
 
 
 class TwoValues:

@@ -81,7 +81,7 @@ class Real(Kind):
 
     def __init__(self, n_columns: int) -> None:
         super().__init__()
-        self.normal = Gaussian()
+        self.normal = Gaussian().as_part()
         # Of a size that is known before rows are.
         self.normal.log_sigma = nn.Parameter(torch.zeros(n_columns))
         self.normal.is_constant = torch.zeros(n_columns, dtype=torch.bool)

@@ -36,7 +36,7 @@ MOST_LINEAR = 1024
 
 def new_module(model: NeuralModel, train: StoredRows, seed: int) -> BoundedModel:
     """Build the module of a model, and adapt it to the training rows."""
-    likelihood = copy.deepcopy(as_likelihood(model.likelihood))
+    likelihood = as_likelihood(model.likelihood).as_part()
     standardizer = likelihood.standardizer(train.kept(), model.standardize)
     n_features = train.shape[1]
     check_image(model, n_features)

@@ -424,6 +424,35 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         """Extend the curves by those of a history."""
         self.__dict__.update(recorded(self, history), _optimizer_state=None)
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this estimator, and of those inside it.
+
+        Parameters
+        ----------
+        **params : object
+            Parameters by name; ``likelihood__sigma`` is ``sigma`` of a likelihood that
+            is an object.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        likelihood = params.get("likelihood", getattr(self, "likelihood", None))
+        nested = [name for name in params if name.startswith("likelihood__")]
+        if nested and isinstance(likelihood, str):
+            raise ValueError(
+                f"Invalid parameter {nested[0]!r} for {type(self).__name__}: its "
+                f"'likelihood' is the name {likelihood!r}. Give an object that has "
+                "options, of skgen.likelihoods, such as likelihood=Gaussian()."
+            )
+        return super().set_params(**params)
+
     # Evaluating.
 
     def log_likelihood(

@@ -7,7 +7,6 @@ take their places. So sizes that a file states allocate nothing.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -109,7 +108,7 @@ def _checked_likelihood(likelihood: Any) -> Likelihood:
 
 def _filled(likelihood: Likelihood, weights: Mapping[str, Tensor]) -> Likelihood:
     """Put its tensors, whose shapes come from rows, into a copy of a likelihood."""
-    likelihood = copy.deepcopy(likelihood)
+    likelihood = likelihood.as_part()
     held = likelihood.state_dict(keep_vars=True)
     here = {
         name.removeprefix(LIKELIHOOD): value
