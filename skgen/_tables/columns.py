@@ -412,7 +412,8 @@ def with_cells_of(X: Any, filled: Any) -> Any:
         return filled
     if isinstance(X, np.ndarray):
         missing = np.column_stack([cells.missing for cells in cells_of(X)])
-        return np.where(missing, filled, X)
+        found = np.where(missing, filled, X)
+        return found.astype(filled.dtype) if X.dtype == object else found
     for cells in cells_of(X):
         name, missing = cells.name, cells.missing
         if hasattr(filled, "iloc"):

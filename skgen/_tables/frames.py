@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -191,6 +192,25 @@ def library_of(X: Any) -> str | None:
         if module is not None and isinstance(X, (module.DataFrame, module.Series)):
             return library
     return None
+
+
+def as_frame(X: Any) -> Any:
+    """Return a table or batch of PyArrow as a DataFrame, and anything else as it is.
+
+    Of pandas where that is installed, with the dtypes of PyArrow; else of polars.
+    """
+    arrow = sys.modules.get("pyarrow")
+    if arrow is None or not isinstance(X, (arrow.Table, arrow.RecordBatch)):
+        return X
+    if importlib.util.find_spec("pandas") is None:
+        return table_library("polars").from_arrow(X)
+    kept = ("dictionary", "decimal")  # whose dtypes of pandas have names of their own
+
+    def dtype_of(kind: Any) -> Any:
+        is_kept = str(kind).startswith(kept)
+        return None if is_kept else table_library("pandas").ArrowDtype(kind)
+
+    return X.to_pandas(types_mapper=dtype_of)
 
 
 def stacked_rows(parts: Sequence[Any]) -> Any:

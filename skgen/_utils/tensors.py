@@ -174,6 +174,14 @@ def without_mask(X: Any, name: str = "X", *, allows_missing: bool = False) -> An
     return objects
 
 
+def on_host(X: Any, name: str = "X", *, allows_missing: bool = False) -> Any:
+    """Bring a torch tensor to the host, and look below a mask; all else is as it is."""
+    if not isinstance(X, Tensor):
+        return without_mask(X, name, allows_missing=allows_missing)
+    # NumPy has no bfloat16.
+    return to_array(X.float() if X.dtype == torch.bfloat16 else X)
+
+
 def to_array(x: Tensor) -> NDArray[Any]:
     """Bring a tensor back to the host as an array."""
     array: NDArray[Any] = x.detach().cpu().numpy()

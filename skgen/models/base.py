@@ -55,12 +55,12 @@ from skgen._utils.tensors import (
     fresh_random_state,
     is_available,
     make_generator,
+    on_host,
     resolve_device,
     shared,
     to_array,
     to_tensor,
     wide_dtype,
-    without_mask,
 )
 from skgen._utils.threads import threads_for
 
@@ -583,7 +583,7 @@ class GenerativeModel(
         with explained(type(self).__name__):
             X = validate_data(
                 self,
-                _host(X, allows_missing=self._allows_missing),
+                on_host(X, allows_missing=self._allows_missing),
                 reset=reset,
                 dtype=FLOATS,
                 ensure_min_samples=n_min,
@@ -599,7 +599,7 @@ class GenerativeModel(
         """Return latent codes (n, k) as a float array, or raise a ValueError."""
         check_is_fitted(self)
         code = check_array(
-            _host(X, "the latent code"),
+            on_host(X, "the latent code"),
             dtype=FLOATS,
             accept_sparse="csr",
             input_name="the latent code",
@@ -832,7 +832,7 @@ def check_sample_weight(sample_weight: Any, n: int) -> NDArray[Any] | None:
     if sample_weight is None:
         return None
     weight: NDArray[Any] = check_array(
-        np.atleast_1d(np.asarray(_host(sample_weight, "sample_weight"))),
+        np.atleast_1d(np.asarray(on_host(sample_weight, "sample_weight"))),
         dtype=np.float64,
         ensure_2d=False,
         input_name="sample_weight",
@@ -898,11 +898,3 @@ def _check_magnitude(X: NDArray[Any], owner: str) -> None:
             f"X has a value of magnitude {largest:.3g}, whose square overflows in "
             f"{owner}. Rescale X to magnitudes below {LARGEST:.0e}."
         )
-
-
-def _host(X: Any, name: str = "X", *, allows_missing: bool = False) -> Any:
-    """Bring a torch tensor to the host, and look below a mask; all else is as it is."""
-    if not isinstance(X, Tensor):
-        return without_mask(X, name, allows_missing=allows_missing)
-    # NumPy has no bfloat16.
-    return to_array(X.float() if X.dtype == torch.bfloat16 else X)

@@ -27,7 +27,14 @@ from skgen._tables.columns import (
     learn_codes,
     with_cells_of,
 )
-from skgen._tables.frames import Columns, as_time, indexed, output_library
+from skgen._tables.frames import (
+    Columns,
+    as_frame,
+    as_time,
+    indexed,
+    library_of,
+    output_library,
+)
 from skgen._tables.values import as_objects, is_missing
 from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import (
@@ -40,7 +47,7 @@ from skgen._utils.parameters import (
     parameter,
     real,
 )
-from skgen._utils.tensors import without_mask
+from skgen._utils.tensors import on_host
 from skgen.likelihoods import Mixed
 from skgen.likelihoods.specs import checked
 from skgen.models.base import whole_or_as_before
@@ -108,6 +115,20 @@ def _of_some_weight(X: Any, weight: Any) -> tuple[Any, Any]:
     return _safe_indexing(X, kept), weight[kept]
 
 
+def _as_table(X: Any) -> Any:
+    """Return rows as a DataFrame or an array: of objects, where they are in lists."""
+    X = as_frame(on_host(X, allows_missing=True))
+    # A list may hold numbers beside words.
+    return X if hasattr(X, "dtype") or library_of(X) else np.asarray(X, dtype=object)
+
+
+def _array_dtype(X: Any) -> str | None:
+    """Return the dtype of an array of integers or times, masked or a tensor too."""
+    dtype = getattr(np.ma.getdata(X) if np.ma.isMA(X) else on_host(X), "dtype", None)
+    is_one = isinstance(dtype, np.dtype) and dtype.kind in ARRAY_KINDS
+    return str(dtype) if is_one else None
+
+
 @estimator
 class MixedDensity(
     MappedDensity,
@@ -167,6 +188,9 @@ class MixedDensity(
 
     Notes
     -----
+    Rows may also be a tensor, a masked array, whose masked cells are missing, or a
+    table of PyArrow, which is read as a DataFrame of pandas.
+
     The score is the log of a density in columns of real, positive and bounded numbers,
     and of a mass in counts, levels, bounded integers, and cells at the repeated values
     of an "inflated" column. It compares with others of the same table under the same
@@ -262,8 +286,7 @@ class MixedDensity(
 
     def _fit(self, X: Any, sample_weight: ArrayLike | None) -> None:
         check_parameters(self, self._parameters)
-        is_array = isinstance(X, np.ndarray) and X.dtype.kind in ARRAY_KINDS
-        array_dtype = str(X.dtype) if is_array else None
+        array_dtype = _array_dtype(X)
         X = self._validated(X, reset=True)
         X, sample_weight = _of_some_weight(X, sample_weight)
         codes = learn_codes(X, self._given_kinds(X), type(self).__name__)
@@ -310,6 +333,7 @@ class MixedDensity(
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """Check names and number of columns; a DataFrame stays one."""
+        X = _as_table(X)
         columns = Columns.of(X)
         if columns is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
@@ -320,9 +344,6 @@ class MixedDensity(
                     f"fitted on, in their order: {fitted.names}. Got {columns.names}."
                 )
             return X
-        X = without_mask(X, allows_missing=True)
-        if not hasattr(X, "dtype"):  # a list may hold numbers beside words
-            X = np.asarray(X, dtype=object)
         return validate_data(
             self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"
         )
@@ -393,6 +414,7 @@ class MixedDensity(
         X_filled : DataFrame or array of shape (n_samples, n_features)
             The rows; cells that were there are as they were.
         """
+        X = _as_table(X)
         rows = self._encoded(X)
         filled = self.estimator_.impute(rows, noise=noise, random_state=random_state)
         return with_cells_of(X, self._mapped_back(filled, X))

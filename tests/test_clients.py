@@ -1,0 +1,266 @@
+"""What clients of estimators ask for: parameters inside parameters, hashes, pickles."""
+
+import copy
+import pickle
+from decimal import Decimal
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from torch import nn
+
+from skgen import VAE, MixedDensity
+from skgen.likelihoods import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+    Mixed,
+)
+from skgen.model_selection import BatchedGridSearchCV
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X = np.random.RandomState(0).randn(40, 3)
+TINY = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
+
+# Constructors of likelihoods, and what they read as.
+LIKELIHOODS = {
+    "Gaussian()": Gaussian,
+    "Gaussian(sigma='shared')": lambda: Gaussian("shared"),
+    "Gaussian(sigma=0.5, min_sigma=0.1)": lambda: Gaussian(0.5, min_sigma=0.1),
+    "Bernoulli()": Bernoulli,
+    "Bernoulli(binarize='dynamic')": lambda: Bernoulli("dynamic"),
+    "ContinuousBernoulli()": ContinuousBernoulli,
+    "DiscretizedLogistic(n_levels=5)": lambda: DiscretizedLogistic(5),
+    "Categorical(n_levels=5)": lambda: Categorical(5),
+    "Mixed(kinds=('real', ('ordinal', 3), 2))": lambda: Mixed(
+        ["real", ("ordinal", 3), 2]
+    ),
+}
+every_likelihood = pytest.mark.parametrize("shown", LIKELIHOODS)
+
+
+@every_likelihood
+def test_likelihoods_of_the_same_options_are_one_to_clients(shown):
+    one, other = (LIKELIHOODS[shown]() for _ in range(2))
+    assert repr(one) == shown
+    assert one == other
+    assert hash(one) == hash(other)
+    for copied in (clone(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert copied is not one
+        assert copied == one
+        assert copied.get_params() == one.get_params() == dict(one.options)
+    assert joblib.hash(one) == joblib.hash(other) == joblib.hash(clone(one))
+    model = VAE(2, likelihood=one)
+    assert joblib.hash(model) == joblib.hash(clone(model))
+
+
+def test_likelihoods_of_other_options_differ():
+    every = [make() for make in LIKELIHOODS.values()]
+    assert len(set(every)) == len({joblib.hash(each) for each in every}) == len(every)
+    assert Gaussian() != "gaussian"
+
+
+def test_options_are_set_as_if_made_with_them():
+    likelihood = Gaussian("row")
+    assert likelihood.set_params(sigma="shared") is likelihood
+    assert likelihood == Gaussian("shared")
+    assert likelihood.n_outputs == 1
+    assert likelihood.set_params() == Gaussian("shared")
+    with pytest.raises(ValueError, match="'sigma' parameter of Gaussian must be"):
+        likelihood.set_params(sigma="none")
+    with pytest.raises(ValueError, match="Invalid parameter 'scale' for likelihood"):
+        likelihood.set_params(scale=1.0)
+    assert likelihood == Gaussian("shared")
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, BatchedGridSearchCV])
+def test_a_search_sets_options_of_likelihoods(search):
+    model = VAE(2, likelihood=Gaussian(), **TINY)
+    params = model.get_params()
+    assert params["likelihood__sigma"] == "feature"
+    assert params["likelihood__min_sigma"] == 1e-3
+    grid = {"likelihood__sigma": ["feature", "shared", 0.5]}
+    found = search(model, grid, cv=2).fit(X).cv_results_["mean_test_score"]
+    for sigma, score in zip(grid["likelihood__sigma"], found, strict=True):
+        one = {"likelihood": [Gaussian(sigma)]}
+        expected = search(model, one, cv=2, refit=False).fit(X).cv_results_
+        assert score == pytest.approx(expected["mean_test_score"][0], rel=1e-4)
+    assert model.likelihood == Gaussian()
+    assert repr(model.set_params(likelihood__sigma=0.5).likelihood) in repr(model)
+
+
+def test_a_name_has_no_options():
+    with pytest.raises(ValueError, match=r"such as likelihood=Gaussian\(\)"):
+        VAE().set_params(likelihood__sigma="shared")
+    model = VAE().set_params(likelihood=Gaussian(), likelihood__sigma="shared")
+    assert model.likelihood == Gaussian("shared")
+
+
+def test_a_cache_of_a_pipeline_knows_a_likelihood(tmp_path, monkeypatch):
+    fits, fit = [], VAE.fit
+    monkeypatch.setattr(
+        VAE, "fit", lambda self, *args, **kw: fits.append(1) or fit(self, *args, **kw)
+    )
+    steps = [
+        ("code", VAE(2, likelihood=Gaussian(), **TINY)),
+        ("class", LogisticRegression()),
+    ]
+    pipeline = Pipeline(steps, memory=str(tmp_path))
+    for _ in range(3):
+        clone(pipeline).fit(X, X[:, 0] > 0)
+    assert len(fits) == 1
+
+
+def test_a_pickle_has_what_a_likelihood_has_learned():
+    likelihood = Gaussian()
+    likelihood.set_rows(torch.from_numpy(X))
+    assert pickle.loads(pickle.dumps(likelihood)).sigma.equal(likelihood.sigma)
+    model = VAE(2, likelihood=likelihood, **TINY).fit(X)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.score(X) == model.score(X)
+    assert again.likelihood == model.likelihood
+
+
+class TwoNormals(Likelihood):
+    """A likelihood of the user's, of two that are equal."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList([Gaussian("shared"), Gaussian("shared")])
+
+    def log_prob(self, outputs, x):
+        return sum(
+            part.log_prob(outputs[..., i::2], x[..., i::2])
+            for i, part in enumerate(self.parts)
+        )
+
+    def mean(self, outputs):
+        return outputs
+
+    def draw(self, outputs, generator):
+        return outputs
+
+
+def test_equal_likelihoods_in_one_network_have_weights_of_their_own():
+    model = VAE(2, likelihood=TwoNormals(), **TINY).fit(X)
+    one, other = model.module_.likelihood.parts
+    assert one != other
+    names = [name for name, _ in model.module_.likelihood.named_parameters()]
+    assert names == ["parts.0.log_sigma", "parts.1.log_sigma"]
+    assert one.log_sigma != other.log_sigma
+    assert {part.training for part in (one, other)} == {False}
+
+
+class Laplace(Likelihood):
+    """A likelihood of the user's, whose argument is no option."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def log_prob(self, outputs, x):
+        return -((x - outputs).abs() / self.scale).sum(-1)
+
+    def mean(self, outputs):
+        return outputs
+
+    def draw(self, outputs, generator):
+        return outputs
+
+
+def test_a_likelihood_that_does_not_say_its_options_is_copied():
+    mine = Laplace(2.0)
+    assert mine != Laplace(2.0)
+    assert mine == mine
+    assert mine.get_params() == {}
+    assert clone(VAE(likelihood=mine)).likelihood.scale == 2
+    assert pickle.loads(pickle.dumps(mine)).scale == 2
+    with pytest.raises(ValueError, match="It has none"):
+        mine.set_params(scale=1.0)
+
+
+# Rows of a table in other containers.
+
+TABLE = np.random.RandomState(0).randint(1, 90, size=(40, 3)) / 10
+INT_TABLE = (10 * TABLE).astype(int)
+HIDDEN = TABLE > 8
+CONTAINERS = {
+    "tensor": (torch.from_numpy(TABLE), TABLE),
+    "gradient": (torch.from_numpy(TABLE).requires_grad_(), TABLE),
+    "bfloat16": (
+        torch.from_numpy(TABLE).bfloat16(),
+        torch.from_numpy(TABLE).bfloat16().float().numpy(),
+    ),
+    "integers": (torch.from_numpy(INT_TABLE), INT_TABLE),
+    "masked": (
+        np.ma.masked_array(TABLE, mask=HIDDEN),
+        np.where(HIDDEN, np.nan, TABLE),
+    ),
+    "masked integers": (
+        np.ma.masked_array(INT_TABLE, mask=HIDDEN),
+        np.where(HIDDEN, None, INT_TABLE.astype(object)),
+    ),
+}
+
+
+def mixed():
+    return MixedDensity(VAE(2, **TINY), kinds=dict.fromkeys(range(3), "real"))
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_mixed_density_reads_containers_as_arrays(name):
+    rows, same = CONTAINERS[name]
+    model, expected = mixed().fit(rows), mixed().fit(same)
+    assert model.score(rows) == expected.score(same)
+    assert np.array_equal(model.transform(rows), expected.transform(same))
+    filled = model.impute(rows)
+    assert isinstance(filled, np.ndarray)
+    there = np.array([x == x and x is not None for x in same.ravel()])
+    there = there.reshape(same.shape)
+    assert (filled[there] == same[there]).all()
+    if "integers" in name:
+        assert filled.dtype == model.sample(2).dtype == int
+
+
+def test_a_mixed_density_reads_decimals():
+    rows = np.array([[Decimal(str(x)) for x in row] for row in TABLE], dtype=object)
+    model = mixed().fit(rows)
+    assert model.score(rows) == pytest.approx(mixed().fit(TABLE).score(TABLE))
+    assert isinstance(model.sample(1)[0, 0], Decimal)
+
+
+def test_a_mixed_density_reads_tables_of_arrow():
+    arrow, pandas = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
+    numbers = [Decimal(str(x)) for x in TABLE[:, 1]]
+    columns = {
+        "size": TABLE[:, 0],
+        "price": numbers,
+        "count": [None, *INT_TABLE[1:, 0].tolist()],
+        "kind": list("abcd") * 10,
+        "code": arrow.array(list("abcd") * 10).dictionary_encode(),
+        "day": arrow.array(INT_TABLE[:, 1].astype("datetime64[s]")),
+    }
+    table = arrow.table(columns)
+    model = MixedDensity(VAE(2, **TINY), kinds={"size": "positive"}).fit(table)
+    assert list(model.feature_names_in_) == list(columns)
+    assert model.kinds_["size"] == "positive"
+    assert model.levels_["kind"] == model.levels_["code"] == list("abcd")
+    drawn = model.sample(3, random_state=0)
+    assert isinstance(drawn, pandas.DataFrame)
+    assert list(drawn.columns) == list(columns)
+    assert isinstance(drawn["price"][0], Decimal)
+    assert np.isfinite(model.score_samples(table)).all()
+    assert model.impute(table)["count"].notna().all()
+    (batch,) = table.to_batches()
+    assert model.score(batch) == model.score(table)
+    with pytest.raises(ValueError, match=r"in the same order|feature names"):
+        model.score(table.rename_columns(list("abcdef")))
