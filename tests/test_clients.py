@@ -8,13 +8,15 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from estimators import ESTIMATORS, ONE_OF_EACH, class_name, fitted, rows_for
 from sklearn.base import clone
+from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skgen import VAE, MixedDensity
+from skgen import VAE, GaussianDensity, MixedDensity, load, save
 from skgen.likelihoods import (
     Bernoulli,
     Categorical,
@@ -264,3 +266,73 @@ def test_a_mixed_density_reads_tables_of_arrow():
     assert model.score(batch) == model.score(table)
     with pytest.raises(ValueError, match=r"in the same order|feature names"):
         model.score(table.rename_columns(list("abcdef")))
+
+
+# Names and arguments of scikit-learn's.
+
+one_of_each = pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
+
+
+@one_of_each
+def test_random_states_of_samples_are_taken_by_position(estimator):
+    model = fitted(estimator)
+    assert np.array_equal(model.sample(3, 1), model.sample(3, random_state=1))
+
+
+@one_of_each
+@pytest.mark.parametrize("search", [GridSearchCV, BatchedGridSearchCV])
+def test_a_weighted_search_scores_with_weights(estimator, search):
+    rows = rows_for(estimator)
+    weight = np.linspace(0.1, 2, len(rows))
+    found = search(clone(estimator), {}, cv=2).fit(rows, sample_weight=weight)
+    half = slice(len(rows) // 2)
+    rest = slice(len(rows) // 2, None)
+    model = clone(estimator).fit(rows[rest], sample_weight=weight[rest])
+    score = model.score(rows[half], sample_weight=weight[half])
+    assert found.cv_results_["split0_test_score"][0] == pytest.approx(score, rel=1e-4)
+
+
+@one_of_each
+def test_a_device_of_torch_is_a_device(estimator, tmp_path):
+    cpu = torch.device("cpu")
+    rows = rows_for(estimator)
+    model = clone(estimator).set_params(device=cpu).fit(rows)
+    assert model.device_ == "cpu"
+    assert model.score(rows) == fitted(estimator).score(rows)
+    save(model, tmp_path / "model")
+    assert load(tmp_path / "model").score(rows) == model.score(rows)
+
+
+def test_a_cuda_device_in_a_forked_process_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    for device in ("cuda", "auto"):
+        with pytest.raises(RuntimeError, match="Start processes by 'spawn'"):
+            GaussianDensity(device=device).fit(X)
+    assert GaussianDensity().fit(X).device_ == "cpu"
+
+
+GAUSSIANS = [each for each in ESTIMATORS if isinstance(each, GaussianDensity)]
+
+
+@pytest.mark.parametrize("estimator", GAUSSIANS, ids=str)
+def test_mahalanobis_distances_are_those_of_the_covariance(estimator):
+    rows = rows_for(estimator)
+    model = fitted(estimator)
+    centred = rows - model.mean_
+    expected = np.einsum("ni,ij,nj->n", centred, model.get_precision(), centred)
+    np.testing.assert_allclose(model.mahalanobis(rows), expected, rtol=1e-9)
+    # A row with holes has the distance of the rest, under the rest's covariance.
+    seen = [0, 2, 3]
+    holed = np.full_like(rows, np.nan)
+    holed[:, seen] = rows[:, seen]
+    precision = np.linalg.inv(model.get_covariance()[np.ix_(seen, seen)])
+    expected = np.einsum("ni,ij,nj->n", centred[:, seen], precision, centred[:, seen])
+    np.testing.assert_allclose(model.mahalanobis(holed), expected, rtol=1e-6)
+
+
+def test_mahalanobis_distances_are_as_in_scikit_learn():
+    ours, theirs = GaussianDensity(reg_covar=0).fit(X), EmpiricalCovariance().fit(X)
+    np.testing.assert_allclose(ours.mahalanobis(X), theirs.mahalanobis(X))
+    np.testing.assert_allclose(ours.get_covariance(), theirs.covariance_)
+    np.testing.assert_allclose(ours.get_precision(), theirs.get_precision())

@@ -34,12 +34,12 @@ def is_available(device: torch.device) -> bool:
             return False
 
 
-def resolve_device(device: str, owner: str) -> torch.device:
+def resolve_device(device: str | torch.device, owner: str) -> torch.device:
     """Turn the ``device`` parameter of an estimator into a device that is here.
 
     Parameters
     ----------
-    device : str
+    device : str or torch.device
         "cpu", "cuda", "cuda:<index>", "mps", or "auto" for the first of CUDA, MPS
         and CPU that is available.
     owner : str
@@ -49,10 +49,12 @@ def resolve_device(device: str, owner: str) -> torch.device:
     ------
     ValueError
         If the name is unknown, or names a device that this machine lacks.
+    RuntimeError
+        If it is a CUDA device, and the process was forked from one that uses CUDA.
     """
     if device == "auto":
         candidates = (torch.device(name) for name in ("cuda", "mps", "cpu"))
-        return next(filter(is_available, candidates))
+        return _unforked(next(filter(is_available, candidates)), owner)
     try:
         resolved = torch.device(device)
     except (RuntimeError, TypeError):
@@ -68,7 +70,20 @@ def resolve_device(device: str, owner: str) -> torch.device:
             "such device on this machine. Use device='cpu', or device='auto' to "
             "take the best that is here."
         )
-    return resolved
+    return _unforked(resolved, owner)
+
+
+def _unforked(device: torch.device, owner: str) -> torch.device:
+    """Return the device; a RuntimeError where CUDA was lost in a fork."""
+    # torch's own check, which it has no public name for.
+    if device.type == "cuda" and torch.cuda._is_in_bad_fork():
+        raise RuntimeError(
+            f"{owner} cannot use device={str(device)!r} here: this process was forked "
+            "from one that uses CUDA, and CUDA does not survive a fork. Start processes"
+            " by 'spawn', as multiprocessing.get_context('spawn') or joblib's loky do, "
+            "or use device='cpu'."
+        )
+    return device
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:

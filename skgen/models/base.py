@@ -199,7 +199,7 @@ class GenerativeModel(
     _task_name: ClassVar[str] = "iteration"
     #: Whether scores are float64 whatever the dtype of the rows.
     _scores_are_wide: ClassVar[bool] = False
-    device: str
+    device: str | torch.device
     _columns: Columns | None  # of the DataFrame that was fitted
     _weight_exponent: int  # of the power of two that weights were divided by
     _dtype: np.dtype[Any]  # of the training rows
@@ -492,7 +492,7 @@ class GenerativeModel(
     # The density.
 
     def sample(
-        self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
+        self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True
     ) -> Any:
         """Draw rows from the density that ``score_samples`` evaluates.
 
@@ -500,11 +500,11 @@ class GenerativeModel(
         ----------
         n_samples : int, default=1
             Number of rows.
+        random_state : int, RandomState, Generator or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
         noise : bool, default=True
             Whether to add the noise of p(x|z). Without it, a row is the decoded
             mean of its latent draw: the picture that people look at.
-        random_state : int, RandomState, Generator or None, default=None
-            Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
         -------

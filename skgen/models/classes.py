@@ -339,7 +339,7 @@ class GenerativeClassifier(ClassifierMixin, MetaEstimatorMixin, Estimator):
         return np.where(rejected, label.astype(dtype), labels.astype(dtype))
 
     def sample(
-        self, n_samples: int = 1, *, random_state: Any = None
+        self, n_samples: int = 1, random_state: Any = None
     ) -> tuple[Any, NDArray[Any]]:
         """Draw rows and their classes.
 

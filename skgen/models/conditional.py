@@ -771,7 +771,7 @@ class ConditionalVAE(Conditioned, VAE):
         extend those of the earlier fits, and a KL warm-up continues where it was.
     random_state : int, RandomState, Generator or None, default=None
         Source of initial weights, held-out rows, shuffles and noise.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
     execution : {"eager", "compiled", "captured"}, default="eager"
         How a step of training runs: as it is written; as one program that
@@ -806,7 +806,8 @@ class ConditionalVAE(Conditioned, VAE):
         The loss and its parts, an epoch each.
     validation_curve_ : list of float
         What the held-out rows were watched for, an epoch each: the loss (for VQVAE
-        minus the reconstruction). Empty without early stopping.
+        minus the reconstruction), the lower the better, unlike ``validation_scores_``
+        of scikit-learn's networks. Empty without early stopping.
     n_iter_ : int
         Epochs that were run, with those of earlier fits under ``warm_start`` and of
         ``partial_fit``.
@@ -1100,10 +1101,10 @@ class ConditionalVAE(Conditioned, VAE):
     def sample(
         self,
         n_samples: int = 1,
+        random_state: Any = None,
         *,
         y: Any = None,
         noise: bool = True,
-        random_state: Any = None,
     ) -> Any:
         """Draw rows of given conditions, or of random classes.
 
@@ -1111,13 +1112,13 @@ class ConditionalVAE(Conditioned, VAE):
         ----------
         n_samples : int, default=1
             Number of rows.
+        random_state : int, RandomState, Generator or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
         y : scalar or array-like of shape (n_samples, ...), default=None
             Condition of all rows, or of each. Where a label is missing, it is drawn
             from p(y).
         noise : bool, default=True
             Whether to add the noise of p(x|z, y).
-        random_state : int, RandomState, Generator or None, default=None
-            Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
         -------

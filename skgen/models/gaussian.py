@@ -297,16 +297,22 @@ class PrincipalAxes(NamedTuple):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density (n,)."""
+        q, d = self.components.shape
+        log_det = self.variances.log().sum()
+        if q < d:
+            log_det = log_det + (d - q) * self.noise_variance.log()
+        return -0.5 * (d * LOG_2PI + log_det + self.squared_distance(x))
+
+    def squared_distance(self, x: Tensor) -> Tensor:
+        """Return (x - m)^T C^-1 (x - m) of rows (n, d), (n,)."""
         (q, d), centred = self.components.shape, x - self.mean
         along = centred @ self.components.T
         squared = ((along / self.variances.sqrt()) ** 2).sum(1)
-        log_det = self.variances.log().sum()
-        if q < d:
-            # The rest as a vector: ||x||^2 - ||along||^2 would cancel.
-            rest = self._off_axes(centred, along) / self.noise_variance.sqrt()
-            squared = squared + (rest**2).sum(1)
-            log_det = log_det + (d - q) * self.noise_variance.log()
-        return -0.5 * (d * LOG_2PI + log_det + squared)
+        if q == d:
+            return squared
+        # The rest as a vector: ||x||^2 - ||along||^2 would cancel.
+        rest = self._off_axes(centred, along) / self.noise_variance.sqrt()
+        return squared + (rest**2).sum(1)
 
     def _off_axes(self, centred: Tensor, along: Tensor) -> Tensor:
         """Subtract from rows what lies along the axes."""
@@ -375,6 +381,10 @@ class Reflected(NamedTuple):
         """Log-density (n,)."""
         return self.axes.log_prob(x)
 
+    def squared_distance(self, x: Tensor) -> Tensor:
+        """Return (x - m)^T C^-1 (x - m) of rows (n, d), (n,)."""
+        return self.axes.squared_distance(x)
+
     def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
         """Draw (n, d) rows; all noise is latent here."""
         mean = self.axes.mean
@@ -398,7 +408,11 @@ class Independent(NamedTuple):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density (n,)."""
         d, log_det = len(self.mean), 2 * self.scale.log().sum()
-        return -0.5 * (d * LOG_2PI + log_det + (self.encode(x) ** 2).sum(1))
+        return -0.5 * (d * LOG_2PI + log_det + self.squared_distance(x))
+
+    def squared_distance(self, x: Tensor) -> Tensor:
+        """Return (x - m)^T C^-1 (x - m) of rows (n, d), (n,)."""
+        return (self.encode(x) ** 2).sum(1)
 
     def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
         """Draw (n, d) rows; all noise is latent here."""
@@ -420,6 +434,12 @@ class WithHoles(NamedTuple):
             code[incomplete] = self.whole.encode(self.impute(x[incomplete], None))
         return code
 
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the rows, (d,)."""
+        whole = self.whole
+        return whole.axes.mean if isinstance(whole, Reflected) else whole.mean
+
     def decode(self, z: Tensor) -> Tensor:
         """Rows of codes."""
         return self.whole.decode(z)
@@ -430,6 +450,17 @@ class WithHoles(NamedTuple):
         incomplete = found.isnan()
         if incomplete.any():
             found[incomplete] = self.mixture().log_prob(x[incomplete])
+        return found
+
+    def squared_distance(self, x: Tensor) -> Tensor:
+        """Squared Mahalanobis distance (n,) of what is there of the rows."""
+        found = self.whole.squared_distance(x)
+        incomplete = found.isnan()
+        if incomplete.any():
+            rows, density = x[incomplete], self.mixture()
+            at_mean = torch.where(rows.isnan(), rows, self.mean)
+            nats = density.log_prob(at_mean) - density.log_prob(rows)
+            found[incomplete] = 2 * nats
         return found
 
     def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
@@ -448,8 +479,7 @@ class WithHoles(NamedTuple):
         A draw of a whole row and its code is moved by what the cells that are there
         let expect of its difference to the row (Matheron's rule).
         """
-        whole = self.whole
-        mean = whole.axes.mean if isinstance(whole, Reflected) else whole.mean
+        whole, mean = self.whole, self.mean
         z = _randn(len(x), self.n_codes, mean, generator)
         drawn = whole.decode(z)
         if isinstance(whole, PrincipalAxes):
@@ -506,7 +536,7 @@ class GaussianDensity(ExactDensity):
         With missing cells, EM stops when the mean log-density changes by less.
     max_iter : int, default=1000
         Most iterations of that EM; complete rows need none.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
     Attributes
@@ -594,7 +624,7 @@ class GaussianDensity(ExactDensity):
     reg_covar: float = parameter(real(0), default=1e-6)
     tol: float = parameter(real(0), default=1e-6)
     max_iter: int = parameter(integer(1), default=1000)
-    device: str = parameter(device, default="cpu")
+    device: str | torch.device = parameter(device, default="cpu")
 
     def partial_fit(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
@@ -863,6 +893,39 @@ class GaussianDensity(ExactDensity):
         """
         check_is_fitted(self)
         return self._matrix(np.reciprocal)
+
+    def mahalanobis(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return squared Mahalanobis distances of rows to the mean.
+
+        Of rows of the density they have a chi-squared distribution, with as many
+        degrees of freedom as features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        distance : ndarray of shape (n_samples,)
+            ``(x - mean_)^T C^-1 (x - mean_)``, with the covariance C of the density:
+            squared, as in scikit-learn's ``EmpiricalCovariance``. Of a row with missing
+            cells, the distance of those that are there, by their own covariance.
+
+        References
+        ----------
+        Mahalanobis, "On the generalised distance in statistics", Proceedings of the
+        National Institute of Sciences of India 2, 1936.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skgen import GaussianDensity
+        >>> X = np.array([[-1.0, -2.0], [1.0, -2.0], [-1.0, 2.0], [1.0, 2.0]])
+        >>> GaussianDensity().fit(X).mahalanobis([[0.0, 0.0], [3.0, 0.0]]).round(3)
+        array([0., 9.])
+        """
+        return self._apply(lambda model, x: model.squared_distance(x), X, scores=True)
 
     def _matrix(
         self, function: Callable[[NDArray[Any]], NDArray[Any]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from typing import Any
 
+import torch
 from torch import nn
 
 from skgen._networks.dense import ACTIVATIONS, Factory
@@ -114,7 +115,7 @@ class NetworkSettings:
         extend those of the earlier fits, and a KL warm-up continues where it was.
     random_state : int, RandomState, Generator or None, default=None
         Source of initial weights, held-out rows, shuffles and noise.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
     execution : {"eager", "compiled", "captured"}, default="eager"
         How a step of training runs: as it is written; as one program that
@@ -139,7 +140,8 @@ class NetworkSettings:
         The loss and its parts, an epoch each.
     validation_curve_ : list of float
         What the held-out rows were watched for, an epoch each: the loss (for VQVAE
-        minus the reconstruction). Empty without early stopping.
+        minus the reconstruction), the lower the better, unlike ``validation_scores_``
+        of scikit-learn's networks. Empty without early stopping.
     n_iter_ : int
         Epochs that were run, with those of earlier fits under ``warm_start`` and of
         ``partial_fit``.
@@ -197,7 +199,7 @@ class NetworkSettings:
     n_iter_no_change: int | str = parameter(options("auto"), integer(1), default="auto")
     warm_start: bool = parameter(boolean, default=False)
     random_state: Any = parameter(random_state, default=None)
-    device: str = parameter(device, default="cpu")
+    device: str | torch.device = parameter(device, default="cpu")
     execution: str = parameter(options(*EXECUTIONS), default="eager")
     precision: str = parameter(options(*PRECISIONS), default="float32")
     verbose: bool | int = parameter(verbosity, default=False)

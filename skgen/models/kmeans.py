@@ -158,7 +158,7 @@ class KMeansAutoencoder(ExactDensity):
         Added to the variance of the density, in squared units of the data. A warning
         says when it is above a tenth of the smallest variance of a column that is not
         constant.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
     Attributes
@@ -251,7 +251,7 @@ class KMeansAutoencoder(ExactDensity):
         options("empirical", "uniform"), default="empirical", builds=True
     )
     reg_covar: float = parameter(real(0), default=1e-6)
-    device: str = parameter(device, default="cpu")
+    device: str | torch.device = parameter(device, default="cpu")
 
     # Fitting.
 

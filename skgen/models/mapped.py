@@ -164,7 +164,7 @@ class MappedDensity:
 
     @available_if(_inner_has("sample"))
     def sample(
-        self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
+        self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True
     ) -> Any:
         """Draw rows, in the units of the data.
 
@@ -172,11 +172,11 @@ class MappedDensity:
         ----------
         n_samples : int, default=1
             Number of rows.
+        random_state : int, RandomState, Generator or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
         noise : bool, default=True
             Whether to add the noise of p(x|code). Without it, a row is what
             ``inverse_transform`` makes of its latent draw.
-        random_state : int, RandomState, Generator or None, default=None
-            Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
         -------

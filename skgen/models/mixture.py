@@ -142,7 +142,7 @@ class GaussianMixtureEM(ExactDensity):
         1 prints the iterations, 2 also their times and changes.
     verbose_interval : int, default=10
         Iterations between two messages.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
     Attributes
@@ -245,7 +245,7 @@ class GaussianMixtureEM(ExactDensity):
     warm_start: bool = parameter(boolean, default=False)
     verbose: int = parameter(verbosity, default=0)
     verbose_interval: int = parameter(integer(1), default=10)
-    device: str = parameter(device, default="cpu")
+    device: str | torch.device = parameter(device, default="cpu")
 
     # Fitting.
 

@@ -407,7 +407,7 @@ class VQVAE(NeuralModel):
         extend those of the earlier fits, and a KL warm-up continues where it was.
     random_state : int, RandomState, Generator or None, default=None
         Source of initial weights, held-out rows, shuffles and noise.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
     execution : {"eager", "compiled", "captured"}, default="eager"
         How a step of training runs: as it is written; as one program that
@@ -453,7 +453,8 @@ class VQVAE(NeuralModel):
         The loss and its parts, an epoch each.
     validation_curve_ : list of float
         What the held-out rows were watched for, an epoch each: the loss (for VQVAE
-        minus the reconstruction). Empty without early stopping.
+        minus the reconstruction), the lower the better, unlike ``validation_scores_``
+        of scikit-learn's networks. Empty without early stopping.
     n_iter_ : int
         Epochs that were run, with those of earlier fits under ``warm_start`` and of
         ``partial_fit``.

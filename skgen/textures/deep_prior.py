@@ -138,7 +138,7 @@ class DeepImagePrior(TextureModel):
         Source of the noise, the weights, and the pixels held out.
     verbose : int, default=0
         Above 0, print the errors every hundred steps.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
     Attributes
@@ -189,7 +189,7 @@ class DeepImagePrior(TextureModel):
     n_iter_no_change: int = parameter(integer(1), default=300)
     random_state: Any = parameter(random_state, default=None)
     verbose: int = parameter(verbosity, default=0)
-    device: str = parameter(device, default="cpu")
+    device: str | torch.device = parameter(device, default="cpu")
 
     def fit(
         self, X: ArrayLike, y: Any = None, *, mask: ArrayLike | None = None

@@ -161,7 +161,7 @@ class GaussianTexture(TextureModel):
         return self
 
     def sample(
-        self, shape: tuple[int, int] | None = None, *, random_state: Any = None
+        self, shape: tuple[int, int] | None = None, random_state: Any = None
     ) -> NDArray[Any]:
         """Draw a texture.
 

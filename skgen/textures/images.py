@@ -85,7 +85,7 @@ def check_shape(shape: Any, default: tuple[int, int]) -> tuple[int, int]:
 class TextureModel(Estimator):
     """Base of the models of one image: parameters, device and layout."""
 
-    device: str
+    device: str | torch.device
     _layout: Layout
 
     def _read_exemplar(

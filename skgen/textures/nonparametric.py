@@ -133,7 +133,7 @@ class NonparametricTexture(TextureModel):
         Side of the patch of the exemplar from which ``sample`` grows.
     verbose : int, default=0
         Above 0, print the number of pixels drawn after every hundred rounds.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         Where windows are compared: "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
     Attributes
@@ -171,7 +171,7 @@ class NonparametricTexture(TextureModel):
     tolerance: float = parameter(real(0), default=0.1)
     seed_size: int = parameter(integer(1), default=3)
     verbose: int = parameter(verbosity, default=0)
-    device: str = parameter(device, default="cpu")
+    device: str | torch.device = parameter(device, default="cpu")
 
     def fit(
         self, X: ArrayLike, y: Any = None, *, mask: ArrayLike | None = None
@@ -220,7 +220,7 @@ class NonparametricTexture(TextureModel):
         return self
 
     def sample(
-        self, shape: tuple[int, int] | None = None, *, random_state: Any = None
+        self, shape: tuple[int, int] | None = None, random_state: Any = None
     ) -> NDArray[Any]:
         """Grow a texture from a patch of the exemplar, from the middle outwards.
 

@@ -213,7 +213,7 @@ class PatchMatch(TextureModel):
         Source of the first field and of the search.
     verbose : int, default=0
         Above 0, ``fill`` prints a line per scale.
-    device : str, default="cpu"
+    device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
     Attributes
@@ -254,7 +254,7 @@ class PatchMatch(TextureModel):
     n_votes: int = parameter(integer(1), default=4)
     random_state: Any = parameter(random_state, default=None)
     verbose: int = parameter(verbosity, default=0)
-    device: str = parameter(device, default="cpu")
+    device: str | torch.device = parameter(device, default="cpu")
 
     def fit(
         self, X: ArrayLike, y: Any = None, *, mask: ArrayLike | None = None
