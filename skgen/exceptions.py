@@ -9,3 +9,11 @@ class DegenerateWeightsWarning(UserWarning):
     does not show it. ``sample`` warns where rows given intervals stand for fewer than
     100 draws.
     """
+
+
+class CheckpointWarning(UserWarning):
+    """A fit goes on from a checkpoint, or cannot write one.
+
+    The first says after how many epochs or iterations it goes on, and from which file.
+    With the second the fit goes on, but a crash would lose what it has learned since.
+    """

@@ -391,7 +391,8 @@ class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
     a fold.
 
     What cannot be stacked is fitted as ``GridSearchCV`` would: networks of your own,
-    convolutional or large ones, several stochastic layers, and other estimators. Of
+    convolutional or large ones, several stochastic layers, fits with a ``checkpoint``,
+    and other estimators. Of
     these, ``GaussianDensity`` is a closed form, and ``KMeansAutoencoder`` is
     scikit-learn's own loop: nothing lies between their operations.
 
@@ -529,6 +530,7 @@ class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
         known = {"groups", _weight_name(self.estimator)}
         return (
             isinstance(last, Stacked)
+            and last.checkpoint is None
             and not watched
             and not get_config()["enable_metadata_routing"]
             and set(params) <= known

@@ -29,8 +29,8 @@ from sklearn.base import clone
 
 import skgen
 from skgen import GaussianDensity
+from skgen._files.container import sealed
 from skgen.io import ModelFileError
-from skgen.io.container import sealed
 
 if sys.platform.startswith("linux"):
     import resource

@@ -43,6 +43,7 @@ BAD_PARAMETERS = {
     "batch_size": [0, -1, 2.5, "big", True],
     "beta": [-1.0, NAN, "large", True],
     "capacity": NOT_NEGATIVE,
+    "checkpoint": ["", 3, True],
     "channels": NO_COUNT,
     "code_size": NO_COUNT,
     "codebook_size": NO_COUNT,

@@ -11,8 +11,8 @@ from estimators import features
 
 import skgen
 from skgen import VAE, GaussianDensity
+from skgen._files.container import ModelFileError
 from skgen.io import onnx
-from skgen.io.container import ModelFileError
 
 fcntl = pytest.importorskip("fcntl", reason="the locks of POSIX")
 

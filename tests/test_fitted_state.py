@@ -187,6 +187,7 @@ OTHER = {
     "capacity": 2.0,
     "channels": 3,
     "code_size": 3,
+    "checkpoint": "no_folder/never_written",
     "codebook_size": 5,
     "codebook_update": "ema",
     "commitment_cost": 0.7,

@@ -43,8 +43,8 @@ from skgen import (
     KMeansAutoencoder,
     MixedDensity,
 )
+from skgen._files.container import header_sum
 from skgen.io import ModelFileError
-from skgen.io.container import header_sum
 from skgen.io.models import ESTIMATORS as KNOWN
 from skgen.likelihoods import (
     Bernoulli,

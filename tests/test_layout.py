@@ -19,6 +19,7 @@ FLOORS = (
     "_em",
     "_tables",
     "_search",
+    "_files",
     "models",
     "bijections",
     "latent",

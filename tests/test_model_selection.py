@@ -360,9 +360,9 @@ def stacked(monkeypatch):
     """Numbers of EM runs that are started as one stack."""
     sizes, run_em_stack = [], restarts.run_em_stack
 
-    def counted(kind, rows, em_runs):
+    def counted(kind, rows, em_runs, *args):
         sizes.append(len(em_runs))
-        run_em_stack(kind, rows, em_runs)
+        run_em_stack(kind, rows, em_runs, *args)
 
     monkeypatch.setattr(restarts, "run_em_stack", counted)
     return sizes

@@ -17,8 +17,8 @@ from estimators import dense
 from numpy.testing import assert_allclose
 
 import skgen
+from skgen._files.container import sealed
 from skgen.io import ModelFileError
-from skgen.io.container import sealed
 
 FOLDER = Path(__file__).with_name("files_0_1")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.safetensors"))

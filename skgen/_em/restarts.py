@@ -8,12 +8,13 @@ cache. So runs on the same rows, of one fit or of several, take their steps as a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,12 +22,14 @@ from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
 from skgen._em.incomplete import IncompleteRows, IncompleteSteps
 from skgen._em.matrices import Covariance
 from skgen._em.steps import EMSteps, Mixture, one_pass
-from skgen._training.driver import Interrupted, value_or_error
+from skgen._training.driver import Interrupted, Keeper, value_or_error
 from skgen._utils.chunks import CentredRows, chunk_rows
 
 # Rows that a chunk of a stack holds at least, or half of those of a single mixture but
 # no fewer than the second: products with fewer rows lose what the stack gains.
 STACK_ROWS, FEWEST_ROWS = 256, 64
+# Stack of the runs that go on alone.
+ALONE = -1
 
 
 class Observer:
@@ -63,6 +66,19 @@ class EMRun:
     bounds: list[float] = field(default_factory=list)
     converged: bool = False
     stopped: bool = False
+    stack: int | None = None  # that it is in, or ALONE; None before stacks are made
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the steps to come depend on."""
+        names = ("bound", "converged", "stopped", "stack")
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "theta": list(self.theta), "bounds": np.array(self.bounds)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave of a run from the same start."""
+        parts = [v.to(own) for v, own in zip(state["theta"], self.theta, strict=True)]
+        bounds = state["bounds"].tolist()
+        vars(self).update(state, theta=Mixture(*parts), bounds=bounds)
 
     def see(self, bound: float) -> None:
         """Take the bound of a step that was made."""
@@ -86,13 +102,18 @@ class EMRun:
         rows: CentredRows,
         observer: Observer = SILENCE,
         until: Callable[[Mixture], bool] = lambda theta: False,
+        save: Callable[[], Any] = lambda: None,
     ) -> None:
-        """Go on alone, to the end or until the mixture is of a kind."""
+        """Go on alone, to the end or until the mixture is of a kind.
+
+        ``save`` is called after each step.
+        """
 
         def on_end(i: int, old: Iterate[Mixture], new: Iterate[Mixture]) -> bool:
             self.theta = new.state
             self.see(new.bound)
             self.stopped = observer.end_step(self, new.bound - old.bound)
+            save()
             return self.stopped or until(self.theta)
 
         if self.is_over or until(self.theta):
@@ -155,24 +176,56 @@ class Restarts:
         self.kind, self.rows, self.observer = kind, rows, observer
         self.em_runs = em_runs if observer.listens else list(em_runs)
 
-    def run(self) -> Runs:
+    def run(self, keeper: Keeper | None = None) -> Runs:
         """Run EM from all starts, or until the observer has seen enough."""
         listens = self.observer.listens
         begun: list[EMRun] = [] if listens else [*self.em_runs]
+        saved = _Saved(begun, keeper)
         try:
-            run_em_stack(self.kind, self.rows, begun)
+            saved.load()
+            run_em_stack(self.kind, self.rows, begun, saved.save if keeper else None)
             for em_run in self.em_runs:
                 if listens:
                     begun.append(em_run)
-                em_run.go_on(self.kind, self.rows, self.observer)
+                    saved.load()
+                em_run.go_on(self.kind, self.rows, self.observer, save=saved.save)
                 if em_run.stopped:
                     break
+            saved.save(is_over=True)
         except KeyboardInterrupt as cut:
             for em_run in begun:
                 em_run.stopped = em_run.stopped or not em_run.is_over
             so_far = Runs([em_run.so_far for em_run in begun], interrupted=True)
             raise Interrupted(so_far) from cut
         return Runs([em_run.so_far for em_run in begun], interrupted=False)
+
+
+class _Saved:
+    """Keeps the states of runs that were begun, where there is a keeper."""
+
+    def __init__(self, begun: Sequence[EMRun], keeper: Keeper | None) -> None:
+        self.begun, self.keeper = begun, keeper
+        state = None if keeper is None else keeper.state
+        self.left = [] if state is None else [*state["runs"]]
+        self.n_loaded = 0
+
+    def load(self) -> None:
+        """Let the runs that were begun since go on from what was saved of them."""
+        for em_run in self.begun[self.n_loaded :]:
+            if self.left:
+                em_run.load_state_dict(self.left.pop(0))
+        self.n_loaded = len(self.begun)
+
+    def save(self, *, is_over: bool = False) -> None:
+        """Save all of them."""
+        if self.keeper is not None:
+            self.keeper.save(self._state_dict, is_over=is_over)
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {
+            "n_iter": sum(len(em_run.bounds) for em_run in self.begun),
+            "runs": [*(em_run.state_dict() for em_run in self.begun), *self.left],
+        }
 
 
 def stacks_as(work: Restarts) -> Hashable:
@@ -199,26 +252,54 @@ def run_together(works: Sequence[Restarts]) -> list[Runs | Exception]:
     return [value_or_error(work.run) for work in works]
 
 
-def run_em_stack(kind: Covariance, rows: CentredRows, em_runs: Sequence[EMRun]) -> None:
+def run_em_stack(
+    kind: Covariance,
+    rows: CentredRows,
+    em_runs: Sequence[EMRun],
+    save: Callable[[], Any] | None = None,
+) -> None:
     """Run EM for mixtures of one size on the same rows as one stack, as far as it goes.
 
     What is not over then has to go on alone: the last of a stack, those for whom the
-    form that is stacked came to be not exact, and all where a step fails.
+    form that is stacked came to be not exact, and all where a step fails. ``save`` is
+    called after each step.
     """
-    form = kind.forms[0]
-    em_runs = [em_run for em_run in em_runs if not em_run.is_over]
+    em_runs = [e for e in em_runs if not e.is_over and e.stack != ALONE]
     if len(em_runs) < 2 or isinstance(rows, IncompleteRows):
         return
-    size = _stack_size(form, len(rows.x), em_runs[0].theta.means, len(em_runs))
+    if em_runs[0].stack is None:
+        _part(kind, rows, em_runs, save)
+    by_stack: dict[int, list[EMRun]] = {}
+    for em_run in em_runs:
+        if em_run.stack is not None and not em_run.is_over:
+            by_stack.setdefault(em_run.stack, []).append(em_run)
+    for stacked in by_stack.values():
+        _Stack(kind.forms[0], rows, stacked, save).run()
+
+
+def _part(
+    kind: Covariance,
+    rows: CentredRows,
+    em_runs: Sequence[EMRun],
+    save: Callable[[], Any] | None,
+) -> None:
+    """Say which runs are stacked, after the steps that each has to take alone first."""
+    form, means = kind.forms[0], em_runs[0].theta.means
+    size = _stack_size(form, len(rows.x), means, len(em_runs))
     if size < 2:
         return
     for em_run in em_runs:
         # Rows as starts have no spread yet, and take their first step alone.
         with suppress(ValueError):  # it will meet it again, where it is its own
-            em_run.go_on(kind, rows, until=lambda theta: not _loses(form, rows, theta))
-    em_runs = [em_run for em_run in em_runs if not em_run.is_over]
-    for i in range(0, len(em_runs), size):
-        _Stack(form, rows, em_runs[i : i + size]).run()
+            em_run.go_on(
+                kind,
+                rows,
+                until=lambda theta: not _loses(form, rows, theta),
+                save=save or (lambda: None),
+            )
+    left = [em_run for em_run in em_runs if not em_run.is_over]
+    for i, em_run in enumerate(left):
+        em_run.stack = i // size
 
 
 def _loses(form: Covariance, rows: CentredRows, theta: Mixture) -> Tensor:
@@ -248,9 +329,13 @@ class _Stack:
     """Climbs that take their steps together."""
 
     def __init__(
-        self, form: Covariance, rows: CentredRows, em_runs: Sequence[EMRun]
+        self,
+        form: Covariance,
+        rows: CentredRows,
+        em_runs: Sequence[EMRun],
+        save: Callable[[], Any] | None = None,
     ) -> None:
-        self.form, self.rows, self.em_runs = form, rows, em_runs
+        self.form, self.rows, self.em_runs, self.save = form, rows, em_runs, save
         self.theta = Mixture.stack(em_run.theta for em_run in em_runs)
         reg_covar = self.theta.weights.new_tensor([c.reg_covar for c in em_runs])
         # One each, before the dimensions of a mixture's covariances.
@@ -265,25 +350,36 @@ class _Stack:
         except ValueError:
             pass  # a step of one of them failed: which, they find out alone
         finally:
-            for i, em_run in enumerate(self.em_runs):
-                em_run.theta = self.theta.take(i)
+            self._give()
+            for em_run in self.em_runs:
+                em_run.stack = ALONE
+
+    def _give(self) -> None:
+        """Give each run the parameters that it has reached."""
+        for i, em_run in enumerate(self.em_runs):
+            em_run.theta = self.theta.take(i)
 
     def _step(self) -> None:
         step: Any = one_pass(self.form, self.rows, self.theta, self.reg_covar)
         found, bounds = step
         exact = ~_loses(self.form, self.rows, found)
         self._dismiss(~exact)
+        # As they lie in memory after a checkpoint: sums depend on it.
+        found = Mixture(*(part.contiguous() for part in found))
         self.theta = found if exact.all() else found.take(exact)
         for em_run, bound in zip(self.em_runs, compress(bounds, exact)):
             em_run.see(bound)
         self._dismiss(torch.tensor([em_run.is_over for em_run in self.em_runs]))
+        if self.save is not None:
+            self._give()
+            self.save()
 
     def _dismiss(self, leave: Tensor) -> None:
         """Let some go, with the parameters that they reached."""
         if not leave.any():
             return
         for i in leave.nonzero().flatten().tolist():
-            self.em_runs[i].theta = self.theta.take(i)
+            self.em_runs[i].theta, self.em_runs[i].stack = self.theta.take(i), ALONE
         stay = ~leave
         em_runs, theta = list(compress(self.em_runs, stay)), self.theta.take(stay)
         # In one line, between which and the next Ctrl-C may come.

@@ -24,10 +24,36 @@ class Interrupted(KeyboardInterrupt):
         self.so_far = so_far
 
 
+class Keeper(Protocol):
+    """Keeps the state of a piece of work, so that a later run goes on from there."""
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """State to go on from: what an earlier run of the same work had saved."""
+
+    def save(self, state: Callable[[], dict[str, Any]], *, is_over: bool) -> None:
+        """Save the state after an iteration, unless the last one is recent.
+
+        A state has tensors, arrays, numbers, text, and lists and dicts of these, and
+        the number of iterations so far as ``n_iter``. One that ``is_over`` gives the
+        result of the work without an iteration, and is always saved.
+        """
+
+
+class Checkpoint(Protocol):
+    """Keeps the states of all pieces of a fit."""
+
+    def next_piece(self) -> Keeper:
+        """Return the keeper of the next piece of work."""
+
+    def stop(self) -> None:
+        """Save nothing more: a piece was cut short, and can still go on."""
+
+
 class Work(Protocol):
     """Work that a fit asks for: training, or EM from some starts."""
 
-    def run(self) -> Any:
+    def run(self, keeper: Keeper | None = None) -> Any:
         """Do it alone; give what became of it, of which ``n_iter`` iterations."""
 
 
@@ -45,11 +71,19 @@ def value_or_error(function: Callable[[], Any]) -> Any:
         return error
 
 
-def run_each(steps: Steps | None, *, keeps_interrupted: bool = False) -> None:
+def run_each(
+    steps: Steps | None,
+    *,
+    keeps_interrupted: bool = False,
+    checkpoint: Checkpoint | None = None,
+) -> None:
     """Drive a fit, doing its work as it comes.
 
     With ``keeps_interrupted``, Ctrl-C ends the work that is under way and nothing
     else, unless no iteration has ended yet: then there is nothing to keep.
+
+    A fit that goes on from a checkpoint does all again that lies between its pieces
+    of work; of these, only the iterations that were not saved.
     """
     if steps is None:
         return
@@ -58,8 +92,11 @@ def run_each(steps: Steps | None, *, keeps_interrupted: bool = False) -> None:
         work = next(steps)
         while True:
             try:
-                done = work.run()
+                keeper = None if checkpoint is None else checkpoint.next_piece()
+                done = work.run(keeper)
             except Interrupted as cut:
+                if checkpoint is not None:
+                    checkpoint.stop()
                 done = cut.so_far
                 if not (keeps_interrupted and n_iter + done.n_iter):
                     raise

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 
 @dataclass
@@ -21,6 +25,16 @@ class History:
     def n_iter(self) -> int:
         """Epochs that were run."""
         return len(self.curves.get("loss", []))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it, with curves as arrays."""
+        curves = {name: np.array(curve) for name, curve in self.curves.items()}
+        return {**vars(self), "curves": curves, "held_out": np.array(self.held_out)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state_dict`` gave."""
+        curves = {name: curve.tolist() for name, curve in state["curves"].items()}
+        vars(self).update(state, curves=curves, held_out=state["held_out"].tolist())
 
     def append(self, means: dict[str, float]) -> None:
         """Add the means of an epoch."""
@@ -70,6 +84,15 @@ class EarlyStopping:
         if epoch - self.waits_since >= self.patience:
             history.status = "converged"
         return is_best
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes from epoch to epoch."""
+        return {"history": self.history.state_dict(), "waits_since": self.waits_since}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave."""
+        self.history.load_state_dict(state["history"])
+        self.waits_since = state["waits_since"]
 
     def interrupt(self, best_epoch: int) -> None:
         """Forget an epoch that was cut short, and take the best that is kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from skgen._training.adam import SCHEDULES, Adam
 from skgen._training.batches import Batch, HeldOut
 from skgen._training.contracts import Terms
 from skgen._training.data import WeightedRows
-from skgen._training.driver import Interrupted
+from skgen._training.driver import Interrupted, Keeper
 from skgen._training.early_stopping import EarlyStopping, History
 from skgen._training.steps import Single
 from skgen._training.trainer import Trainer
@@ -47,6 +47,8 @@ class Training:
     report: Report | None = None
     on_begin: Callable[[], Any] = lambda: None
     on_end: Callable[[], bool] = lambda: False
+    # Others than the trainer's that are drawn from, as by dropout.
+    generators: Sequence[torch.Generator] = ()
     watch: EarlyStopping = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,9 +56,9 @@ class Training:
             self.tol, self.patience, self.trainer.warm_up, self.held_out is not None
         )
 
-    def run(self) -> History:
+    def run(self, keeper: Keeper | None = None) -> History:
         """Run it alone."""
-        train([self])
+        train([self], keeper=keeper)
         return self.history
 
     @property
@@ -158,10 +160,15 @@ def same_rows(one: Any, other: Any) -> bool:
 MakeWay = Callable[[Sequence[Trainer], Sequence[slice]], Way]
 
 
-def train(trainings: Sequence[Training], make_way: MakeWay = Single) -> None:
+def train(
+    trainings: Sequence[Training],
+    make_way: MakeWay = Single,
+    keeper: Keeper | None = None,
+) -> None:
     """Train until each run is over; their modules have the best weights.
 
-    Generators end where they would, had each run been trained alone.
+    Generators end where they would, had each run been trained alone. A ``keeper`` is
+    for a run that is trained alone.
 
     Raises
     ------
@@ -177,7 +184,7 @@ def train(trainings: Sequence[Training], make_way: MakeWay = Single) -> None:
             sources.append(found := Source(training))
         of_run.append(found)
     way = make_way([run.trainer for run in trainings], stride_groups(trainings))
-    Loop(trainings, of_run, way).run()
+    Loop(trainings, of_run, way, keeper).run()
 
 
 def stride_groups(trainings: Sequence[Training]) -> list[slice]:
@@ -205,12 +212,19 @@ class Loop:
         That of each run.
     way : Way
         Takes their steps.
+    keeper : Keeper, default=None
+        Keeps the state of a single run after each epoch.
     """
 
     def __init__(
-        self, trainings: Sequence[Training], sources: Sequence[Source], way: Way
+        self,
+        trainings: Sequence[Training],
+        sources: Sequence[Source],
+        way: Way,
+        keeper: Keeper | None = None,
     ) -> None:
         self.trainings, self.source_of, self.way = [*trainings], [*sources], way
+        self.keeper = keeper
         first = trainings[0].trainer
         self.rule, self.update = first.rule, first.update
         self.device = trainings[0].rows.device
@@ -235,6 +249,7 @@ class Loop:
             self._begin()
             while self._go_on():
                 self._epoch()
+                self._save()
         except KeyboardInterrupt as cut:
             for run, best_epoch in zip(self.trainings, self.best_epochs):
                 run.watch.interrupt(best_epoch)
@@ -251,12 +266,69 @@ class Loop:
         return bool(self.trainings)
 
     def _begin(self) -> None:
-        """Judge the start, where rows are held out."""
+        """Judge the start, where rows are held out; or go on from what was saved."""
         for source in self.sources:
             source.draw_held_out()
-        if self.trainings[0].held_out is not None:
+        if self.keeper is not None and self.keeper.state is not None:
+            self.load_state_dict(self.keeper.state)
+        elif self.trainings[0].held_out is not None:
             for run, loss in zip(self.trainings, self.evaluate().tolist()):
                 run.watch.begin(loss)
+
+    def _save(self) -> None:
+        """Save the state after an epoch, where it is kept."""
+        if self.keeper is not None:
+            self.keeper.save(self.state_dict, is_over=self.trainings[0].is_over)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the epochs to come of a single run depend on; tensors are shared.
+
+        Of a run that is over, that is what it ends with.
+        """
+        (run,) = self.trainings
+        found = {
+            "n_iter": run.history.n_iter,
+            "watch": run.watch.state_dict(),
+            "n_epochs": run.trainer.n_epochs,
+            "n_steps": self.n_steps,
+            "best_epoch": self.best_epochs[0],
+            "generators": [each.get_state() for each in self._drawn_from(run)],
+            "best": self.best,
+        }
+        return found if run.is_over else {**found, "now": self._changing()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave of the same run.
+
+        Raises
+        ------
+        ValueError
+            If tensors have other shapes.
+        """
+        (run,) = self.trainings
+        run.watch.load_state_dict(state["watch"])
+        run.trainer.n_epochs = state["n_epochs"]
+        self.n_steps, self.best_epochs = state["n_steps"], [state["best_epoch"]]
+        load_tensors(state["best"], self.best)
+        if not run.is_over:
+            for name, tensors in self._changing().items():
+                load_tensors(state["now"][name], tensors)
+        for generator, drawn in zip(self._drawn_from(run), state["generators"]):
+            generator.set_state(drawn)
+
+    def _changing(self) -> dict[str, list[Tensor]]:
+        """Return the tensors that steps change."""
+        optimizers = [adam.tensors for _, adam in self.way.optimizers]
+        return {
+            "model": self.way.kept,
+            "average": self.average,
+            "optimizer": [tensor for tensors in optimizers for tensor in tensors],
+        }
+
+    @staticmethod
+    def _drawn_from(run: Training) -> list[torch.Generator]:
+        """Return the generators that a run draws from."""
+        return [run.trainer.generator, *run.generators]
 
     def _epoch(self) -> None:
         """Train for an epoch, judge it, and keep what is best."""
@@ -444,6 +516,22 @@ def row_mean(values: Tensor, weight: Tensor | None) -> Tensor:
 def averaging_decay(decay: float, n_steps: int) -> float:
     """Decay at a step: early on, an average over fewer; the start weighs nothing."""
     return min(decay, (1 + n_steps) / (10 + n_steps))
+
+
+def load_tensors(values: Sequence[Tensor], into: Sequence[Tensor]) -> None:
+    """Copy saved tensors into those of a run.
+
+    Raises
+    ------
+    ValueError
+        If they are not of the same shapes.
+    """
+    if [value.shape for value in values] != [tensor.shape for tensor in into]:
+        raise ValueError(
+            "The checkpoint has weights of other shapes than the networks of this fit. "
+            "Delete the file, and the fit starts anew."
+        )
+    _copy(values, into)
 
 
 def _copy(values: Sequence[Tensor], into: Sequence[Tensor]) -> None:

@@ -18,6 +18,7 @@ it.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, dataclass_transform
 
@@ -129,6 +130,14 @@ boolean = Rule(
 verbosity = Rule(
     lambda value: isinstance(value, (bool, np.bool_)) or integer(0).accepts(value),
     "a bool or an int in the range [0, inf)",
+)
+path = Rule(
+    lambda value: (
+        isinstance(value, (str, os.PathLike))
+        and isinstance(os.fspath(value), str)
+        and os.fspath(value) != ""
+    ),
+    "a path",
 )
 none = Rule(lambda value: value is None, "None")
 device = Rule(

@@ -335,6 +335,16 @@ def forked_rng(seed: int, device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
+def global_generators(device: torch.device) -> list[torch.Generator]:
+    """Return torch's own generators that `forked_rng` seeds."""
+    found = [torch.default_generator]
+    if device.type == "cuda":
+        found.append(
+            torch.cuda.default_generators[torch.empty(0, device=device).device.index]
+        )
+    return found
+
+
 def one_hot(tokens: NDArray[Any], K: int, dtype: Any) -> scipy.sparse.csr_matrix:
     """Write tokens (n, T) below K as sparse rows (n, T * K) of T ones each."""
     n, T = tokens.shape

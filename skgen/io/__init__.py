@@ -3,7 +3,7 @@
 The format is described in ``docs/howto/files.md``.
 """
 
-from skgen.io.container import ModelFileError
+from skgen._files.container import ModelFileError
 from skgen.io.models import load, save
 from skgen.io.onnx import to_onnx
 

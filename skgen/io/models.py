@@ -16,12 +16,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skgen import __version__
+from skgen._files.container import Contents, ModelFileError, read_file, write_file
+from skgen._files.values import FLOATS, Reader, Writer, shortened
 from skgen._networks.dense import Factory
 from skgen._tables.frames import LIBRARIES
 from skgen._utils.parameters import Rule, boolean, check_parameters, integer
 from skgen._utils.tensors import resolve_device
-from skgen.io.container import Contents, ModelFileError, read_file, write_file
-from skgen.io.values import FLOATS, Reader, Writer, shortened
 from skgen.likelihoods import Likelihood
 from skgen.models.base import GenerativeModel, as_fitted_so_far
 from skgen.models.conditional import ConditionalVAE
@@ -49,6 +49,8 @@ ESTIMATORS: dict[str, type[Any]] = {
 }
 # What may be inside another: a model with networks.
 INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE")
+# Parameters that no file has: where on a machine a fit may write.
+OF_A_MACHINE = ("checkpoint",)
 # Names of the dtypes of arrays that tables are made as.
 ARRAY_DTYPE = (
     r"u?int(8|16|32|64)|[<>]?[iu][1248]|(datetime64|timedelta64|[<>][mM]8)(\[\w+\])?"
@@ -280,6 +282,8 @@ class ModelWriter(Writer):
     def write_model(self, model: Any, where: str, *, fitted: bool) -> dict[str, Any]:
         """Return the class, the parameters, and the state where there is one."""
         parameters = model.get_params(deep=False)
+        for name in OF_A_MACHINE:
+            parameters.pop(name, None)
         found = {
             "class": type(model).__name__,
             "parameters": self.write_all(parameters, f"{where}parameters"),
@@ -354,7 +358,8 @@ def _known(name: str) -> type[Any]:
 
 def _with_parameters(cls: type[Any], parameters: dict[str, Any]) -> Any:
     """Make an estimator; what a file of an earlier version lacks has its default."""
-    for name in set(parameters) - set(cls._get_param_names()):
+    known = set(cls._get_param_names()) - set(OF_A_MACHINE)
+    for name in set(parameters) - known:
         raise ValueError(f"this version of {cls.__name__} has no parameter {name!r}")
     model = cls(**parameters)
     check_parameters(model, cls._parameters)

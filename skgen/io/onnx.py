@@ -15,8 +15,8 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skgen._files.container import place_of, write_atomically
 from skgen._utils.tensors import forked_rng, make_generator
-from skgen.io.container import place_of, write_atomically
 from skgen.models.evaluation import BoundedModel
 from skgen.models.neural import NeuralModel
 

@@ -19,7 +19,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -41,6 +41,9 @@ from sklearn.utils import (
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from skgen import __version__
+from skgen._files.checkpoints import FitCheckpoint, checkpoint_of
+from skgen._files.fingerprints import fingerprint
 from skgen._tables.frames import Columns, as_container
 from skgen._training.driver import Steps, run_each
 from skgen._utils.advice import MISSING, check_is_table, explained
@@ -73,6 +76,9 @@ CHECKED_ELEMENTS = 2**20
 _DURING_FIT = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_so_far")
 # What belongs to a session, and to no file.
 _SESSION = ("_skl_callbacks", "_metadata_request", "_parent_callback_ctx", *_DURING_FIT)
+
+# Parameters that change nothing of what is fitted.
+_NO_MATTER = ("checkpoint", "device", "verbose", "verbose_interval")
 
 
 class FitCallbacks:
@@ -323,14 +329,43 @@ class GenerativeModel(
             max_subtasks=self._n_tasks
         )
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        rng = check_random_state(getattr(self, "random_state", None))
         callbacks = FitCallbacks(context, self, X, y, self._task_name)
-        run_each(
-            self._fit(x, weight, rng, callbacks),
-            keeps_interrupted=callbacks.stand_alone,
-        )
+        with self._checkpoint(X, x, weight) as checkpoint:
+            seeded = check_random_state if checkpoint is None else checkpoint.seeded
+            rng = seeded(getattr(self, "random_state", None))
+            run_each(
+                self._fit(x, weight, rng, callbacks),
+                keeps_interrupted=callbacks.stand_alone,
+                checkpoint=checkpoint,
+            )
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=dict
+        )
+
+    def _checkpoint(
+        self, X: NDArray[Any], x: Any, weight: Tensor | None
+    ) -> AbstractContextManager[FitCheckpoint | None]:
+        """Open the checkpoint of a fit to rows, where one is asked for."""
+        path = getattr(self, "checkpoint", None)
+        if path is None:
+            return nullcontext()
+        params = self.get_params(deep=False)
+        depends_on = {
+            "the class": type(self),
+            "the version of skgen": __version__,
+            **{name: params[name] for name in params if name not in _NO_MATTER},
+            "device": torch.device(self.device_).type,
+            "X": X,
+            "y": getattr(x, "context", None),
+            "sample_weight": weight,
+            "the model to go on from": self._file_state() if self._is_warm else None,
+        }
+        return checkpoint_of(
+            path,
+            type(self).__name__,
+            fingerprint(depends_on),
+            self._task_name,
+            repeats=params.get("random_state") is not None,
         )
 
     def _place(self, X: NDArray[Any], device: torch.device) -> Any:

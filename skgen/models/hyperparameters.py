@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from typing import Any
@@ -23,6 +24,7 @@ from skgen._utils.parameters import (
     none,
     options,
     parameter,
+    path,
     random_state,
     real,
     sequence,
@@ -128,6 +130,13 @@ class NetworkSettings:
         all scores stay float32.
     verbose : bool or int, default=False
         Whether to print a line per epoch.
+    checkpoint : path-like or None, default=None
+        File that has the state of a fit that runs, after each epoch, or a folder for
+        the files of many fits, such as those of a search. Called again with the same
+        parameters and rows, a fit that was killed goes on from there, says so, and
+        ends where it would have ended, to the bit. Other parameters or rows are an
+        error. A fit that ends removes its file; in a folder it stays, so that a search
+        that is called again has the result at once.
 
     Attributes
     ----------
@@ -203,3 +212,4 @@ class NetworkSettings:
     execution: str = parameter(options(*EXECUTIONS), default="eager")
     precision: str = parameter(options(*PRECISIONS), default="float32")
     verbose: bool | int = parameter(verbosity, default=False)
+    checkpoint: str | os.PathLike[str] | None = parameter(path, none, default=None)

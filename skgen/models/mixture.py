@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY
@@ -45,6 +46,7 @@ from skgen._utils.parameters import (
     none,
     options,
     parameter,
+    path,
     random_state,
     real,
     verbosity,
@@ -144,6 +146,13 @@ class GaussianMixtureEM(ExactDensity):
         Iterations between two messages.
     device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+    checkpoint : path-like or None, default=None
+        File that has the state of a fit that runs, after each iteration, or a folder
+        for the files of many fits, such as those of a search. Called again with the
+        same parameters and rows, a fit that was killed goes on from there, says so, and
+        ends where it would have ended, to the bit. Other parameters or rows are an
+        error. A fit that ends removes its file; in a folder it stays, so that a search
+        that is called again has the result at once.
 
     Attributes
     ----------
@@ -246,6 +255,7 @@ class GaussianMixtureEM(ExactDensity):
     verbose: int = parameter(verbosity, default=0)
     verbose_interval: int = parameter(integer(1), default=10)
     device: str | torch.device = parameter(device, default="cpu")
+    checkpoint: str | os.PathLike[str] | None = parameter(path, none, default=None)
 
     # Fitting.
 

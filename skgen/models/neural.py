@@ -35,6 +35,7 @@ from skgen._utils.tensors import (
     draw_seed,
     forked_rng,
     fresh_random_state,
+    global_generators,
     has_room,
     is_mapped,
     make_generator,
@@ -275,6 +276,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             partial(print_epoch, self) if self.verbose else None,
             callbacks.begin,
             lambda: callbacks.end(lambda: self._snapshot(training)),
+            () if has_plain_networks(self) else global_generators(x.device),
         )
         return training, held_out, seed + 1
 

@@ -420,6 +420,13 @@ class VQVAE(NeuralModel):
         all scores stay float32.
     verbose : bool or int, default=False
         Whether to print a line per epoch.
+    checkpoint : path-like or None, default=None
+        File that has the state of a fit that runs, after each epoch, or a folder for
+        the files of many fits, such as those of a search. Called again with the same
+        parameters and rows, a fit that was killed goes on from there, says so, and
+        ends where it would have ended, to the bit. Other parameters or rows are an
+        error. A fit that ends removes its file; in a folder it stays, so that a search
+        that is called again has the result at once.
 
     Attributes
     ----------

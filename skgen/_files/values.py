@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skgen._files.container import ModelFileError
 from skgen._utils.tensors import to_array
-from skgen.io.container import ModelFileError
 from skgen.likelihoods import Likelihood, known_likelihood, name_of_likelihood
 from skgen.likelihoods.specs import checked
 
@@ -198,11 +198,15 @@ class Reader:
         if name not in self.arrays:
             raise ValueError(f"the array {name!r} is not there, or is taken twice")
         array = self.arrays.pop(name)
+        self._check_array(array, name)
+        return array
+
+    def _check_array(self, array: NDArray[Any], name: str) -> None:
+        """Raise a ValueError where an array has values that none of a model has."""
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"the array {name!r} has values that are not finite")
         if array.dtype.kind == "b" and (array.view(np.uint8) > 1).any():
             raise ValueError(f"the array {name!r} has values that are no booleans")
-        return array
 
     def _number(self, name: str, value: Any) -> np.generic:
         if not isinstance(value, bool | int | float):

@@ -28,7 +28,7 @@ try:
 except ImportError:  # on Windows
     fcntl = None  # type: ignore[assignment]
 
-FORMAT, FORMAT_VERSION = "skgen", 1
+FORMAT_VERSION = 1
 # What versions of skgen look like, such as 0.1 and 1.2rc1; messages have them.
 VERSION = re.compile(r"\d[\w.+!-]{0,40}", re.ASCII)
 # What safetensors itself reads at most.
@@ -36,6 +36,30 @@ MOST_HEADER_BYTES = 100_000_000
 LENGTH_BYTES, ALIGNMENT = 8, 8
 # First bytes of what people take for a model, and its name.
 OTHERS = {b"\x80": "a pickle", b"PK": "a zip archive, such as torch.save writes"}
+
+
+class Kind(NamedTuple):
+    """Kind of a file: its name in the header, and what errors say of it."""
+
+    name: str
+    words: str  # what such a file is
+    foreign: str  # what to do with another file
+    damaged: str  # what to do with a file that is damaged
+
+
+MODEL = Kind(
+    "skgen",
+    "a file of skgen.save",
+    "skgen.load reads nothing else, and unpickles nothing; use joblib.load for a "
+    "pickle that you trust.",
+    "Take another copy of the file, or save the model again.",
+)
+CHECKPOINT = Kind(
+    "skgen checkpoint",
+    "a checkpoint of a fit",
+    "Give another path, or delete the file.",
+    "Take another copy of the file, or delete it: then the fit starts anew.",
+)
 
 
 class ModelFileError(ValueError):
@@ -68,7 +92,12 @@ class Contents(NamedTuple):
 # Writing.
 
 
-def write_file(path: str | os.PathLike[str], contents: Contents, version: str) -> None:
+def write_file(
+    path: str | os.PathLike[str],
+    contents: Contents,
+    version: str,
+    kind: Kind = MODEL,
+) -> None:
     """Write a file as a whole, or leave what is there.
 
     Parameters
@@ -79,17 +108,21 @@ def write_file(path: str | os.PathLike[str], contents: Contents, version: str) -
         JSON, and contiguous arrays.
     version : str
         Version of the package, for messages.
+    kind : Kind, default=MODEL
+        Kind of the file.
     """
-    write_atomically({place_of(path): pack(contents, version)})
+    write_atomically({place_of(path): pack(contents, version, kind)})
 
 
-def pack(contents: Contents, version: str) -> list[bytes | memoryview]:
+def pack(
+    contents: Contents, version: str, kind: Kind = MODEL
+) -> list[bytes | memoryview]:
     """Return the parts of a file: the header's length, the header, the payload."""
     blob = memoryview(safetensors.numpy.save(contents.arrays))
     start = LENGTH_BYTES + int.from_bytes(blob[:LENGTH_BYTES], "little")
     payload = blob[start:]
     metadata = {
-        "format": FORMAT,
+        "format": kind.name,
         "format_version": str(FORMAT_VERSION),
         "skgen_version": version,
         "model": json.dumps(contents.model, allow_nan=False),
@@ -228,6 +261,44 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
     return True
 
 
+@contextmanager
+def held(place: Path) -> Iterator[bool]:
+    """Hold a place until the block ends; false where another process or thread does.
+
+    By a locked file beside it, which goes with the process that holds it.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written there.
+    """
+    beside = place.with_name(f".{place.name}.lock")
+    while True:
+        with open(beside, "wb") as file:
+            if _is_taken(file.fileno()):
+                yield False
+                return
+            if os.fstat(file.fileno()).st_nlink:  # not removed before it was locked
+                try:
+                    yield True
+                finally:
+                    beside.unlink(missing_ok=True)
+                return
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Lock a file, where there are locks; true if another has locked it."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # the file system has no locks
+        return False
+    return False
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the move last through a loss of power, where folders can be opened."""
     if not hasattr(os, "O_DIRECTORY"):
@@ -242,13 +313,15 @@ def _sync_folder(folder: Path) -> None:
 # Reading.
 
 
-def read_file(path: str | os.PathLike[str]) -> Contents:
+def read_file(path: str | os.PathLike[str], kind: Kind = MODEL) -> Contents:
     """Read a file, after its lengths, format, version and checksums.
 
     Parameters
     ----------
     path : path-like
         The file.
+    kind : Kind, default=MODEL
+        Kind that it must be of.
 
     Raises
     ------
@@ -257,27 +330,27 @@ def read_file(path: str | os.PathLike[str]) -> Contents:
     OSError
         If it cannot be opened.
     """
-    with _open_regular(path) as file:
-        text = _header_text(path, file)
-        metadata = _checked_metadata(path, text)
+    with _open_regular(path, kind) as file:
+        text = _header_text(path, file, kind)
+        metadata = _checked_metadata(path, text, kind)
         file.seek(0)
         data = file.read()
     payload = memoryview(data)[LENGTH_BYTES + len(text) :]
     if hashlib.sha256(payload).hexdigest() != metadata["payload_sha256"]:
-        _damaged(path, "its arrays do not have the checksum that it states")
+        _damaged(path, kind, "its arrays do not have the checksum that it states")
     try:
         return Contents(parse(metadata["model"]), safetensors.numpy.load(data))
     except Exception as error:  # whatever safetensors has for what is out of order
-        _damaged(path, f"its contents cannot be read: {error}", error)
+        _damaged(path, kind, f"its contents cannot be read: {error}", error)
 
 
 @contextmanager
-def _open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def _open_regular(path: str | os.PathLike[str], kind: Kind) -> Iterator[BinaryIO]:
     """Open a file to read; a ModelFileError for a FIFO, a device or a folder."""
 
     def check(mode: int) -> None:
         if not stat.S_ISREG(mode):
-            _foreign(path, "it is no regular file")
+            _foreign(path, kind, "it is no regular file")
 
     def without_waiting(path: str, flags: int) -> int:
         return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
@@ -288,7 +361,7 @@ def _open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         yield file
 
 
-def _header_text(path: Any, file: BinaryIO) -> bytes:
+def _header_text(path: Any, file: BinaryIO, kind: Kind) -> bytes:
     """Read the header, if the file is long enough for what it announces."""
     size = os.fstat(file.fileno()).st_size
     first = file.read(LENGTH_BYTES)
@@ -297,34 +370,35 @@ def _header_text(path: Any, file: BinaryIO) -> bytes:
         return file.read(n)
     for magic, name in OTHERS.items():
         if first.startswith(magic):
-            _foreign(path, f"it looks like {name}")
-    _foreign(path, f"it has {size} bytes, and would have a header of {n}", cut=True)
+            _foreign(path, kind, f"it looks like {name}")
+    what = f"it has {size} bytes, and would have a header of {n}"
+    _foreign(path, kind, what, cut=True)
 
 
-def _checked_metadata(path: Any, text: bytes) -> dict[str, str]:
+def _checked_metadata(path: Any, text: bytes, kind: Kind) -> dict[str, str]:
     """Parse a header; return its metadata if it is ours, known, and unaltered."""
     try:
         header = parse(text.decode())
         metadata = header["__metadata__"]
-        ours = metadata["format"] == FORMAT
+        ours = metadata["format"] == kind.name
         version, wrote = metadata["format_version"], metadata["skgen_version"]
         known_form = re.fullmatch(r"[1-9]\d{0,8}", version, re.ASCII)
         ours = bool(ours and known_form and VERSION.fullmatch(wrote))
     except (ValueError, TypeError, LookupError, RecursionError):
         ours = False
     if not ours:
-        _foreign(path, "it has no header of skgen's", cut=True)
+        _foreign(path, kind, "it has no header of skgen's", cut=True)
     if int(version) > FORMAT_VERSION:
         raise ModelFileError(
             f"{path} has format {version}, written by skgen {wrote}; this version "
             f"reads formats up to {FORMAT_VERSION}. Update skgen."
         )
     if header_sum(header) != metadata.get("header_sha256"):
-        _damaged(path, "its header does not have the checksum that it states")
+        _damaged(path, kind, "its header does not have the checksum that it states")
     if not all(
         isinstance(metadata.get(key), str) for key in ("model", "payload_sha256")
     ):
-        _damaged(path, "its header lacks an entry")
+        _damaged(path, kind, "its header lacks an entry")
     return dict(metadata)
 
 
@@ -344,17 +418,15 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def _foreign(path: Any, what: str, *, cut: bool = False) -> NoReturn:
+def _foreign(path: Any, kind: Kind, what: str, *, cut: bool = False) -> NoReturn:
     """Say that a file is none of ours; ``cut``: or not as it was written."""
     other = ", or is cut off or damaged" if cut else ""
-    raise ModelFileError(
-        f"{path} is not a file of skgen.save{other}: {what}. skgen.load reads nothing "
-        "else, and unpickles nothing; use joblib.load for a pickle that you trust."
-    )
+    raise ModelFileError(f"{path} is not {kind.words}{other}: {what}. {kind.foreign}")
 
 
-def _damaged(path: Any, what: str, cause: Exception | None = None) -> NoReturn:
+def _damaged(
+    path: Any, kind: Kind, what: str, cause: Exception | None = None
+) -> NoReturn:
     raise ModelFileError(
-        f"{path} is damaged, or was altered: {what}. Take another copy of the file, or "
-        "save the model again."
+        f"{path} is damaged, or was altered: {what}. {kind.damaged}"
     ) from cause

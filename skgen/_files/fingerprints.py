@@ -1,0 +1,112 @@
+"""Fingerprints: sums of what a fit depends on, by name."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skgen._utils.chunks import slices
+from skgen._utils.tensors import to_array
+
+Fingerprint = Mapping[str, str]
+
+# Bytes that are summed at a time: rows may lie on a disk.
+BLOCK_BYTES = 2**22
+
+
+def fingerprint(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return a sum for each of some values, by name.
+
+    Equal values have equal sums, in any process. Of a function it is the code that
+    counts, but not what it calls.
+
+    Parameters
+    ----------
+    values : mapping of str to object
+        Numbers, text, arrays, networks, likelihoods, functions, and lists of these.
+    """
+    return {name: digest(value) for name, value in values.items()}
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 sum of a value."""
+    found = hashlib.sha256()
+    for part in parts(value):
+        found.update(part)
+    return found.hexdigest()
+
+
+def file_name(owner: str, found: Fingerprint) -> str:
+    """Return the name of the file, in a folder, of a fit with a fingerprint."""
+    return f"{owner}-{digest(dict(found))[:16]}.safetensors"
+
+
+def parts(value: Any) -> Iterator[bytes]:
+    """Yield bytes that tell a value from others.
+
+    Of an object that is not known these are its type, and what it holds.
+    """
+    match value:
+        case None | bool() | int() | float() | complex() | str() | bytes():
+            yield f"<{value!r}>".encode()
+        case np.generic():
+            yield from parts(value.item())
+        case np.ndarray():
+            yield from _of_array(value)
+        case Tensor():
+            yield from _of_array(to_array(value))
+        case torch.Size() | torch.device() | torch.dtype() | np.dtype():
+            yield f"<{value}>".encode()
+        case Mapping():
+            for name in sorted(value, key=repr):
+                yield from parts([name, value[name]])
+        case list() | tuple():
+            yield f"<{len(value)} values>".encode()
+            for each in value:
+                yield from parts(each)
+        case type() | BuiltinFunctionType():
+            yield f"<{value.__module__}.{value.__qualname__}>".encode()
+        case nn.Module():
+            options = getattr(value, "options", None)  # of a likelihood
+            yield from parts([type(value), repr(value), options, value.state_dict()])
+        case np.random.RandomState():
+            yield from parts(value.get_state(legacy=False))
+        case np.random.Generator():
+            yield from parts(value.bit_generator.state)
+        case _:
+            yield from parts(_inside(value))
+
+
+def _inside(value: Any) -> list[Any]:
+    """Return what a function or another object is made of."""
+    match value:
+        case CodeType():
+            return [value.co_code, value.co_names, value.co_consts]
+        case FunctionType():
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            name, defaults = value.__qualname__, value.__defaults__
+            return [name, value.__code__, defaults, value.__kwdefaults__, cells]
+        case MethodType():
+            return [value.__func__, value.__self__]
+        case functools.partial():
+            return [value.func, value.args, value.keywords]
+    return [type(value), getattr(value, "__dict__", {})]
+
+
+def _of_array(value: NDArray[Any]) -> Iterator[bytes]:
+    """Yield type and shape, and the bytes in the order of the indices, by blocks."""
+    yield f"<{value.dtype.str}{value.shape}>".encode()
+    if value.dtype == object:
+        yield from parts(value.ravel().tolist())
+        return
+    rows = np.atleast_1d(value)
+    for block in slices(len(rows), max(1, BLOCK_BYTES // max(1, rows[:1].nbytes))):
+        yield rows[block].tobytes()
