@@ -16,6 +16,13 @@ ROOT = Path(__file__).parents[1] / "skgen"
 SECTIONS = ("Parameters", "Attributes")
 # A class whose docstring others repeat, and those that do.
 SHARED = {
+    ("models/hyperparameters.py", "TrainingSettings"): {
+        "models/hyperparameters.py": ("NetworkSettings",),
+        "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
+        "models/vqvae.py": ("VQVAE",),
+        "models/conditional.py": ("ConditionalVAE",),
+        "models/flow.py": ("FlowDensity",),
+    },
     ("models/hyperparameters.py", "NetworkSettings"): {
         "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
         "models/vqvae.py": ("VQVAE",),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from skgen.io import load, save, to_onnx
     from skgen.models.classes import GenerativeClassifier, GenerativeOverSampler
     from skgen.models.conditional import ConditionalVAE
+    from skgen.models.flow import FlowDensity
     from skgen.models.gaussian import GaussianDensity
     from skgen.models.kmeans import KMeansAutoencoder
     from skgen.models.mixed import MixedDensity
@@ -24,6 +25,7 @@ __all__ = [
     "VQVAE",
     "BetaVAE",
     "ConditionalVAE",
+    "FlowDensity",
     "GaussianDensity",
     "GaussianMixtureEM",
     "GenerativeClassifier",
@@ -50,6 +52,7 @@ _MODULES = {
     "models.vae": ("IWAE", "VAE", "BetaVAE"),
     "models.vqvae": ("VQVAE",),
     "models.conditional": ("ConditionalVAE",),
+    "models.flow": ("FlowDensity",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

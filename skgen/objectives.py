@@ -20,7 +20,13 @@ from torch import Tensor
 
 from skgen._networks.codebooks import straight_through
 from skgen._training.batches import Batch
-from skgen._training.contracts import LatentModel, Posterior, Prior, TokenModel
+from skgen._training.contracts import (
+    DensityModel,
+    LatentModel,
+    Posterior,
+    Prior,
+    TokenModel,
+)
 
 
 class LatentTerms(NamedTuple):
@@ -54,6 +60,17 @@ class EncodedTerms(TokenTerms):
     """The terms of rows, and the vectors z_e that they were encoded to."""
 
     z_e: Tensor  # (n, T, c), without a gradient
+
+
+class DensityTerms(NamedTuple):
+    """Loss of each row (n,) of a model whose log-density is exact."""
+
+    loss: Tensor
+
+    @property
+    def watched(self) -> Tensor:
+        """Held-out quantity of early stopping: the loss."""
+        return self.loss
 
 
 class KLWeight(NamedTuple):
@@ -161,6 +178,16 @@ class ImportanceWeightedLoss(NamedTuple):
             z.register_hook(lambda slope: slope * scale[..., None])
         loss = -importance_weighted_bound(log_w)
         return LatentTerms(loss, log_likelihood.mean(0), kl)
+
+
+class NegativeLogLikelihood(NamedTuple):
+    """-log p(x), or -log p(x|y) where the model has a condition: maximum likelihood."""
+
+    def __call__(
+        self, model: DensityModel, batch: Batch, annealing: float = 1.0
+    ) -> DensityTerms:
+        """Terms of rows; there is no warm-up."""
+        return DensityTerms(-model.log_density(batch))
 
 
 class TokenLoss(NamedTuple):

@@ -18,6 +18,7 @@ _NETWORK = {"hidden_layer_sizes": (16,), "max_iter": 3, "n_importance_samples": 
 _VAE = {**_NETWORK, "n_components": 2}
 _IMAGES = {"architecture": "conv", "image_shape": (8, 8), "channels": 4}
 _VQVAE = {**_NETWORK, "codebook_size": 8, "code_size": 2, "n_tokens": 2}
+_FLOW = {"n_transforms": 1, "n_bins": 3, "hidden_layer_sizes": (8,), "max_iter": 3}
 
 DYNAMIC = Bernoulli(binarize="dynamic")
 
@@ -61,6 +62,7 @@ VARIANTS = {
         {**_VAE, "n_components": (3, 2), "weight_averaging": 0.9},
         {**_VAE, "likelihood": "bernoulli", "learning_rate_init": 1e-2},
     ],
+    "FlowDensity": [_FLOW],
     "VQVAE": [
         _VQVAE,
         {**_VQVAE, "encode": "ordinal"},
@@ -143,6 +145,7 @@ _WHY = {
     "VAE": "a row given twice moves the mini-batches",
     "BetaVAE": "a row given twice moves the mini-batches",
     "IWAE": "a row given twice moves the mini-batches",
+    "FlowDensity": "a row given twice moves the mini-batches",
     "VQVAE": "a row given twice moves the mini-batches",
 }
 

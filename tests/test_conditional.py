@@ -27,8 +27,8 @@ from skgen.models.conditional import (
     ConditionalLoss,
     LabelledLoss,
     SemiSupervisedLoss,
-    as_labels,
 )
+from skgen.models.conditions import as_labels
 
 # Few epochs, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -8,7 +8,16 @@ import pytest
 
 import skgen
 
-HEAVY = ("matplotlib", "rich", "pandas", "polars", "pyarrow", "onnx", "onnxscript")
+HEAVY = (
+    "matplotlib",
+    "rich",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "onnx",
+    "onnxscript",
+    "zuko",
+)
 ADDED = """
 import sys
 import torch, sklearn

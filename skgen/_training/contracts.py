@@ -90,3 +90,10 @@ class TokenModel(Protocol):
 
     def log_likelihood_at(self, batch: Batch, z_q: Tensor) -> Tensor:
         """Log p(x|z_q), (n,), of rows and code vectors."""
+
+
+class DensityModel(Protocol):
+    """Model whose log-density is exact."""
+
+    def log_density(self, batch: Batch) -> Tensor:
+        """Log p(x), (..., n), of rows as they are observed."""

@@ -25,6 +25,7 @@ from skgen._utils.tensors import resolve_device
 from skgen.likelihoods import Likelihood
 from skgen.models.base import GenerativeModel, as_fitted_so_far
 from skgen.models.conditional import ConditionalVAE
+from skgen.models.flow import FlowDensity
 from skgen.models.gaussian import GaussianDensity
 from skgen.models.kmeans import KMeansAutoencoder
 from skgen.models.mixed import MixedDensity
@@ -43,6 +44,7 @@ ESTIMATORS: dict[str, type[Any]] = {
         BetaVAE,
         IWAE,
         ConditionalVAE,
+        FlowDensity,
         VQVAE,
         MixedDensity,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from skgen.likelihoods.base import Likelihood
 from skgen.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
+from skgen.likelihoods.cells import Cells
 from skgen.likelihoods.gaussian import Gaussian
 from skgen.likelihoods.levels import Categorical, DiscretizedLogistic
 from skgen.likelihoods.mixed import Mixed
@@ -35,8 +36,8 @@ _BY_NAME: dict[str, type[Any]] = {
 }
 #: What an estimator's ``likelihood`` may be called.
 NAMES = tuple(_BY_NAME)
-# A name in files only: it needs the kinds of the columns.
-_IN_FILES: dict[str, type[Any]] = {**_BY_NAME, "mixed": Mixed}
+# Names in files only: one needs the kinds of the columns, one is for flows.
+_IN_FILES: dict[str, type[Any]] = {**_BY_NAME, "mixed": Mixed, "cells": Cells}
 
 
 def known_likelihood(name: str, **options: Any) -> Likelihood:

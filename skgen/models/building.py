@@ -19,14 +19,14 @@ from skgen._networks.dense import (
 )
 from skgen._networks.images import ImageNetworks, check_image_shape
 from skgen._training.data import StoredRows
-from skgen._utils.sizes import are_small, check_memory, module_bytes
+from skgen._utils.sizes import are_small, check_memory
 from skgen._utils.tensors import DrawingFrom, forked_rng
-from skgen.likelihoods import Likelihood, as_likelihood
+from skgen.likelihoods import Likelihood
 from skgen.models.evaluation import BoundedModel
 from skgen.models.planning import TrainingPlan
 
 if TYPE_CHECKING:
-    from skgen.models.neural import NeuralModel
+    from skgen.models.neural import NeuralModel, TrainedModel
 
 # Largest size of a number that the start of a fit is computed from.
 START_LIMIT = 1e15
@@ -34,12 +34,12 @@ START_LIMIT = 1e15
 MOST_LINEAR = 1024
 
 
-def new_module(model: NeuralModel, train: StoredRows, seed: int) -> BoundedModel:
+def new_module(model: TrainedModel, train: StoredRows, seed: int) -> BoundedModel:
     """Build the module of a model, and adapt it to the training rows."""
-    likelihood = as_likelihood(model.likelihood).as_part()
+    likelihood = model._new_likelihood.as_part()
     standardizer = likelihood.standardizer(train.kept(), model.standardize)
     n_features = train.shape[1]
-    check_image(model, n_features)
+    model._check_features(n_features)
     check_sizes(model, likelihood, standardizer, len(train), train.device)
     draws = DrawingFrom(seed) if has_plain_networks(model) else forked_rng(seed)
     with draws, torch.no_grad():
@@ -56,9 +56,9 @@ def new_module(model: NeuralModel, train: StoredRows, seed: int) -> BoundedModel
     return module.eval()
 
 
-def has_plain_networks(model: NeuralModel) -> bool:
-    """Return whether neither network is the user's own."""
-    return model.encoder is None and model.decoder is None
+def has_plain_networks(model: TrainedModel) -> bool:
+    """Return whether no network is the user's own."""
+    return all(network is None for network in model._own_networks.values())
 
 
 def moved(module: BoundedModel, device: torch.device) -> BoundedModel:
@@ -80,7 +80,7 @@ def check_image(model: NeuralModel, n_features: int) -> None:
 
 
 def check_sizes(
-    model: NeuralModel,
+    model: TrainedModel,
     likelihood: Likelihood,
     standardizer: Standardizer,
     n_rows: int,
@@ -98,7 +98,7 @@ def check_sizes(
         copy.deepcopy(likelihood),
         Standardizer.identity(n_features),
     )
-    n_bytes = module_bytes(build)
+    n_bytes = model._module_bytes(n_features, build)
     draws = math.prod(getattr(model, name) for name in model._step_sizes)
     n_bytes += 4.0 * draws * TrainingPlan(model, n_rows).batch_size * n_features
     check_memory(n_bytes, device, type(model).__name__, sizes)

@@ -40,7 +40,112 @@ network = instance(nn.Module, "a torch Module")
 
 
 @estimator
-class NetworkSettings:
+class TrainingSettings:
+    """Parameters that all models that are trained by gradients have.
+
+    Parameters
+    ----------
+    batch_size : int or "auto", default="auto"
+        Rows of a step; "auto" is a tenth of the rows, between 16 and 128.
+    learning_rate : {"constant", "cosine", "stages"}, default="constant"
+        Schedule of the step size over ``max_iter`` epochs: constant; falling to zero
+        as half a cosine; or falling to a tenth in eight stages, each three times as
+        long as the one before (Burda et al. 2016).
+    learning_rate_init : float, default=1e-3
+        Step size of Adam, at the start.
+    weight_decay : float, default=0.0
+        Decoupled decay of the weight matrices, as in AdamW.
+    max_grad_norm : float or None, default=None
+        Norm that longer gradients are cut to; 100 is the default of IWAE.
+    weight_averaging : float, default=0.0
+        Decay, a step, of the exponential moving average of the weights that is judged
+        and kept; 0 keeps the weights themselves.
+    max_iter : int, default=200
+        Most epochs.
+    tol : float, default=1e-4
+        Improvement, in nats per row, below which an epoch counts as none.
+    early_stopping : bool, default=True
+        Whether a part of the rows is held out and decides when to stop; otherwise the
+        training loss does. Either way the weights of the best epoch come back.
+    validation_fraction : float, default=0.1
+        Part of the rows that is held out.
+    n_iter_no_change : int or "auto", default="auto"
+        Epochs without improvement after which training stops; "auto" is as many as
+        make up 300 steps, and at least 10.
+    warm_start : bool, default=False
+        Whether ``fit`` continues from the present weights, with the standardisation
+        and the architecture that they were built with. Curves and ``n_iter_`` then
+        extend those of the earlier fits, and a warm-up continues where it was.
+    random_state : int, RandomState, Generator or None, default=None
+        Source of initial weights, held-out rows, shuffles and noise.
+    device : str or torch.device, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+    execution : {"eager", "compiled", "captured"}, default="eager"
+        How a step of training runs: as it is written; as one program that
+        ``torch.compile`` makes, in some ten seconds for each size of batches (a fit
+        has two), once a process for all models of a structure (on a CPU it needs a C++
+        compiler); or as a CUDA graph. For long fits of small networks. Where it fails,
+        a warning says so and steps run as written.
+    verbose : bool or int, default=False
+        Whether to print a line per epoch.
+    checkpoint : path-like or None, default=None
+        File that has the state of a fit that runs, after each epoch, or a folder for
+        the files of many fits, such as those of a search. Called again with the same
+        parameters and rows, a fit that was killed goes on from there, says so, and
+        ends where it would have ended, to the bit. Other parameters or rows are an
+        error. A fit that ends removes its file; in a folder it stays, so that a search
+        that is called again has the result at once.
+
+    Attributes
+    ----------
+    loss_curve_ : list of float
+        Mean training loss of each epoch, in nats per row.
+    loss_terms_ : dict of str to list of float
+        The loss and its parts, an epoch each.
+    validation_curve_ : list of float
+        What the held-out rows were watched for, an epoch each: the loss (for VQVAE
+        minus the reconstruction), the lower the better, unlike ``validation_scores_``
+        of scikit-learn's networks. Empty without early stopping.
+    n_iter_ : int
+        Epochs that were run, with those of earlier fits under ``warm_start`` and of
+        ``partial_fit``.
+    best_epoch_ : int
+        Epoch whose weights were kept, counted from 1; 0 where no epoch was better
+        than the start.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+    """
+
+    _: KW_ONLY
+    batch_size: int | str = parameter(options("auto"), integer(1), default="auto")
+    learning_rate: str = parameter(options(*SCHEDULES), default="constant")
+    learning_rate_init: float = parameter(
+        real(0, LARGEST_STEP, closed="right"), default=1e-3
+    )
+    weight_decay: float = parameter(real(0, LARGEST_STEP), default=0.0)
+    max_grad_norm: float | None = parameter(
+        real(0, LARGEST_STEP, closed="neither"), none, default=None
+    )
+    weight_averaging: float = parameter(real(0, 1), default=0.0)
+    max_iter: int = parameter(integer(1), default=200)
+    tol: float = parameter(real(0), default=1e-4)
+    early_stopping: bool = parameter(boolean, default=True)
+    validation_fraction: float = parameter(real(0, 1, closed="neither"), default=0.1)
+    n_iter_no_change: int | str = parameter(options("auto"), integer(1), default="auto")
+    warm_start: bool = parameter(boolean, default=False)
+    random_state: Any = parameter(random_state, default=None)
+    device: str | torch.device = parameter(device, default="cpu")
+    execution: str = parameter(options(*EXECUTIONS), default="eager")
+    verbose: bool | int = parameter(verbosity, default=False)
+    checkpoint: str | os.PathLike[str] | None = parameter(path, none, default=None)
+
+
+@estimator
+class NetworkSettings(TrainingSettings):
     """Parameters that all models with an encoder and a decoder network have.
 
     Parameters
@@ -114,7 +219,7 @@ class NetworkSettings:
     warm_start : bool, default=False
         Whether ``fit`` continues from the present weights, with the standardisation
         and the architecture that they were built with. Curves and ``n_iter_`` then
-        extend those of the earlier fits, and a KL warm-up continues where it was.
+        extend those of the earlier fits, and a warm-up continues where it was.
     random_state : int, RandomState, Generator or None, default=None
         Source of initial weights, held-out rows, shuffles and noise.
     device : str or torch.device, default="cpu"
@@ -191,25 +296,4 @@ class NetworkSettings:
     )
     standardize: bool = parameter(boolean, default=True, builds=True)
     n_importance_samples: int = parameter(integer(1), default=64, builds=True)
-    batch_size: int | str = parameter(options("auto"), integer(1), default="auto")
-    learning_rate: str = parameter(options(*SCHEDULES), default="constant")
-    learning_rate_init: float = parameter(
-        real(0, LARGEST_STEP, closed="right"), default=1e-3
-    )
-    weight_decay: float = parameter(real(0, LARGEST_STEP), default=0.0)
-    max_grad_norm: float | None = parameter(
-        real(0, LARGEST_STEP, closed="neither"), none, default=None
-    )
-    weight_averaging: float = parameter(real(0, 1), default=0.0)
-    max_iter: int = parameter(integer(1), default=200)
-    tol: float = parameter(real(0), default=1e-4)
-    early_stopping: bool = parameter(boolean, default=True)
-    validation_fraction: float = parameter(real(0, 1, closed="neither"), default=0.1)
-    n_iter_no_change: int | str = parameter(options("auto"), integer(1), default="auto")
-    warm_start: bool = parameter(boolean, default=False)
-    random_state: Any = parameter(random_state, default=None)
-    device: str | torch.device = parameter(device, default="cpu")
-    execution: str = parameter(options(*EXECUTIONS), default="eager")
     precision: str = parameter(options(*PRECISIONS), default="float32")
-    verbose: bool | int = parameter(verbosity, default=False)
-    checkpoint: str | os.PathLike[str] | None = parameter(path, none, default=None)

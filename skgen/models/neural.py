@@ -30,6 +30,7 @@ from skgen._training.loop import Training
 from skgen._training.trainer import Update
 from skgen._utils.moments import Moments
 from skgen._utils.parameters import integer
+from skgen._utils.sizes import module_bytes
 from skgen._utils.tensors import (
     check_random_state,
     draw_seed,
@@ -45,9 +46,9 @@ from skgen._utils.tensors import (
 from skgen._utils.threads import threads_for
 from skgen.likelihoods import Likelihood, as_likelihood
 from skgen.models.base import FitCallbacks, GenerativeModel, whole_or_as_before
-from skgen.models.building import has_plain_networks, moved, new_module
+from skgen.models.building import check_image, has_plain_networks, moved, new_module
 from skgen.models.evaluation import BoundedModel, LogLikelihood
-from skgen.models.hyperparameters import NetworkSettings
+from skgen.models.hyperparameters import NetworkSettings, TrainingSettings
 from skgen.models.planning import (
     TrainingPlan,
     as_observed,
@@ -90,12 +91,13 @@ class available_unless:
         return MethodType(self.method, instance)
 
 
-class NeuralModel(NetworkSettings, GenerativeModel):
-    """Base of the models with an encoder and a decoder network.
+class TrainedModel(TrainingSettings, GenerativeModel):
+    """Base of the models that are trained by gradients.
 
     A model gives ``_build`` (its module, with ``standardizer``, ``likelihood``,
-    ``encode``, ``decode``), ``_objective``, ``_noise``, ``_finish`` and ``_described``;
-    the others below "What a model gives" have defaults.
+    ``encode``, ``decode``), ``_new_likelihood``, ``_layer_sizes``, ``_objective``,
+    ``_noise``, ``_finish`` and ``_described``; the others below "What a model gives"
+    have defaults.
     """
 
     _task_name = "epoch"
@@ -106,6 +108,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         "validation_curve_": list,
     }
 
+    standardize: bool  # a parameter of all that are trained
     module_: Any
     _weight_unit: float  # mean weight of the rows that the model was first fitted with
     loss_terms_: dict[str, list[float]]
@@ -119,6 +122,32 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     #: end with. At the networks' rate sigma stays wide for so long that codes go out of
     #: use.
     _rates: ClassVar[dict[str, float]] = {"log_sigma": 3.0, "log_dispersion": 6.0}
+    #: In what networks multiply in training: a parameter where there is a choice.
+    precision = "float32"
+
+    @property
+    @abstractmethod
+    def _new_likelihood(self) -> Likelihood:
+        """Likelihood for a fit of its own: it says how rows are seen."""
+
+    @property
+    @abstractmethod
+    def _layer_sizes(self) -> list[tuple[int, ...]]:
+        """Hidden widths of each part of the model."""
+
+    @property
+    def _own_networks(self) -> dict[str, Any]:
+        """Networks of the user's by the names of their parameters; None: skgen's."""
+        return {}
+
+    def _check_features(self, n_features: int) -> None:
+        """Raise a ValueError if rows of so many features do not suit the model."""
+
+    def _module_bytes(
+        self, n_features: int, build: Callable[[], BoundedModel]
+    ) -> float:
+        """Return the memory that a module takes in training, without making it."""
+        return module_bytes(build)
 
     @abstractmethod
     def _build(
@@ -374,11 +403,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _is_warm(self) -> bool:
         return self.warm_start and hasattr(self, "module_")
 
-    def _fixed_parameters(self) -> dict[str, Any]:
-        given = {"encoder": self.encoder, "decoder": self.decoder}
-        likelihood = copy.deepcopy(as_likelihood(self.likelihood))
-        return {**super()._fixed_parameters(), **given, "likelihood": likelihood}
-
     def _has_missing(self, rows: WeightedRows) -> bool:
         """Whether any cell of the rows is missing, where the likelihood allows it."""
         if not self._allows_missing:
@@ -390,19 +414,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     ) -> AbstractContextManager[None]:
         """Seed what networks of the user's may draw in training, as dropout does."""
         return nullcontext() if has_plain_networks(self) else forked_rng(seed, device)
-
-    @property
-    def _gains_by_linear_path(self) -> bool:
-        """Return whether networks have a linear path where it is not asked for."""
-        return False
-
-    @property
-    def _layer_sizes(self) -> list[tuple[int, ...]]:
-        """Hidden widths of each stochastic layer."""
-        sizes = self.hidden_layer_sizes
-        if isinstance(sizes, Iterable):
-            return [tuple(sizes)]
-        return [(sizes,)]
 
     @property
     def _cache_key(self) -> Hashable | None:
@@ -425,6 +436,135 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _record(self, history: History) -> None:
         """Extend the curves by those of a history."""
         self.__dict__.update(recorded(self, history), _optimizer_state=None)
+
+    # Evaluating.
+
+    def _careful(
+        self,
+        apply: Callable[[Callable[..., Tensor]], NDArray[Any]],
+        n_samples: int,
+        random_state: Any,
+    ) -> LogLikelihood:
+        """Estimate log-densities of the rows that ``apply`` maps a function over."""
+        if not integer(1).accepts(n_samples):
+            raise ValueError(
+                f"The 'n_samples' parameter of {type(self).__name__}.log_likelihood "
+                f"must be an int in the range [1, inf). Got {n_samples!r} instead."
+            )
+        check_is_fitted(self)
+        seed = draw_seed(fresh_random_state(random_state))
+        generator = make_generator(seed, torch.device(self.device_))
+        columns = apply(
+            lambda model, x, *context: model.careful_log_prob(
+                x, n_samples, generator, *context
+            )
+        )
+        estimate = LogLikelihood(columns[:, 0], columns[:, 1], n_samples)
+        estimate.warn_of_few(type(self).__name__)
+        return estimate
+
+    def _model(self, dtype: torch.dtype) -> Any:
+        """Return the module in a dtype: a cast copy, where it must be cast.
+
+        Casting in place would not be safe when several threads evaluate.
+        """
+        if dtype == torch.float32:
+            return self.module_
+        return copy.deepcopy(self.module_).to(dtype)
+
+    @property
+    def _row_elements(self) -> int:
+        elements: int = self.module_.row_elements
+        return elements
+
+    @property
+    def _score_elements(self) -> int:
+        elements: int = self.module_.score_elements
+        return elements
+
+    @property
+    def _row_work(self) -> int:
+        work: int = self.module_.row_work
+        return work
+
+    # State.
+
+    def _snapshot(self, training: Training) -> dict[str, Any]:
+        """Return the fitted attributes of a fit that ends with the present epoch."""
+        history = training.history
+        generator = make_generator(0, training.rows.device)
+        with torch.no_grad():
+            rows = as_observed(self.module_, training.rows.sample(), generator)
+            described = self._described(rows)
+        curves = recorded(self, history)
+        return {
+            **curves,
+            **described,
+            "module_": copy.deepcopy(self.module_),
+            "best_epoch_": curves["n_iter_"],
+            "_optimizer_state": None,
+        }
+
+    def _file_state(self) -> dict[str, Any]:
+        state = super()._file_state()
+        built_with = state["_built_with"].items()
+        plain = {name: value for name, value in built_with if name in self._fixed}
+        module = module_state(state["module_"])
+        return {**state, "module_": module, "_built_with": plain}
+
+    def _set_file_state(self, state: dict[str, Any]) -> None:
+        module = self._rebuilt(state["module_"], state["_built_with"])
+        super()._set_file_state({**state, "module_": module})
+        if self._optimizer_state is not None:
+            generator = make_generator(0, torch.device(self.device_))
+            trainer = TrainingPlan(self, 1).trainer(generator)
+            trainer.optimizer.load_state(self._optimizer_state)
+
+    def _rebuilt(
+        self, state: dict[str, Any], built_with: dict[str, Any]
+    ) -> BoundedModel:
+        """Put the module of a file together as it was built, whatever was set since."""
+        builder = self._as_blank(built_with)
+        check_depth(builder._layer_sizes, state)
+        return rebuilt(builder._build, state, self._own_networks)
+
+    def _as_blank(self, built_with: dict[str, Any]) -> Self:
+        """Return an unfitted copy, with no network of the user's inside."""
+        own = self._own_networks.items()
+        blanks = {name: Blank for name, network in own if network is not None}
+        return self._as_built(built_with).set_params(**blanks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the module on the CPU: pickles have no map_location."""
+        state = super().__getstate__()
+        if "module_" in state and self.device_ != "cpu":
+            state["module_"] = copy.deepcopy(self.module_).cpu()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickle, on its device where that is here."""
+        super().__setstate__(state)
+        if "module_" in state:
+            self.module_ = moved(self.module_, torch.device(self.device_))
+
+
+class NeuralModel(NetworkSettings, TrainedModel):
+    """Base of the models with an encoder and a decoder network, and a likelihood."""
+
+    @property
+    def _new_likelihood(self) -> Likelihood:
+        return as_likelihood(self.likelihood)
+
+    @property
+    def _own_networks(self) -> dict[str, Any]:
+        return {"encoder": self.encoder, "decoder": self.decoder}
+
+    def _check_features(self, n_features: int) -> None:
+        check_image(self, n_features)
+
+    def _fixed_parameters(self) -> dict[str, Any]:
+        fixed = {**super()._fixed_parameters(), **self._own_networks}
+        return {**fixed, "likelihood": copy.deepcopy(self._new_likelihood)}
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters of this estimator, and of those inside it.
@@ -455,7 +595,18 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             )
         return super().set_params(**params)
 
-    # Evaluating.
+    @property
+    def _gains_by_linear_path(self) -> bool:
+        """Return whether networks have a linear path where it is not asked for."""
+        return False
+
+    @property
+    def _layer_sizes(self) -> list[tuple[int, ...]]:
+        """Hidden widths of each stochastic layer."""
+        sizes = self.hidden_layer_sizes
+        if isinstance(sizes, Iterable):
+            return [tuple(sizes)]
+        return [(sizes,)]
 
     def log_likelihood(
         self, X: ArrayLike, n_samples: int = 5000, *, random_state: Any = 0
@@ -498,30 +649,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
             random_state,
         )
 
-    def _careful(
-        self,
-        apply: Callable[[Callable[..., Tensor]], NDArray[Any]],
-        n_samples: int,
-        random_state: Any,
-    ) -> LogLikelihood:
-        """Estimate log-densities of the rows that ``apply`` maps a function over."""
-        if not integer(1).accepts(n_samples):
-            raise ValueError(
-                f"The 'n_samples' parameter of {type(self).__name__}.log_likelihood "
-                f"must be an int in the range [1, inf). Got {n_samples!r} instead."
-            )
-        check_is_fitted(self)
-        seed = draw_seed(fresh_random_state(random_state))
-        generator = make_generator(seed, torch.device(self.device_))
-        columns = apply(
-            lambda model, x, *context: model.careful_log_prob(
-                x, n_samples, generator, *context
-            )
-        )
-        estimate = LogLikelihood(columns[:, 0], columns[:, 1], n_samples)
-        estimate.warn_of_few(type(self).__name__)
-        return estimate
-
     @available_unless(lambda model: model._without_missing)
     def impute(
         self, X: ArrayLike, *, noise: bool = False, random_state: Any = None
@@ -562,15 +689,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         rows = self._apply(lambda model, x: model.impute(x, generator), X, scores=True)
         return self._as_container(rows, X)
 
-    def _model(self, dtype: torch.dtype) -> Any:
-        """Return the module in a dtype: a cast copy, where it must be cast.
-
-        Casting in place would not be safe when several threads evaluate.
-        """
-        if dtype == torch.float32:
-            return self.module_
-        return copy.deepcopy(self.module_).to(dtype)
-
     @property
     def _density(self) -> Likelihood:
         """The likelihood of the fit, or of the parameters where there is no fit."""
@@ -599,21 +717,6 @@ class NeuralModel(NetworkSettings, GenerativeModel):
     def _check_rows(self, X: NDArray[Any]) -> None:
         self._density.check_rows(X, type(self).__name__)
 
-    @property
-    def _row_elements(self) -> int:
-        elements: int = self.module_.row_elements
-        return elements
-
-    @property
-    def _score_elements(self) -> int:
-        elements: int = self.module_.score_elements
-        return elements
-
-    @property
-    def _row_work(self) -> int:
-        work: int = self.module_.row_work
-        return work
-
     # State.
 
     @classmethod
@@ -626,63 +729,7 @@ class NeuralModel(NetworkSettings, GenerativeModel):
         built_with.setdefault("linear_path", False)
         return {**state, "_built_with": built_with}
 
-    def _snapshot(self, training: Training) -> dict[str, Any]:
-        """Return the fitted attributes of a fit that ends with the present epoch."""
-        history = training.history
-        generator = make_generator(0, training.rows.device)
-        with torch.no_grad():
-            rows = as_observed(self.module_, training.rows.sample(), generator)
-            described = self._described(rows)
-        curves = recorded(self, history)
-        return {
-            **curves,
-            **described,
-            "module_": copy.deepcopy(self.module_),
-            "best_epoch_": curves["n_iter_"],
-            "_optimizer_state": None,
-        }
-
-    def _file_state(self) -> dict[str, Any]:
-        state = super()._file_state()
-        built_with = state["_built_with"].items()
-        plain = {name: value for name, value in built_with if name in self._fixed}
-        module = module_state(state["module_"])
-        return {**state, "module_": module, "_built_with": plain}
-
     def _set_file_state(self, state: dict[str, Any]) -> None:
-        module = self._rebuilt(state["module_"], state["_built_with"])
-        super()._set_file_state({**state, "module_": module})
-        given = {"encoder": self.encoder, "decoder": self.decoder}
-        self._built_with |= {**given, "likelihood": copy.deepcopy(module.likelihood)}
-        if self._optimizer_state is not None:
-            generator = make_generator(0, torch.device(self.device_))
-            trainer = TrainingPlan(self, 1).trainer(generator)
-            trainer.optimizer.load_state(self._optimizer_state)
-
-    def _rebuilt(
-        self, state: dict[str, Any], built_with: dict[str, Any]
-    ) -> BoundedModel:
-        """Put the module of a file together as it was built, whatever was set since."""
-        own = {"encoder": self.encoder, "decoder": self.decoder}
-        builder = self._as_blank(built_with)
-        check_depth(builder._layer_sizes, state)
-        return rebuilt(builder._build, state, own)
-
-    def _as_blank(self, built_with: dict[str, Any]) -> Self:
-        """Return an unfitted copy, with no network of the user's inside."""
-        own = {"encoder": self.encoder, "decoder": self.decoder}
-        blanks = {name: Blank for name, network in own.items() if network is not None}
-        return self._as_built(built_with).set_params(**blanks)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle the module on the CPU: pickles have no map_location."""
-        state = super().__getstate__()
-        if "module_" in state and self.device_ != "cpu":
-            state["module_"] = copy.deepcopy(self.module_).cpu()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickle, on its device where that is here."""
-        super().__setstate__(state)
-        if "module_" in state:
-            self.module_ = moved(self.module_, torch.device(self.device_))
+        super()._set_file_state(state)
+        likelihood = copy.deepcopy(self.module_.likelihood)
+        self._built_with |= {**self._own_networks, "likelihood": likelihood}

@@ -22,7 +22,7 @@ from skgen.models.proposal_learning import MAX_STEPS, learn_proposal
 from skgen.models.reporting import warn_of_end
 
 if TYPE_CHECKING:
-    from skgen.models.neural import NeuralModel
+    from skgen.models.neural import TrainedModel
 
 # Largest weight of a row in `partial_fit`, relative to the mean of the first rows: a
 # squared gradient stays in the range of float32.
@@ -38,7 +38,7 @@ class TrainingPlan:
 
     Parameters
     ----------
-    model : NeuralModel
+    model : TrainedModel
         The model.
     n_rows : int
         Rows to train on.
@@ -47,7 +47,7 @@ class TrainingPlan:
     """
 
     def __init__(
-        self, model: NeuralModel, n_rows: int, *, incremental: bool = False
+        self, model: TrainedModel, n_rows: int, *, incremental: bool = False
     ) -> None:
         self.model, self.n_rows, self.incremental = model, n_rows, incremental
         size = model.batch_size

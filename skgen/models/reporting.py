@@ -11,10 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from skgen._training.early_stopping import History
 
 if TYPE_CHECKING:
-    from skgen.models.neural import NeuralModel
+    from skgen.models.neural import TrainedModel
 
 
-def recorded(model: NeuralModel, history: History) -> dict[str, Any]:
+def recorded(model: TrainedModel, history: History) -> dict[str, Any]:
     """Return the curves so far, in nats per row and in the units of the rows."""
     curves = {name: np.array(curve) for name, curve in history.curves.items()}
     terms = {
@@ -35,7 +35,7 @@ def recorded(model: NeuralModel, history: History) -> dict[str, Any]:
     }
 
 
-def in_units(model: NeuralModel, terms: dict[str, Any]) -> dict[str, Any]:
+def in_units(model: TrainedModel, terms: dict[str, Any]) -> dict[str, Any]:
     """Turn densities of standardised rows into densities of the rows."""
     log_scale = float(model.module_.standardizer.log_scale)
     shifts = {
@@ -47,7 +47,7 @@ def in_units(model: NeuralModel, terms: dict[str, Any]) -> dict[str, Any]:
 
 
 def print_epoch(
-    model: NeuralModel, history: History, seconds: float, part: str = ""
+    model: TrainedModel, history: History, seconds: float, part: str = ""
 ) -> None:
     """Print the last epoch, in the units of the curves."""
     terms = {name: curve[-1] for name, curve in history.curves.items()}
@@ -62,7 +62,7 @@ def print_epoch(
     )
 
 
-def warn_of_end(model: NeuralModel, history: History, part: str = "") -> None:
+def warn_of_end(model: TrainedModel, history: History, part: str = "") -> None:
     """Warn of a run that did not converge, and say what to do."""
     name = f"{type(model).__name__}{part}"
     if history.status == "diverged":

@@ -404,7 +404,7 @@ class VQVAE(NeuralModel):
     warm_start : bool, default=False
         Whether ``fit`` continues from the present weights, with the standardisation
         and the architecture that they were built with. Curves and ``n_iter_`` then
-        extend those of the earlier fits, and a KL warm-up continues where it was.
+        extend those of the earlier fits, and a warm-up continues where it was.
     random_state : int, RandomState, Generator or None, default=None
         Source of initial weights, held-out rows, shuffles and noise.
     device : str or torch.device, default="cpu"
