@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skgen.models.kmeans import KMeansAutoencoder
     from skgen.models.mixed import MixedDensity
     from skgen.models.mixture import GaussianMixtureEM
+    from skgen.models.mixture_em import MixtureEM
     from skgen.models.vae import IWAE, VAE, BetaVAE
     from skgen.models.vqvae import VQVAE
     from skgen.pipeline import GenerativePipeline, make_generative_pipeline
@@ -33,6 +34,7 @@ __all__ = [
     "GenerativePipeline",
     "KMeansAutoencoder",
     "MixedDensity",
+    "MixtureEM",
     "load",
     "make_generative_pipeline",
     "save",
@@ -48,6 +50,7 @@ _MODULES = {
     "io": ("load", "save", "to_onnx"),
     "models.kmeans": ("KMeansAutoencoder",),
     "models.mixture": ("GaussianMixtureEM",),
+    "models.mixture_em": ("MixtureEM",),
     "pipeline": ("GenerativePipeline", "make_generative_pipeline"),
     "models.vae": ("IWAE", "VAE", "BetaVAE"),
     "models.vqvae": ("VQVAE",),

@@ -38,6 +38,7 @@ VARIANTS = {
         {"n_components": 3, "covariance_type": "diag"},
         {"n_components": 3, "covariance_type": "spherical"},
     ],
+    "MixtureEM": [{"n_components": 3}],
     "KMeansAutoencoder": [
         {"n_clusters": 3},
         {"n_clusters": 3, "encode": "onehot"},
@@ -74,7 +75,12 @@ VARIANTS = {
     ],
 }
 
-CLOSED_FORM = ("GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder")
+CLOSED_FORM = (
+    "GaussianDensity",
+    "GaussianMixtureEM",
+    "MixtureEM",
+    "KMeansAutoencoder",
+)
 
 
 def _build(name, params):
@@ -141,6 +147,7 @@ _WEIGHT_CHECKS = (
 )
 _WHY = {
     "GaussianMixtureEM": "a row given twice moves the random start",
+    "MixtureEM": "a row given twice moves the random start",
     "KMeansAutoencoder": "a row given twice moves the random start",
     "VAE": "a row given twice moves the mini-batches",
     "BetaVAE": "a row given twice moves the mini-batches",

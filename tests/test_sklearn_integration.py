@@ -132,6 +132,7 @@ def test_models_stand_side_by_side():
 GRIDS = {
     "GaussianDensity": {"reg_covar": [1e-6, 1e-3]},
     "GaussianMixtureEM": {"n_components": [1, 3]},
+    "MixtureEM": {"n_components": [1, 3]},
     "KMeansAutoencoder": {"n_clusters": [1, 3]},
     "VAE": {"n_components": [1, 2]},
     "BetaVAE": {"beta": [1.0, 4.0]},

@@ -157,6 +157,27 @@ def drawn_once() -> Iterator[None]:
         _DRAWN.reset(token)
 
 
+def draw_labels(
+    rows: CentredRows, K: int, method: str, rng: np.random.RandomState
+) -> Tensor:
+    """Draw labels (n,): by K-means, or the nearest of rows that are picked."""
+    if method == "kmeans":
+        return _kmeans_labels(rows, K, rng)
+    n, x = len(rows.x), rows.x
+    weight = to_array(rows.weight) if rows.is_weighted else None
+    if method == "k-means++":
+        with blas_threads_for(0):
+            found = kmeans_plusplus(
+                to_array(x), K, sample_weight=weight, random_state=rng
+            )
+        picks = found[1]
+    else:
+        p = None if weight is None else weight / weight.sum()
+        picks = rng.choice(n, size=K, replace=False, p=p)
+    centres = x[torch.as_tensor(picks, device=x.device)]
+    return assign(rows, centres).labels
+
+
 def _kmeans_labels(rows: CentredRows, K: int, rng: np.random.RandomState) -> Tensor:
     """Cluster rows; or remember how, and leave ``rng`` where it would be."""
     known = _DRAWN.get()

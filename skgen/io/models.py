@@ -30,6 +30,7 @@ from skgen.models.gaussian import GaussianDensity
 from skgen.models.kmeans import KMeansAutoencoder
 from skgen.models.mixed import MixedDensity
 from skgen.models.mixture import GaussianMixtureEM
+from skgen.models.mixture_em import MixtureEM
 from skgen.models.vae import IWAE, VAE, BetaVAE
 from skgen.models.vqvae import VQVAE
 
@@ -39,6 +40,7 @@ ESTIMATORS: dict[str, type[Any]] = {
     for cls in (
         GaussianDensity,
         GaussianMixtureEM,
+        MixtureEM,
         KMeansAutoencoder,
         VAE,
         BetaVAE,
@@ -49,8 +51,8 @@ ESTIMATORS: dict[str, type[Any]] = {
         MixedDensity,
     )
 }
-# What may be inside another: a model with networks.
-INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE")
+# What may be inside another.
+INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE", "MixtureEM")
 # Parameters that no file has: where on a machine a fit may write.
 OF_A_MACHINE = ("checkpoint",)
 # Names of the dtypes of arrays that tables are made as.

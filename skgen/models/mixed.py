@@ -49,9 +49,10 @@ from skgen._utils.parameters import (
 )
 from skgen._utils.tensors import on_host
 from skgen.likelihoods import Mixed
-from skgen.likelihoods.specs import checked
+from skgen.likelihoods.specs import Spec, checked
 from skgen.models.base import whole_or_as_before
 from skgen.models.mapped import MappedDensity
+from skgen.models.mixture_em import MixtureEM
 from skgen.models.neural import NeuralModel
 from skgen.models.vae import VAE
 
@@ -149,8 +150,9 @@ class MixedDensity(
 
     Parameters
     ----------
-    estimator : VAE, BetaVAE, IWAE or VQVAE, default=None
-        The model, whose ``likelihood`` is given by the columns; ``None`` is ``VAE()``.
+    estimator : VAE, BetaVAE, IWAE, VQVAE or MixtureEM, default=None
+        The model, whose ``likelihood``, or ``kinds`` of a mixture, is given by the
+        columns; ``None`` is ``VAE()``.
         It is fitted afresh each time. Parameters of one that is given are reached as
         ``estimator__n_components``.
     kinds : "auto" or dict, default="auto"
@@ -246,8 +248,11 @@ class MixedDensity(
     _is_objects: bool = attribute()  # whether an array of objects was fitted
     _array_dtype: str | None = attribute()  # of an array of integers or times
 
-    estimator: NeuralModel | None = parameter(
-        instance(NeuralModel, "a VAE, BetaVAE, IWAE or VQVAE"), none, default=None
+    estimator: NeuralModel | MixtureEM | None = parameter(
+        instance(NeuralModel, "a VAE, BetaVAE, IWAE or VQVAE"),
+        instance(MixtureEM, "a MixtureEM"),
+        none,
+        default=None,
     )
     _: KW_ONLY
     kinds: str | Mapping[Any, Any] = parameter(
@@ -291,23 +296,26 @@ class MixedDensity(
         X, sample_weight = _of_some_weight(X, sample_weight)
         codes = learn_codes(X, self._given_kinds(X), type(self).__name__)
         rows = encode_table(X, codes, type(self).__name__)
-        likelihood = Mixed([code.density for code in codes])
-        model = self._new_estimator().set_params(likelihood=likelihood)
+        model = self._new_estimator([code.density for code in codes])
         self.estimator_ = model.fit(rows, sample_weight=sample_weight)
         self._columns = Columns.of(X)
         self._is_objects = isinstance(X, np.ndarray) and X.dtype.kind == "O"
         self._array_dtype = array_dtype
         self._set_codes(codes)
 
-    def _new_estimator(self) -> Any:
+    def _new_estimator(self, densities: list[Spec]) -> Any:
+        """Return a copy of the model, with the densities of the columns."""
         model = VAE() if self.estimator is None else clone(self.estimator)
-        if model.likelihood != type(model)().likelihood:
+        name = "kinds" if isinstance(model, MixtureEM) else "likelihood"
+        value = getattr(model, name)
+        if value != getattr(type(model)(), name):
             raise ValueError(
-                f"The 'estimator' parameter of {type(self).__name__} has likelihood="
-                f"{model.likelihood!r}, but the likelihood is made from the kinds of "
-                "the columns. Leave it out, and give 'kinds'."
+                f"The 'estimator' parameter of {type(self).__name__} has {name}="
+                f"{value!r}, but the {name} is made from the kinds of the columns. "
+                "Leave it out, and give 'kinds'."
             )
-        return model
+        new = densities if name == "kinds" else Mixed(densities)
+        return model.set_params(**{name: new})
 
     def _given_kinds(self, X: Any) -> Mapping[Any, Any]:
         """Kinds by the names of columns, all of which are there."""
@@ -466,7 +474,7 @@ class MixedDensity(
         codes = [ColumnCode.checked(*code) for code in state["_codes"]]
         inner, columns = state["estimator_"], state["_columns"]
         densities = tuple(checked(code.density) for code in codes)
-        if inner.module_.likelihood.kinds != densities:
+        if tuple(inner._column_kinds) != densities:
             raise ValueError("the model has other kinds than the columns")
         columns = None if columns is None else Columns.checked(*columns)
         if columns is not None and columns.names != [code.name for code in codes]:

@@ -57,26 +57,27 @@ from skgen.models.base import FitCallbacks
 from skgen.models.exact import ExactDensity
 
 
-class _Reporter(Observer):
+class Reporter(Observer):
     """scikit-learn's messages on standard output, and its callbacks."""
 
     listens = True
 
-    def __init__(
-        self, model: GaussianMixtureEM, rows: CentredRows, callbacks: FitCallbacks
-    ) -> None:
+    def __init__(self, model: Any, rows: Any, callbacks: FitCallbacks) -> None:
         self._model, self._rows, self._callbacks = model, rows, callbacks
         self._verbose = int(model.verbose)
 
     def begin(self, start: int) -> None:
+        """Say which start it is."""
         if self._verbose:
             print(f"Initialization {start}")
         self._began = self._last = perf_counter()
 
     def begin_step(self) -> None:
+        """Tell the callbacks."""
         self._callbacks.begin()
 
     def end_step(self, em_run: EMRun, change: float) -> bool:
+        """Print the change, and ask the callbacks whether to stop."""
         self._report_step(len(em_run.bounds), change)
         so_far = FixedPoint(em_run.theta, em_run.bounds, False, False)
         return self._callbacks.end(lambda: self._model._attributes(self._rows, so_far))
@@ -90,6 +91,7 @@ class _Reporter(Observer):
         self._last = now
 
     def end(self, em_run: EMRun) -> None:
+        """Say how it ended."""
         if not self._verbose:
             return
         lapse = perf_counter() - self._began
@@ -273,7 +275,7 @@ class GaussianMixtureEM(ExactDensity):
         given = self._check_start(rows)
         observer = SILENCE
         if self.verbose or callbacks.listen:
-            observer = _Reporter(self, rows, callbacks)
+            observer = Reporter(self, rows, callbacks)
         em_runs = self._em_runs(rows, given, rng, observer)
         runs = yield Restarts(self._kind, rows, em_runs, observer)
         best = runs.best

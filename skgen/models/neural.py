@@ -729,6 +729,12 @@ class NeuralModel(NetworkSettings, TrainedModel):
         built_with.setdefault("linear_path", False)
         return {**state, "_built_with": built_with}
 
+    @property
+    def _column_kinds(self) -> Any:
+        """Kind of each column of a ``Mixed`` likelihood."""
+        likelihood: Any = self.module_.likelihood
+        return likelihood.kinds
+
     def _set_file_state(self, state: dict[str, Any]) -> None:
         super()._set_file_state(state)
         likelihood = copy.deepcopy(self.module_.likelihood)
