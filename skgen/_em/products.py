@@ -18,7 +18,7 @@ from skgen._em.families import Family, Part, Prior, Sums, family_of
 from skgen._em.fixed_point import Iterate
 from skgen._em.restarts import EMRun, Observer, Runs
 from skgen._em.steps import sum_exp
-from skgen._training.driver import Interrupted
+from skgen._training.driver import Interrupted, Keeper
 from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
 from skgen._utils.tensors import to_array, wide_dtype
 from skgen._utils.threads import threads_for
@@ -360,8 +360,11 @@ class ProductRestarts:
     def __init__(self, em_runs: Iterator[Any], observer: Observer) -> None:
         self.em_runs, self.observer = em_runs, observer
 
-    def run(self) -> Runs:
-        """Run EM from all starts, or until the observer has seen enough."""
+    def run(self, keeper: Keeper | None = None) -> Runs:
+        """Run EM from all starts, or until the observer has seen enough.
+
+        Nothing is saved: `MixtureEM` has no ``checkpoint``.
+        """
         begun: list[EMRun] = []
         try:
             for em_run, step in self.em_runs:
