@@ -1,6 +1,7 @@
 """What clients of estimators ask for: parameters inside parameters, hashes, pickles."""
 
 import copy
+import importlib
 import pickle
 from decimal import Decimal
 
@@ -8,15 +9,34 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from estimators import ESTIMATORS, ONE_OF_EACH, class_name, fitted, rows_for
+from estimators import (
+    ESTIMATORS,
+    ONE_OF_EACH,
+    class_name,
+    dense,
+    fitted,
+    name_of,
+    rows_for,
+)
 from sklearn.base import clone
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skgen import VAE, GaussianDensity, MixedDensity, load, save
+from skgen import (
+    VAE,
+    ConditionalVAE,
+    GaussianDensity,
+    GenerativeClassifier,
+    MixedDensity,
+    load,
+    make_generative_pipeline,
+    save,
+)
+from skgen.io import TRUSTED_TYPES
 from skgen.likelihoods import (
     Bernoulli,
     Categorical,
@@ -27,6 +47,7 @@ from skgen.likelihoods import (
     Mixed,
 )
 from skgen.model_selection import BatchedGridSearchCV
+from skgen.outliers import DensityOutlierDetector
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -336,3 +357,90 @@ def test_mahalanobis_distances_are_as_in_scikit_learn():
     np.testing.assert_allclose(ours.mahalanobis(X), theirs.mahalanobis(X))
     np.testing.assert_allclose(ours.get_covariance(), theirs.covariance_)
     np.testing.assert_allclose(ours.get_precision(), theirs.get_precision())
+
+
+# Pickles of plain values, and skops.
+
+every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
+
+
+def through_skops(model):
+    skops = pytest.importorskip("skops.io")
+    data = skops.dumps(model)
+    assert set(skops.get_untrusted_types(data=data)) <= set(TRUSTED_TYPES)
+    return skops.loads(data, trusted=TRUSTED_TYPES)
+
+
+def assert_same(one, other, rows):
+    """Scores, codes and draws are equal to the bit."""
+    assert np.array_equal(one.score_samples(rows), other.score_samples(rows))
+    assert np.array_equal(dense(one.transform(rows)), dense(other.transform(rows)))
+    drawn = (each.sample(3, random_state=0) for each in (one, other))
+    assert np.array_equal(*map(np.asarray, drawn))
+
+
+@every_estimator
+def test_skops_loads_an_estimator_of_trusted_types(estimator):
+    rows, model = rows_for(estimator), fitted(estimator)
+    assert_same(through_skops(model), model, rows)
+    if hasattr(model, "partial_fit"):
+        found, other = through_skops(model), copy.deepcopy(model)
+        assert_same(found.partial_fit(rows), other.partial_fit(rows), rows)
+
+
+def test_skops_loads_what_is_around_estimators():
+    rows = rows_for(ONE_OF_EACH[0])
+    y = np.where(rows[:, 0] > 0, "one", "two")
+    vae = VAE(2, **TINY)
+    mixed = MixedDensity(VAE(2, **TINY), kinds={0: "positive"}).fit(abs(rows))
+    pipeline = make_generative_pipeline(StandardScaler(), vae).fit(rows)
+    for model in (mixed, pipeline, ConditionalVAE(2, **TINY).fit(rows, y)):
+        assert_same(through_skops(model), model, abs(rows))
+    classifier = GenerativeClassifier(GaussianDensity()).fit(rows, y)
+    found = through_skops(classifier)
+    assert np.array_equal(found.predict_proba(rows), classifier.predict_proba(rows))
+    detector = DensityOutlierDetector(GaussianDensity()).fit(rows)
+    found = through_skops(detector)
+    assert np.array_equal(found.predict(rows), detector.predict(rows))
+
+
+def test_trusted_types_are_there():
+    for name in TRUSTED_TYPES:
+        home, _, cls = name.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(home), cls), type)
+
+
+@every_estimator
+def test_pickles_hold_no_tensors(estimator):
+    assert b"torch" not in pickle.dumps(fitted(estimator))
+
+
+@one_of_each
+def test_a_pickle_on_a_file_that_is_mapped_evaluates_and_goes_on(estimator, tmp_path):
+    rows, model = rows_for(estimator), fitted(estimator)
+    joblib.dump(model, tmp_path / "model")
+    found = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert_same(found, model, rows)
+    if hasattr(model, "partial_fit"):
+        assert_same(
+            found.partial_fit(rows), copy.deepcopy(model).partial_fit(rows), rows
+        )
+
+
+def test_networks_that_are_not_built_again_are_pickled_as_they_are():
+    changed = VAE(2, **TINY).fit(X)
+    changed.set_params(activation="none", hidden_layer_sizes="none")
+    own = VAE(2, encoder=nn.Linear(3, 4), **TINY).fit(X)
+    replaced = VAE(2, **TINY).fit(X)
+    replaced.module_.decoder = nn.Sequential(nn.Linear(2, 5), nn.Linear(5, 3))
+    mine = VAE(2, likelihood=Laplace(2.0), **TINY).fit(X)
+    for model in (changed, own, replaced, mine):
+        assert_same(pickle.loads(pickle.dumps(model)), model, X)
+
+
+def test_copies_share_or_own_what_is_inside():
+    model = fitted(next(each for each in ONE_OF_EACH if isinstance(each, VAE)))
+    shallow, deep = copy.copy(model), copy.deepcopy(model)
+    assert shallow.module_ is model.module_
+    assert deep.module_ is not model.module_
+    assert_same(deep, model, rows_for(model))

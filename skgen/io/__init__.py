@@ -4,7 +4,7 @@ The format is described in ``docs/howto/files.md``.
 """
 
 from skgen._files.container import ModelFileError
-from skgen.io.models import load, save
+from skgen.io.models import TRUSTED_TYPES, load, save
 from skgen.io.onnx import to_onnx
 
-__all__ = ["ModelFileError", "load", "save", "to_onnx"]
+__all__ = ["TRUSTED_TYPES", "ModelFileError", "load", "save", "to_onnx"]

@@ -19,10 +19,10 @@ from skgen import __version__
 from skgen._files.container import Contents, ModelFileError, read_file, write_file
 from skgen._files.values import FLOATS, Reader, Writer, shortened
 from skgen._networks.dense import Factory
-from skgen._tables.frames import LIBRARIES
+from skgen._tables.frames import LIBRARIES, Columns
 from skgen._utils.parameters import Rule, boolean, check_parameters, integer
 from skgen._utils.tensors import resolve_device
-from skgen.likelihoods import Likelihood
+from skgen.likelihoods import LIKELIHOODS, Likelihood
 from skgen.models.base import GenerativeModel, as_fitted_so_far
 from skgen.models.conditional import ConditionalVAE
 from skgen.models.flow import FlowDensity
@@ -51,6 +51,17 @@ ESTIMATORS: dict[str, type[Any]] = {
         MixedDensity,
     )
 }
+#: Types of skgen for ``skops.io.load(file, trusted=TRUSTED_TYPES)``: estimators and
+#: what they may be given, but for networks of your own.
+TRUSTED_TYPES = [
+    *(f"{cls.__module__}.{cls.__qualname__}" for cls in ESTIMATORS.values()),
+    *(f"{cls.__module__}.{cls.__qualname__}" for cls in LIKELIHOODS.values()),
+    "skgen.models.classes.GenerativeClassifier",
+    "skgen.outliers.DensityOutlierDetector",
+    "skgen.pipeline.GenerativePipeline",
+    f"{Columns.__module__}.{Columns.__qualname__}",
+    "torch.device",
+]
 # What may be inside another.
 INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE", "MixtureEM")
 # Parameters that no file has: where on a machine a fit may write.

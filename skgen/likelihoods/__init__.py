@@ -14,6 +14,7 @@ from skgen.likelihoods.levels import Categorical, DiscretizedLogistic
 from skgen.likelihoods.mixed import Mixed
 
 __all__ = [
+    "LIKELIHOODS",
     "NAMES",
     "Bernoulli",
     "Categorical",
@@ -36,22 +37,23 @@ _BY_NAME: dict[str, type[Any]] = {
 }
 #: What an estimator's ``likelihood`` may be called.
 NAMES = tuple(_BY_NAME)
-# Names in files only: one needs the kinds of the columns, one is for flows.
-_IN_FILES: dict[str, type[Any]] = {**_BY_NAME, "mixed": Mixed, "cells": Cells}
+#: Likelihoods by name. Two are names in files only: one needs the kinds of the
+#: columns, one is for flows.
+LIKELIHOODS: dict[str, type[Any]] = {**_BY_NAME, "mixed": Mixed, "cells": Cells}
 
 
 def known_likelihood(name: str, **options: Any) -> Likelihood:
     """Return a new likelihood of a name, with options of its constructor."""
-    if name not in _IN_FILES:
-        known = ", ".join(_IN_FILES)
+    if name not in LIKELIHOODS:
+        known = ", ".join(LIKELIHOODS)
         raise ValueError(f"{name!r} is none of the likelihoods {known}.")
-    found: Likelihood = _IN_FILES[name](**options)
+    found: Likelihood = LIKELIHOODS[name](**options)
     return found
 
 
 def name_of_likelihood(likelihood: Likelihood) -> str | None:
     """Return the name of a likelihood; None for one of the user's own class."""
-    names = {cls: name for name, cls in _IN_FILES.items()}
+    names = {cls: name for name, cls in LIKELIHOODS.items()}
     return names.get(type(likelihood))
 
 

@@ -750,7 +750,7 @@ class GenerativeModel(
     def _file_state(self) -> dict[str, Any]:
         """Return what a file holds of a fit: a pickle's, as plain values and arrays."""
         left_out = {*self.get_params(deep=False), *_SESSION}
-        state = self.__getstate__()
+        state = self._state()
         return {name: state[name] for name in state if name not in left_out}
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
@@ -766,10 +766,30 @@ class GenerativeModel(
             state = {**state, "_columns": columns}
         self.__setstate__(state)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle or a copy holds: nothing of a fit that is running."""
+    def _state(self) -> dict[str, Any]:
+        """Return what a copy holds: nothing of a fit that is running."""
         state: dict[str, Any] = super().__getstate__()
         return {name: state[name] for name in state if name not in _DURING_FIT}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds: the same in arrays and plain values."""
+        state = self._state()
+        if "_dtype" in state:
+            state["_dtype"] = state["_dtype"].name
+        return state
+
+    def __copy__(self) -> Self:
+        """Copy the estimator, and nothing inside it."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self._state())
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the estimator and all inside, on its device."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self._state(), memo))
+        return copied
 
     @classmethod
     def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
@@ -779,6 +799,8 @@ class GenerativeModel(
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickle; what was on a device that is not here goes to the CPU."""
         super().__setstate__(self._upgraded(state))
+        if "_dtype" in state:
+            self._dtype = np.dtype(state["_dtype"])
         if hasattr(self, "device_") and not is_available(torch.device(self.device_)):
             self.device_ = "cpu"
 

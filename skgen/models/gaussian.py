@@ -51,7 +51,7 @@ from skgen._utils.parameters import (
 )
 from skgen._utils.scales import warn_large_reg_covar, warn_scales, warn_tiny
 from skgen._utils.sizes import check_memory
-from skgen._utils.tensors import LOG_2PI, to_array, wide_dtype
+from skgen._utils.tensors import LOG_2PI, shared, to_array, wide_dtype
 from skgen._utils.threads import blas_threads_for, threads_for
 from skgen.models.base import (
     FitCallbacks,
@@ -610,9 +610,8 @@ class GaussianDensity(ExactDensity):
     _n_rows: int = attribute()  # seen so far
     _variances: NDArray[np.float64] = attribute()  # (d,), where there are no axes
 
-    _moments: tuple[Tensor, ...] = (
-        attribute()
-    )  # weight, mean and scatter of the rows so far
+    # Weight, mean and scatter of the rows so far.
+    _moments: tuple[NDArray[Any], ...] = attribute()
 
     n_components: int | float | str | None = parameter(
         integer(1), real(0, 1, closed="neither"), options("mle"), none, default=None
@@ -659,7 +658,7 @@ class GaussianDensity(ExactDensity):
         if moments.mean.isnan().any():
             raise ValueError(INCOMPLETE_BATCH.format(owner=type(self).__name__))
         if not first:
-            seen = Moments(*(part.to(moments.mean) for part in self._moments))
+            seen = Moments(*(part.to(moments.mean) for part in self._seen_moments))
             moments, n_rows = seen.merge(moments), self._n_rows + n_rows
         self.n_iter_ = 1
         self._warn_scales(moments, x)
@@ -755,14 +754,20 @@ class GaussianDensity(ExactDensity):
             )
 
     def _scale_seen(self, factor: float) -> None:
-        self._moments = tuple(Moments(*self._moments).scaled(factor))
+        scaled = self._seen_moments.scaled(factor)
+        self._moments = tuple(to_array(part) for part in scaled)
+
+    @property
+    def _seen_moments(self) -> Moments:
+        """Moments of the rows so far, on the host."""
+        return Moments(*(shared(np.asarray(part)) for part in self._moments))
 
     def _moments_of(self, x: Tensor, weight: Tensor | None) -> Moments:
         return Moments.of(x, weight, full=self.covariance_type == "full")
 
     def _set_moments(self, moments: Moments, n_rows: int, n_components: Any) -> None:
         """Set the fitted attributes."""
-        self._moments = tuple(part.cpu() for part in moments)
+        self._moments = tuple(to_array(part) for part in moments)
         self._n_rows = n_rows
         self.n_samples_seen_ = self._unscaled(float(moments.weight))
         self.mean_ = _wide(moments.mean)

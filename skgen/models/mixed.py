@@ -485,6 +485,21 @@ class MixedDensity(
         self.__dict__.update({**state, "_columns": columns, "_array_dtype": dtype})
         self._set_codes(codes)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what a file holds, and what is of the session."""
+        state = super().__getstate__()
+        if "_codes" not in state:
+            return state
+        shown = ("kinds_", "levels_")  # which are made of the codes
+        kept = {name: state[name] for name in state if name not in shown}
+        return {**kept, **self._file_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickle."""
+        super().__setstate__(state)
+        if "_codes" in state:
+            self._set_file_state(state)
+
     def _set_codes(self, codes: list[ColumnCode]) -> None:
         self._codes = codes
         self.kinds_ = {code.name: code.kind for code in codes}

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -44,7 +45,7 @@ from skgen._utils.tensors import (
     wide_dtype,
 )
 from skgen._utils.threads import threads_for
-from skgen.likelihoods import Likelihood, as_likelihood
+from skgen.likelihoods import Likelihood, as_likelihood, name_of_likelihood
 from skgen.models.base import FitCallbacks, GenerativeModel, whole_or_as_before
 from skgen.models.building import check_image, has_plain_networks, moved, new_module
 from skgen.models.evaluation import BoundedModel, LogLikelihood
@@ -58,7 +59,13 @@ from skgen.models.planning import (
     of_positive_weight,
     relative,
 )
-from skgen.models.rebuilding import check_depth, module_state, rebuilt
+from skgen.models.rebuilding import (
+    as_arrays,
+    as_tensors,
+    check_depth,
+    module_state,
+    rebuilt,
+)
 from skgen.models.reporting import print_epoch, recorded, warn_of_end
 
 # Standard errors of its held-out gain that a fit has to be better by than its start.
@@ -535,17 +542,50 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         return self._as_built(built_with).set_params(**blanks)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the module on the CPU: pickles have no map_location."""
+        """Pickle what a file holds of the networks: arrays, and no module.
+
+        A module that this estimator would not build again, as one with networks of the
+        user's, is pickled itself: on the CPU, since pickles have no map_location.
+        """
         state = super().__getstate__()
-        if "module_" in state and self.device_ != "cpu":
+        if "module_" not in state:
+            return state
+        if state.get("_optimizer_state") is not None:
+            state["_optimizer_state"] = as_arrays(state["_optimizer_state"])
+        plain = as_arrays(module_state(self.module_))
+        plain["likelihood"] = clone(plain["likelihood"])
+        if not hasattr(self, "_callback_fit_ctx") and self._can_rebuild(plain):
+            state["module_"] = plain
+        elif self.device_ != "cpu":
             state["module_"] = copy.deepcopy(self.module_).cpu()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickle, on its device where that is here."""
         super().__setstate__(state)
-        if "module_" in state:
-            self.module_ = moved(self.module_, torch.device(self.device_))
+        if "module_" not in state:
+            return
+        if isinstance(self.module_, dict):
+            self.module_ = self._rebuilt_from_arrays(self.module_)
+        if self._optimizer_state is not None:
+            self._optimizer_state = as_tensors(self._optimizer_state)
+        self.module_ = moved(self.module_, torch.device(self.device_))
+
+    def _can_rebuild(self, plain: dict[str, Any]) -> bool:
+        """Return whether a module in arrays is all that is needed of it."""
+        is_named = name_of_likelihood(self.module_.likelihood) is not None
+        if not (is_named and has_plain_networks(self)):
+            return False
+        try:
+            self._rebuilt_from_arrays(plain)
+        except (ValueError, TypeError, AttributeError):  # it was changed after the fit
+            return False
+        return True
+
+    def _rebuilt_from_arrays(self, plain: dict[str, Any]) -> BoundedModel:
+        state = {**plain, "weights": as_tensors(plain["weights"])}
+        built_with = self._built_with.items()
+        return self._rebuilt(state, {n: v for n, v in built_with if n in self._fixed})
 
 
 class NeuralModel(NetworkSettings, TrainedModel):

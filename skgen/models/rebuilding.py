@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skgen._networks.dense import Blank, Factory, Standardizer, build_network
-from skgen._utils.tensors import forked_rng
+from skgen._utils.tensors import Undrawn, forked_rng, to_array
 from skgen.likelihoods import Likelihood
 from skgen.models.evaluation import BoundedModel
 
@@ -34,6 +35,30 @@ def module_state(module: BoundedModel) -> dict[str, Any]:
         "learns_incomplete": module.learns_incomplete,
         "weights": dict(module.state_dict()),
     }
+
+
+def as_arrays(value: Any) -> Any:
+    """Return arrays in the place of tensors, in dicts and lists of them."""
+    match value:
+        case Tensor():
+            return to_array(value)
+        case dict():
+            return {name: as_arrays(each) for name, each in value.items()}
+        case list():
+            return [as_arrays(each) for each in value]
+    return value
+
+
+def as_tensors(value: Any) -> Any:
+    """Return tensors in the place of arrays, which may be read-only: copies."""
+    match value:
+        case np.ndarray() | np.generic():
+            return torch.tensor(value)
+        case dict():
+            return {name: as_tensors(each) for name, each in value.items()}
+        case list():
+            return [as_tensors(each) for each in value]
+    return value
 
 
 def rebuilt(
@@ -61,7 +86,7 @@ def rebuilt(
     likelihood = _checked_likelihood(state["likelihood"])
     weights = _completed(_tensors(state["weights"]), likelihood)
     likelihood = _filled(likelihood, weights)
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         standardizer = _standardizer(weights, is_mass=bool(state["is_mass"]))
         module = build(len(standardizer.shift), likelihood, standardizer)
     if not any(name.startswith("proposal.") for name in weights):
