@@ -26,6 +26,7 @@ SHARED = {
     ("models/hyperparameters.py", "NetworkSettings"): {
         "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
         "models/vqvae.py": ("VQVAE",),
+        "models/autoencoder.py": ("Autoencoder",),
         "models/conditional.py": ("ConditionalVAE",),
     },
     ("models/vae.py", "VAE"): {
@@ -35,7 +36,7 @@ SHARED = {
 }
 
 # Parameters that a subclass declares anew.
-OWN = {"IWAE": ("max_grad_norm",)}
+OWN = {"IWAE": ("max_grad_norm",), "Autoencoder": ("likelihood",)}
 
 
 def docstring(source: str, name: str) -> str:

@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from skgen.io import load, save, to_onnx
+    from skgen.models.autoencoder import Autoencoder
     from skgen.models.classes import GenerativeClassifier, GenerativeOverSampler
     from skgen.models.conditional import ConditionalVAE
     from skgen.models.flow import FlowDensity
@@ -24,6 +25,7 @@ __all__ = [
     "IWAE",
     "VAE",
     "VQVAE",
+    "Autoencoder",
     "BetaVAE",
     "ConditionalVAE",
     "FlowDensity",
@@ -44,6 +46,7 @@ __all__ = [
 # Names are loaded when they are asked for, as scikit-learn loads its parts: K-means and
 # the pipeline need half of it. Where each is:
 _MODULES = {
+    "models.autoencoder": ("Autoencoder",),
     "models.classes": ("GenerativeClassifier", "GenerativeOverSampler"),
     "models.mixed": ("MixedDensity",),
     "models.gaussian": ("GaussianDensity",),

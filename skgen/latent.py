@@ -186,11 +186,12 @@ def traverse(
         Coordinates to move; ``None`` is all, the most used first.
     row : array-like of shape (n_features,) or (1, n_features), default=None
         Row whose code gives the coordinates that stay; ``None`` is the centre of the
-        prior, where all are 0.
+        prior, where all are 0, or the mean of the codes of an ``Autoencoder``.
     n_steps : int, default=9
         Number of values, equally spaced.
     span : float, default=2.5
-        Values go from ``-span`` to ``span``, in standard deviations of the prior.
+        Values go from ``-span`` to ``span``, in standard deviations of the prior;
+        of an ``Autoencoder``, of the codes of the training rows.
 
     Returns
     -------
@@ -219,7 +220,7 @@ def traverse(
     check_scalar(span, "span", Real, min_val=0, include_boundaries="neither")
     values = np.linspace(-span, span, n_steps)
     codes = np.tile(_centre(estimator, row), (len(chosen), n_steps, 1))
-    codes[np.arange(len(chosen)), :, chosen] = values
+    codes[np.arange(len(chosen)), :, chosen] = _places(estimator, chosen, values)
     return Traversal(chosen, values, _decode(estimator, codes))
 
 
@@ -241,7 +242,8 @@ def manifold(
     row : array-like of shape (n_features,) or (1, n_features), default=None
         Row whose code gives the other coordinates; ``None`` sets them to 0.
     n_steps : int, default=15
-        Values of either coordinate: quantiles of the standard normal prior.
+        Values of either coordinate: quantiles of the standard normal prior,
+        times and about the spread of the codes of an ``Autoencoder``.
 
     Returns
     -------
@@ -271,8 +273,9 @@ def manifold(
     check_scalar(n_steps, "n_steps", Integral, min_val=2)
     values = norm.ppf((np.arange(n_steps) + 0.5) / n_steps)
     codes = np.tile(_centre(estimator, row), (n_steps, n_steps, 1))
+    across, along = _places(estimator, chosen, values)
     codes[:, :, chosen[1]], codes[:, :, chosen[0]] = np.meshgrid(
-        values, values, indexing="ij"
+        along, across, indexing="ij"
     )
     return Manifold(chosen, values, _decode(estimator, codes))
 
@@ -371,10 +374,26 @@ def _choose(estimator: Any, latents: Sequence[int] | None) -> Array:
     return chosen
 
 
+def _places(estimator: Any, chosen: Array, values: Array) -> Array:
+    """Return coordinates (l, s) at values (s,) in standard deviations of codes."""
+    centre, scale = _moments(estimator)
+    found: Array = centre[chosen, None] + scale[chosen, None] * values
+    return found
+
+
+def _moments(estimator: Any) -> tuple[Array, Array]:
+    """Mean and standard deviation of codes (k,): 0 and 1, but for an autoencoder."""
+    variances = code_variances(estimator)
+    mean = getattr(estimator, "_code_mean", None)
+    if mean is None:
+        return np.zeros(len(variances)), np.ones(len(variances))
+    return mean.astype(np.float64), np.sqrt(variances, dtype=np.float64)
+
+
 def _centre(estimator: Any, row: Any) -> Array:
-    """Return the code (k,) of a row, or zeros."""
+    """Return the code (k,) of a row, or that in the middle of all."""
     if row is None:
-        return np.zeros(len(code_variances(estimator)))
+        return _moments(estimator)[0]
     code: Array = np.asarray(estimator.transform(_one_row(row)), dtype=np.float64)[0]
     return code
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from skgen._networks.codebooks import straight_through
 from skgen._training.batches import Batch
 from skgen._training.contracts import (
+    CodeModel,
     DensityModel,
     LatentModel,
     Posterior,
@@ -54,6 +55,17 @@ class TokenTerms(NamedTuple):
     def watched(self) -> Tensor:
         """Held-out quantity of early stopping: the other terms have no fixed scale."""
         return -self.reconstruction
+
+
+class ReconstructionTerms(NamedTuple):
+    """Loss of each row (n,) of a model whose code has no density in training."""
+
+    loss: Tensor
+
+    @property
+    def watched(self) -> Tensor:
+        """Held-out quantity of early stopping: the loss."""
+        return self.loss
 
 
 class EncodedTerms(TokenTerms):
@@ -217,3 +229,46 @@ class TokenLoss(NamedTuple):
         terms = EncodedTerms(loss, reconstruction, codebook, commitment)
         terms.z_e = z_e.detach()
         return terms
+
+
+def blurred(x: Tensor, noise: Tensor, amount: float) -> Tensor:
+    """Add normal noise of a standard deviation to rows."""
+    return x + amount * noise
+
+
+def masked(x: Tensor, noise: Tensor, amount: float) -> Tensor:
+    """Set a part of the cells to zero, by uniform noise."""
+    return torch.where(noise < amount, 0.0, x)
+
+
+CORRUPTIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "gaussian": blurred,
+    "masking": masked,
+}
+
+
+class ReconstructionLoss(NamedTuple):
+    """Distance of a row from the reconstruction of a corrupted copy of it.
+
+    Half the squared error, ``||x - g(f(x + noise))||^2 / 2``, or ``-log p(x|z)`` at the
+    code z of the corrupted row. ``noise`` is the standard deviation of "gaussian"
+    noise, or the part of the cells that "masking" sets to zero; 0 leaves rows as they
+    are (Vincent et al. 2008).
+    """
+
+    noise: float = 0.0
+    corruption: str = "gaussian"
+    squared: bool = True
+
+    def __call__(
+        self, model: CodeModel, batch: Batch, annealing: float = 1.0
+    ) -> ReconstructionTerms:
+        """Terms of rows; there is no warm-up."""
+        x = batch.x
+        if batch.noise is not None:
+            x = CORRUPTIONS[self.corruption](x, batch.noise[0], self.noise)
+        outputs = model.reconstructed(x)
+        if not self.squared:
+            return ReconstructionTerms(-model.likelihood.log_prob(outputs, batch.x))
+        error = batch.x - model.likelihood.mean(outputs)
+        return ReconstructionTerms(0.5 * (error**2).sum(-1))

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import skgen
+from skgen import GaussianDensity
 from skgen.likelihoods import Bernoulli
 
 _NETWORK = {"hidden_layer_sizes": (16,), "max_iter": 3, "n_importance_samples": 8}
@@ -64,6 +65,7 @@ VARIANTS = {
         {**_VAE, "likelihood": "bernoulli", "learning_rate_init": 1e-2},
     ],
     "FlowDensity": [_FLOW],
+    "Autoencoder": [{**_VAE, "latent_density": GaussianDensity()}],
     "VQVAE": [
         _VQVAE,
         {**_VQVAE, "encode": "ordinal"},
@@ -153,6 +155,7 @@ _WHY = {
     "BetaVAE": "a row given twice moves the mini-batches",
     "IWAE": "a row given twice moves the mini-batches",
     "FlowDensity": "a row given twice moves the mini-batches",
+    "Autoencoder": "a row given twice moves the mini-batches",
     "VQVAE": "a row given twice moves the mini-batches",
 }
 

@@ -137,6 +137,7 @@ GRIDS = {
     "VAE": {"n_components": [1, 2]},
     "BetaVAE": {"beta": [1.0, 4.0]},
     "IWAE": {"n_draws": [1, 5]},
+    "Autoencoder": {"noise": [0.0, 0.5]},
     "VQVAE": {"codebook_size": [4, 8]},
 }
 FOLDS = KFold(3, shuffle=True, random_state=0)

@@ -47,6 +47,22 @@ class CoupledNormal(NamedTuple):
     log_scale: Tensor  # (n, k)
     coupling: Tensor | None  # A, (n, k, k); None for the identity
 
+    @classmethod
+    def of_precision(cls, mean: Tensor, precision: Tensor) -> CoupledNormal:
+        """From means (n, k) and precision matrices (n, k, k).
+
+        A precision is U U^T, U upper triangular: with its coordinates reversed, it is
+        what Cholesky gives.
+        """
+        upper = torch.linalg.cholesky(precision.flip(1, 2)).flip(1, 2)
+        scale = upper.diagonal(dim1=1, dim2=2)
+        return cls(mean, -scale.log(), (upper / scale[:, None]).mT)
+
+    def to(self, dtype: torch.dtype) -> CoupledNormal:
+        """Cast all parts."""
+        coupling = None if self.coupling is None else self.coupling.to(dtype)
+        return CoupledNormal(self.mean.to(dtype), self.log_scale.to(dtype), coupling)
+
     def draw(self, eps: Tensor) -> Tensor:
         """Draw codes (S?, n, k) from standard normal noise (S?, n, k)."""
         residual = eps * self.log_scale.exp()
@@ -141,11 +157,7 @@ class LinearPosterior(nn.Module):
         deviation = torch.where(seen, values - self.mean, 0.0)
         lower = torch.linalg.cholesky(precision)
         mean = torch.cholesky_solve((deviation @ scaled)[..., None], lower)[..., 0]
-        # The precision as U U^T, U upper triangular: with its coordinates reversed,
-        # it is what Cholesky gives.
-        upper = torch.linalg.cholesky(precision.flip(1, 2)).flip(1, 2)
-        scale = upper.diagonal(dim1=1, dim2=2)
-        return CoupledNormal(mean, -scale.log(), (upper / scale[:, None]).mT)
+        return CoupledNormal.of_precision(mean, precision)
 
 
 class NormalProposal(nn.Module):

@@ -79,6 +79,17 @@ class LatentModel(Protocol):
         """Log p(x|z), (..., n), of rows and codes."""
 
 
+class CodeModel(Protocol):
+    """Model with a code that is a function of the row."""
+
+    @property
+    def likelihood(self) -> Any:
+        """p(x|z), a ``Likelihood``."""
+
+    def reconstructed(self, x: Tensor) -> Tensor:
+        """Decode the codes of rows (n, d), to outputs (n, p)."""
+
+
 class TokenModel(Protocol):
     """Model with a code of tokens, from a codebook."""
 

@@ -23,6 +23,7 @@ from skgen._tables.frames import LIBRARIES, Columns
 from skgen._utils.parameters import Rule, boolean, check_parameters, integer
 from skgen._utils.tensors import resolve_device
 from skgen.likelihoods import LIKELIHOODS, Likelihood
+from skgen.models.autoencoder import Autoencoder
 from skgen.models.base import GenerativeModel, as_fitted_so_far
 from skgen.models.conditional import ConditionalVAE
 from skgen.models.flow import FlowDensity
@@ -45,6 +46,7 @@ ESTIMATORS: dict[str, type[Any]] = {
         VAE,
         BetaVAE,
         IWAE,
+        Autoencoder,
         ConditionalVAE,
         FlowDensity,
         VQVAE,
@@ -62,10 +64,13 @@ TRUSTED_TYPES = [
     f"{Columns.__module__}.{Columns.__qualname__}",
     "torch.device",
 ]
-# What may be inside another.
-INSIDE = ("VAE", "BetaVAE", "IWAE", "VQVAE", "MixtureEM")
 # Parameters that no file has: where on a machine a fit may write.
 OF_A_MACHINE = ("checkpoint",)
+# What may be inside another: a model with networks, or a density of codes.
+INSIDE = (
+    *("VAE", "BetaVAE", "IWAE", "VQVAE", "Autoencoder", "FlowDensity"),
+    *("GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", "MixtureEM"),
+)
 # Names of the dtypes of arrays that tables are made as.
 ARRAY_DTYPE = (
     r"u?int(8|16|32|64)|[<>]?[iu][1248]|(datetime64|timedelta64|[<>][mM]8)(\[\w+\])?"
@@ -290,7 +295,7 @@ class ModelWriter(Writer):
     def write(self, value: Any, where: str) -> Any:
         """Return the JSON of a value, or of an estimator."""
         if type(value).__name__ in INSIDE and type(value) in ESTIMATORS.values():
-            fitted = where.startswith("fitted/")
+            fitted = "parameters" not in where.split("/")
             return {"estimator": self.write_model(value, f"{where}/", fitted=fitted)}
         return super().write(value, where)
 
@@ -430,6 +435,9 @@ def _try(model: Any) -> None:
     with warnings.catch_warnings(), sklearn.config_context(transform_output="default"):
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", RuntimeWarning)  # NumPy's, of a number at fault
+        if not hasattr(bare, "sample"):  # an autoencoder with no density of its codes
+            bare.transform(bare.inverse_transform(np.zeros((1, bare._n_features_out))))
+            return
         x = bare.sample(1, random_state=0)
         if x.shape != (1, model.n_features_in_):
             raise ValueError(f"rows have {x.shape[1]} features by its arrays")

@@ -276,6 +276,11 @@ class GenerativeModel(
         """
         return None
 
+    @property
+    def _code_mean(self) -> NDArray[Any] | None:
+        """Mean (k,) of the code over the training rows, where nothing makes it zero."""
+        return None
+
     def _check_rows(self, X: NDArray[Any]) -> None:
         """Raise a ValueError where rows are outside the model's support."""
 

@@ -42,7 +42,7 @@ def new_module(model: TrainedModel, train: StoredRows, seed: int) -> BoundedMode
     model._check_features(n_features)
     check_sizes(model, likelihood, standardizer, len(train), train.device)
     draws = DrawingFrom(seed) if has_plain_networks(model) else forked_rng(seed)
-    with draws, torch.no_grad():
+    with torch.no_grad(), draws:  # in this order: Ctrl-C must not meet the end of both
         module = model._build(n_features, likelihood, standardizer.cpu())
         module = moved(module, train.device)
         x = module.standardizer.rows(train).sample().x

@@ -230,6 +230,10 @@ class MappedDensity:
     def _code_variances(self) -> NDArray[Any] | None:
         return getattr(self._inner, "_code_variances", None)
 
+    @property
+    def _code_mean(self) -> NDArray[Any] | None:
+        return getattr(self._inner, "_code_mean", None)
+
 
 def _added(terms: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
     """Add scores (m,) to the terms (n,) that are finite, in the scores' dtype."""
