@@ -37,13 +37,11 @@ from skgen._em.restarts import Restarts
 from skgen._em.starts import drawn_once
 from skgen._search import stacking
 from skgen._search.stacking import is_small
-from skgen._training.driver import Steps, value_or_error
+from skgen._training.driver import value_or_error
 from skgen._training.loop import Training
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.estimators import Estimator
-from skgen._utils.tensors import check_random_state
 from skgen._utils.threads import threads_for
-from skgen.models.base import NO_CALLBACKS
 from skgen.models.mixture import GaussianMixtureEM
 from skgen.models.neural import NeuralModel
 from skgen.models.planning import TrainingPlan
@@ -76,14 +74,8 @@ class Fit:
         self.work: Training | Restarts | None = None  # what it waits for
         self.error: Exception | None = None
         self.seconds = 0.0
-        self._steps = self._fit(X, y, sample_weight)
+        self._steps = estimator._steps(X, y, sample_weight)
         self.send(None)
-
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Steps:
-        model = self.estimator
-        _, x, weight = model._prepare(X, y, sample_weight, reset=True)
-        rng = check_random_state(model.random_state)
-        yield from model._fit(x, weight, rng, NO_CALLBACKS)
 
     def send(self, done: Any) -> None:
         """Take what became of the work, and go on to the next, the end, or an error."""

@@ -3,9 +3,11 @@
 import errno
 import math
 import os
+import pickle
 import signal
 import threading
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,11 +16,22 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
-from skgen import IWAE, VAE, VQVAE, BetaVAE, ConditionalVAE, GaussianMixtureEM, load
+from skgen import (
+    IWAE,
+    VAE,
+    VQVAE,
+    BetaVAE,
+    ConditionalVAE,
+    GaussianMixtureEM,
+    MixedDensity,
+    load,
+)
 from skgen._files import checkpoints
 from skgen._files.fingerprints import digest
+from skgen._training import data
 from skgen.exceptions import CheckpointWarning
 from skgen.io import save
+from skgen.likelihoods import Gaussian, Mixed
 from skgen.model_selection import BatchedGridSearchCV
 
 pytestmark = pytest.mark.filterwarnings(
@@ -180,6 +193,42 @@ def test_a_fit_that_is_killed_after_each_write_ends_as_if_never(name, tmp_path, 
     assert not [*tmp_path.iterdir()]
 
 
+def test_rows_that_stay_on_a_disk_go_on(tmp_path, writes, monkeypatch):
+    monkeypatch.setattr(data, "KEPT_ELEMENTS", 0)
+    monkeypatch.setattr(data, "PIECE_ELEMENTS", 30)
+    monkeypatch.setattr(data, "WINDOW_PIECES", 3)
+    np.save(tmp_path / "rows.npy", X)
+    x = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    model = VAE(2, max_iter=4, **NETWORK)
+    writes.deadly = (1, 2, 4)
+    ours = clone(model).set_params(checkpoint=tmp_path / "run")
+    found, kills = killed_and_resumed(ours, x)
+    assert kills == 3
+    assert_same_fit(found, model.fit(x))
+
+
+def test_all_pieces_of_a_fit_go_on(tmp_path, writes):
+    """A VAE that fills holes, its posterior of holes, the tokens, and so on."""
+    settings = {"n_tokens": 2, "code_size": 2, "max_iter": 2}
+    model = VQVAE(4, likelihood=Mixed(["real"] * 3), **settings, **NETWORK)
+    writes.deadly = (1, 3, 4, 7, 8)
+    ours = clone(model).set_params(checkpoint=tmp_path / "run")
+    found, kills = killed_and_resumed(ours, HOLES)
+    assert kills == 5
+    assert writes.n == 2 + 1 + 2 + 2 + 1
+    assert_same_fit(found, model.fit(HOLES))
+
+
+def test_a_model_inside_another_goes_on(tmp_path, writes):
+    table = np.column_stack([HOLES[:, :2], LABELS])
+    model = MixedDensity(VAE(2, max_iter=3, **NETWORK))
+    writes.deadly = (2, 3, 4)
+    ours = clone(model).set_params(estimator__checkpoint=tmp_path / "run")
+    found, kills = killed_and_resumed(ours, table)
+    assert kills == 3
+    assert_same_fit(found.estimator_, model.fit(table).estimator_)
+
+
 def test_the_rest_is_done_and_no_more(tmp_path, writes):
     model = VAE(2, max_iter=9, early_stopping=False, **NETWORK)
     path = tmp_path / "run"
@@ -234,12 +283,11 @@ def test_a_generator_counts_by_its_state(make, tmp_path, writes):
 
 def test_a_warm_fit_goes_on_from_its_checkpoint(tmp_path, writes):
     model = VAE(2, max_iter=3, warm_start=True, **NETWORK).fit(X)
-    data = tmp_path / "model"
-    save(model, data)
+    data = pickle.dumps(model)
     expected = model.fit(X)
     writes.deadly = (2,)
     found, kills = killed_and_resumed(
-        load(data).set_params(checkpoint=tmp_path / "run"), X
+        pickle.loads(data).set_params(checkpoint=tmp_path / "run"), X
     )
     assert kills == 1
     assert_same_fit(found, expected)
@@ -449,6 +497,73 @@ def test_files_of_models_name_no_checkpoint(tmp_path):
     assert load(tmp_path / "model").checkpoint is None
 
 
+# What tells a fit from others.
+
+
+class Scaled(torch.nn.Linear):
+    """A network with a number that is no weight."""
+
+    def __init__(self, scale):
+        super().__init__(2, 2)
+        torch.nn.init.ones_(self.weight)
+        torch.nn.init.ones_(self.bias)
+        self.scale = scale
+        self.itself = [self]
+
+
+def adder(n):
+    return lambda x: x + n
+
+
+EQUAL = [
+    (lambda: 0.5, lambda: np.float64(0.5)),
+    (
+        lambda: np.arange(6.0).reshape(2, 3),
+        lambda: np.arange(6.0).reshape(3, 2).T.copy().T.reshape(2, 3),
+    ),
+    (
+        lambda: np.arange(6).reshape(2, 3),
+        lambda: np.asfortranarray(np.arange(6).reshape(2, 3)),
+    ),
+    (lambda: Mixed(["real", 3]), lambda: Mixed(["real", 3])),
+    (lambda: Scaled(2), lambda: Scaled(2)),
+    (lambda: adder(1), lambda: adder(1)),
+    (lambda: {"a": 1, "b": 2}, lambda: {"b": 2, "a": 1}),
+    (lambda: np.random.RandomState(3), lambda: np.random.RandomState(3)),
+]
+DIFFERENT = [
+    (1, 1.0, True, "1", None, [1], np.array([1]), np.array([1.0]), np.array([[1]])),
+    ([1, [2]], [[1], 2], [1, 2], []),
+    (Gaussian(), Gaussian(0.5), Gaussian("row"), Mixed(["real"]), Mixed([2])),
+    (Scaled(2), Scaled(3), torch.nn.Linear(2, 2)),
+    (
+        adder(1),
+        adder(2),
+        len,
+        sum,
+        torch.nn.Linear,
+        partial(adder, 1),
+        partial(adder, 2),
+    ),
+    (np.random.RandomState(3), np.random.RandomState(4), np.random.default_rng(3)),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), EQUAL)
+def test_equal_values_have_equal_sums(one, other):
+    assert digest(one()) == digest(other())
+
+
+@pytest.mark.parametrize("values", DIFFERENT)
+def test_different_values_have_different_sums(values):
+    assert len({*map(digest, values)}) == len(values)
+
+
+def test_a_sum_is_the_same_in_another_process():
+    expected = digest([X[:0], (1, 2.5), {"a": None}, torch.ones(2), np.eye(2)[::-1]])
+    assert expected.startswith("44fb205a9e5dce45")
+
+
 # When it is written.
 
 
@@ -468,8 +583,19 @@ def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
     for epoch in range(1, 61):
         now[0] += 1.0
         piece.save(lambda epoch=epoch: {"n_iter": epoch}, is_over=epoch == 60)
-    # Twenty seconds after a file that took two; and at the end, whenever that is.
+    assert written == [1.0, 23.0, 45.0]  # twenty seconds after one that took two
+    checkpoint.end(keeps=True)
     assert written == [1.0, 23.0, 45.0, 66.0]
+
+
+def test_a_short_fit_writes_nothing(tmp_path, writes, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PART", 1 / 64)
+    monkeypatch.setattr(checkpoints, "now", lambda: 0.0)
+    model = GaussianMixtureEM(2, random_state=0)
+    clone(model).set_params(checkpoint=tmp_path / "run").fit(X)
+    assert writes.n == 0
+    clone(model).set_params(checkpoint=tmp_path).fit(X)
+    assert writes.n == 1  # for a search that is called again
 
 
 # A real kill.
@@ -484,16 +610,22 @@ def test_a_process_that_is_killed_goes_on(tmp_path, monkeypatch):
         original(*args)
         n_left[0] -= 1
         if n_left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(checkpoints, "write_file", write_file)
-    for n_left[0] in (2, 1, 3):
+    for n_left[0] in (2, 1, 3, -1):
         child = os.fork()
         if child == 0:
+            if n_left[0] < 0:  # between writing a file and moving it to its place
+                monkeypatch.setattr(os, "replace", lambda *_: die())
             model.fit(X)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         assert os.WTERMSIG(status) == signal.SIGKILL
+    assert len([*tmp_path.iterdir()]) == 3  # the file, its lock, and one that strayed
     with pytest.warns(CheckpointWarning, match="after 6 epochs"):
         found = clone(model).fit(X)
     assert_same_fit(found, model.set_params(checkpoint=None).fit(X))

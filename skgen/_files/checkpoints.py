@@ -38,6 +38,8 @@ from skgen.exceptions import CheckpointWarning
 # Part of the time of a fit that its checkpoints may take: 1.6 %. Where an epoch takes
 # less than 64 times as long as a file, not every epoch is saved.
 PART = 1 / 64
+# Seconds that the first file is taken to take.
+FIRST = 0.01
 
 
 class StateWriter(Writer):
@@ -78,13 +80,19 @@ class Piece:
         self.state = states[number] if number < len(states) else None
 
     def save(self, state: Callable[[], dict[str, Any]], *, is_over: bool) -> None:
-        """Write the state after an iteration, where it is due, and is not there yet."""
+        """Take the state after an iteration, and write it, where it is due.
+
+        The last state goes into the file of the next piece of work.
+        """
         checkpoint = self.checkpoint
-        if checkpoint.is_stopped or not (is_over or checkpoint.is_due):
+        is_due = checkpoint.is_due
+        if checkpoint.is_stopped or not (is_over or is_due):
             return
         found = state()
         if found["n_iter"] > checkpoint.n_iter(self.number):
-            checkpoint.write(self.number, found)
+            checkpoint.take(self.number, found)
+            if is_due:
+                checkpoint.write()
 
 
 class FitCheckpoint:
@@ -105,8 +113,9 @@ class FitCheckpoint:
         self.states: list[dict[str, Any]] = []
         self.seed: int | None = None  # where random_state=None
         self.is_stopped = self.has_warned = False
+        self.is_written = True  # whether the file has all states
         self._n_pieces = 0
-        self._seconds, self._written_at = 0.0, -np.inf
+        self._seconds, self._written_at = FIRST, now()
 
     # What a fit asks for.
 
@@ -179,12 +188,16 @@ class FitCheckpoint:
         known = self.states[number : number + 1]
         return known[0]["n_iter"] if known else -1
 
-    def write(self, number: int, state: dict[str, Any]) -> None:
-        """Write the file with the state of a piece; a warning where that fails."""
+    def take(self, number: int, state: dict[str, Any]) -> None:
+        """Take the state of a piece of work, the last that there is."""
+        self.states[number:], self.is_written = [state], False
+
+    def write(self) -> None:
+        """Write all states to the file; a warning where that fails."""
         start = now()
-        self.states[number:] = [state]
         try:
             write_file(self.place, self._contents(), __version__, CHECKPOINT)
+            self.is_written = True
         except (OSError, TypeError) as error:
             self.warn(error)
         self._written_at = now()
@@ -212,10 +225,14 @@ class FitCheckpoint:
             )
 
     def end(self, *, keeps: bool) -> None:
-        """Remove the file of a fit that has ended, unless it is to be kept."""
-        if not (keeps or self.is_stopped):
+        """Remove the file of a fit that has ended, or write its last."""
+        if self.is_stopped:
+            return
+        if not keeps:
             with suppress(OSError):
                 self.place.unlink(missing_ok=True)
+        elif not self.is_written:
+            self.write()
 
 
 @contextmanager

@@ -20,6 +20,8 @@ Fingerprint = Mapping[str, str]
 
 # Bytes that are summed at a time: rows may lie on a disk.
 BLOCK_BYTES = 2**22
+# Attributes of any torch module; its parts and tensors are asked for by methods.
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def fingerprint(values: Mapping[str, Any]) -> dict[str, str]:
@@ -49,16 +51,21 @@ def file_name(owner: str, found: Fingerprint) -> str:
     return f"{owner}-{digest(dict(found))[:16]}.safetensors"
 
 
-def parts(value: Any) -> Iterator[bytes]:
+def parts(value: Any, around: tuple[int, ...] = ()) -> Iterator[bytes]:
     """Yield bytes that tell a value from others.
 
-    Of an object that is not known these are its type, and what it holds.
+    Of an object that is not known these are its type, and what it holds. ``around`` has
+    the identities of the objects that it is in: one that holds itself has an end.
     """
+    if id(value) in around:
+        yield b"<around>"
+        return
+    inside = (*around, id(value))
     match value:
-        case None | bool() | int() | float() | complex() | str() | bytes():
-            yield f"<{value!r}>".encode()
         case np.generic():
             yield from parts(value.item())
+        case None | bool() | int() | float() | complex() | str() | bytes():
+            yield f"<{value!r}>".encode()
         case np.ndarray():
             yield from _of_array(value)
         case Tensor():
@@ -67,22 +74,19 @@ def parts(value: Any) -> Iterator[bytes]:
             yield f"<{value}>".encode()
         case Mapping():
             for name in sorted(value, key=repr):
-                yield from parts([name, value[name]])
+                yield from parts([name, value[name]], inside)
         case list() | tuple():
             yield f"<{len(value)} values>".encode()
             for each in value:
-                yield from parts(each)
+                yield from parts(each, inside)
         case type() | BuiltinFunctionType():
             yield f"<{value.__module__}.{value.__qualname__}>".encode()
-        case nn.Module():
-            options = getattr(value, "options", None)  # of a likelihood
-            yield from parts([type(value), repr(value), options, value.state_dict()])
         case np.random.RandomState():
             yield from parts(value.get_state(legacy=False))
         case np.random.Generator():
             yield from parts(value.bit_generator.state)
         case _:
-            yield from parts(_inside(value))
+            yield from parts(_inside(value), inside)
 
 
 def _inside(value: Any) -> list[Any]:
@@ -98,6 +102,11 @@ def _inside(value: Any) -> list[Any]:
             return [value.__func__, value.__self__]
         case functools.partial():
             return [value.func, value.args, value.keywords]
+        case nn.Module():
+            attributes = vars(value).items()
+            own = {n: v for n, v in attributes if n not in _OF_EVERY_MODULE}
+            children = dict(value.named_children())
+            return [type(value), own, children, value.state_dict()]
     return [type(value), getattr(value, "__dict__", {})]
 
 

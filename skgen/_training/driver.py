@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from typing import Any, Protocol
+from warnings import catch_warnings, simplefilter
 
 
 class Interrupted(KeyboardInterrupt):
@@ -36,7 +37,7 @@ class Keeper(Protocol):
 
         A state has tensors, arrays, numbers, text, and lists and dicts of these, and
         the number of iterations so far as ``n_iter``. One that ``is_over`` gives the
-        result of the work without an iteration, and is always saved.
+        result of the work without an iteration, and is always kept.
         """
 
 
@@ -61,6 +62,19 @@ class Work(Protocol):
 # be done, and is sent what became of it. So one fit may do it as it comes, and a
 # search that of many fits at once.
 Steps = Generator[Work, Any, None]
+
+
+def quietly(steps: Steps, category: type[Warning]) -> Steps:
+    """Yield the work of a fit, without warnings of a kind from what lies between."""
+    done = None
+    while True:
+        with catch_warnings():
+            simplefilter("ignore", category)
+            try:
+                work = steps.send(done)
+            except StopIteration:
+                return
+        done = yield work
 
 
 def value_or_error(function: Callable[[], Any]) -> Any:

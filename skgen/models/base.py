@@ -347,6 +347,12 @@ class GenerativeModel(
             estimator=self, X=X, y=y, reconstruction_attributes=dict
         )
 
+    def _steps(self, X: Any, y: Any, sample_weight: Any) -> Steps:
+        """Fit as a part of something larger, which does the work that is yielded."""
+        _, x, weight = self._prepare(X, y, sample_weight, reset=True)
+        rng = check_random_state(getattr(self, "random_state", None))
+        yield from self._fit(x, weight, rng, NO_CALLBACKS) or ()
+
     def _checkpoint(
         self, X: NDArray[Any], x: Any, weight: Tensor | None
     ) -> AbstractContextManager[FitCheckpoint | None]:

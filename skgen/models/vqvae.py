@@ -8,8 +8,7 @@ autoregressive ``p(k)``; it is bounded by drawing tokens from a softmax posterio
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -43,7 +42,7 @@ from skgen._networks.token_priors import (
 from skgen._training.adam import StepRule
 from skgen._training.batches import Batch
 from skgen._training.data import StoredRows, WeightedRows
-from skgen._training.driver import Steps
+from skgen._training.driver import Steps, quietly
 from skgen._utils.parameters import (
     LARGEST_STEP,
     attribute,
@@ -653,10 +652,12 @@ class VQVAE(NeuralModel):
         callbacks: FitCallbacks,
     ) -> Steps:
         if self._has_missing(x):
-            x = self._completed(x, weight, draw_seed(rng))
+            x = yield from self._completed(x, weight, draw_seed(rng))
         yield from super()._fit(x, weight, rng, callbacks)
 
-    def _completed(self, x: StoredRows, weight: Tensor | None, seed: int) -> StoredRows:
+    def _completed(
+        self, x: StoredRows, weight: Tensor | None, seed: int
+    ) -> Generator[Any, Any, StoredRows]:
         """Draw the missing cells of training rows, given the others, from a VAE.
 
         There is no bound to train tokens of incomplete rows by: the nearest code is
@@ -672,9 +673,8 @@ class VQVAE(NeuralModel):
             device=self.device,
             random_state=seed,
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(rows, sample_weight=None if weight is None else to_array(weight))
+        weights = None if weight is None else to_array(weight)
+        yield from quietly(model._steps(rows, None, weights), ConvergenceWarning)
         return self._place(model.impute(rows, noise=True, random_state=seed), x.device)
 
     def _reset_curves(self) -> None:
