@@ -22,6 +22,7 @@ SHARED = {
         "models/vqvae.py": ("VQVAE",),
         "models/conditional.py": ("ConditionalVAE",),
         "models/flow.py": ("FlowDensity",),
+        "models/gan.py": ("GAN",),
     },
     ("models/hyperparameters.py", "NetworkSettings"): {
         "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
@@ -36,7 +37,21 @@ SHARED = {
 }
 
 # Parameters that a subclass declares anew.
-OWN = {"IWAE": ("max_grad_norm",), "Autoencoder": ("likelihood",)}
+OWN = {
+    "IWAE": ("max_grad_norm",),
+    "Autoencoder": ("likelihood",),
+    "GAN": (
+        "learning_rate_init",
+        "weight_averaging",
+        "tol",
+        "early_stopping",
+        "n_iter_no_change",
+        "execution",
+        "loss_curve_",
+        "loss_terms_",
+        "validation_curve_",
+    ),
+}
 
 
 def docstring(source: str, name: str) -> str:

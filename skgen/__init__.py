@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from skgen.models.classes import GenerativeClassifier, GenerativeOverSampler
     from skgen.models.conditional import ConditionalVAE
     from skgen.models.flow import FlowDensity
+    from skgen.models.gan import GAN
     from skgen.models.gaussian import GaussianDensity
     from skgen.models.kmeans import KMeansAutoencoder
     from skgen.models.mixed import MixedDensity
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from skgen.pipeline import GenerativePipeline, make_generative_pipeline
 
 __all__ = [
+    "GAN",
     "IWAE",
     "VAE",
     "VQVAE",
@@ -49,6 +51,7 @@ _MODULES = {
     "models.autoencoder": ("Autoencoder",),
     "models.classes": ("GenerativeClassifier", "GenerativeOverSampler"),
     "models.mixed": ("MixedDensity",),
+    "models.gan": ("GAN",),
     "models.gaussian": ("GaussianDensity",),
     "io": ("load", "save", "to_onnx"),
     "models.kmeans": ("KMeansAutoencoder",),

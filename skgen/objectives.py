@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from skgen._networks.codebooks import straight_through
 from skgen._training.batches import Batch
 from skgen._training.contracts import (
+    AdversarialModel,
     CodeModel,
     DensityModel,
     LatentModel,
@@ -28,6 +30,9 @@ from skgen._training.contracts import (
     Prior,
     TokenModel,
 )
+
+# Under the root of a squared norm, whose gradient has a pole at 0.
+TINY = 1e-12
 
 
 class LatentTerms(NamedTuple):
@@ -190,6 +195,74 @@ class ImportanceWeightedLoss(NamedTuple):
             z.register_hook(lambda slope: slope * scale[..., None])
         loss = -importance_weighted_bound(log_w)
         return LatentTerms(loss, log_likelihood.mean(0), kl)
+
+
+class AdversarialTerms(NamedTuple):
+    """Losses of each row (n,) of a critic and a generator, and what is watched."""
+
+    loss: Tensor  # the sum of the next three
+    critic: Tensor
+    generator: Tensor
+    penalty: Tensor  # of the critic's slope
+    mmd: Tensor  # its mean is the squared discrepancy of rows and draws
+
+    @property
+    def watched(self) -> Tensor:
+        """Held-out quantity of early stopping: losses of a game do not fall."""
+        return self.mmd
+
+
+class AdversarialLoss(NamedTuple):
+    """Loss of a critic D plus that of a generator G, each of which moves its own.
+
+    "non-saturating": ``softplus(-D(x)) + softplus(D(G(z)))`` and ``softplus(-D(G(z)))``
+    (Goodfellow et al. 2014), with the penalty ``gamma / 2 |grad D(x)|^2`` (Mescheder,
+    Geiger & Nowozin 2018); "wasserstein": ``D(G(z)) - D(x)`` and ``-D(G(z))``, with
+    ``gamma (|grad D| - 1)^2`` between rows and draws (Gulrajani et al. 2017). One
+    gradient of the sum is a simultaneous step of both: draws reach the critic's loss
+    without a gradient, and the generator's through a frozen critic.
+    """
+
+    kind: str
+    gamma: float
+
+    def __call__(
+        self, model: AdversarialModel, batch: Batch, annealing: float = 1.0
+    ) -> AdversarialTerms:
+        """Terms of rows; there is no warm-up."""
+        fake = model.generated(batch)
+        real = model.judged(batch.x, batch)
+        critic, generator = self.losses(
+            real,
+            model.judged(fake.detach(), batch),
+            model.judged(fake, batch, frozen=True),
+        )
+        trains, penalty = torch.is_grad_enabled(), torch.zeros_like(real)
+        if trains:
+            penalty = self.penalty(model, batch, fake.detach())
+        mmd = model.discrepancies(batch, fake.detach(), quick=trains)
+        loss = critic + generator + penalty
+        return AdversarialTerms(loss, critic, generator, penalty, mmd)
+
+    def losses(self, real: Tensor, fake: Tensor, fooled: Tensor) -> tuple[Tensor, ...]:
+        """Loss of the critic and of the generator, from judgements (n,)."""
+        if self.kind == "wasserstein":
+            return fake - real, -fooled
+        return F.softplus(-real) + F.softplus(fake), F.softplus(-fooled)
+
+    def penalty(self, model: AdversarialModel, batch: Batch, fake: Tensor) -> Tensor:
+        """Penalty (n,) of the slope of the critic."""
+        if self.gamma == 0:
+            return fake.new_zeros(len(fake))
+        is_distance = self.kind == "wasserstein"
+        x = (model.mixed(batch, fake) if is_distance else batch.x).detach()
+        x.requires_grad_()
+        judged = model.judged(x, batch).sum()
+        (slope,) = torch.autograd.grad(judged, x, create_graph=True)
+        squared = slope.square().sum(-1)
+        if not is_distance:
+            return 0.5 * self.gamma * squared
+        return self.gamma * ((squared + TINY).sqrt() - 1).square()
 
 
 class NegativeLogLikelihood(NamedTuple):

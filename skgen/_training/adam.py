@@ -34,6 +34,7 @@ class StepRule(NamedTuple):
     max_grad_norm: float | None = None
     averaging: float = 0.0  # decay of the average over steps that is judged and kept
     execution: str = "eager"  # of skgen._training.steps.EXECUTIONS
+    beta1: float = BETA1  # decay of the running mean of gradients
 
 
 class ParamGroup(NamedTuple):
@@ -41,6 +42,7 @@ class ParamGroup(NamedTuple):
 
     rate: float
     decay: float
+    beta1: float = BETA1
 
 
 def paces(
@@ -48,17 +50,22 @@ def paces(
 ) -> dict[str, ParamGroup]:
     """Return the pace of each parameter that is learned, by name.
 
-    ``rates`` are multiples of the learning rate, by what a name ends with; names begin
-    with ``part``.
+    ``rates`` are multiples of the learning rate, by what a name begins or ends with;
+    names begin with ``part``.
     """
     found = {}
     for name, p in module.named_parameters():
         if p.requires_grad and name.startswith(part):
-            own = next((rates[end] for end in rates if name.endswith(end)), None)
+            own = next((rates[end] for end in rates if _is_of(name, end)), None)
             # Biases, scales and what has a rate of its own do not decay.
             decay = rule.weight_decay if p.ndim > 1 and own is None else 0.0
-            found[name] = ParamGroup((own or 1.0) * rule.learning_rate, decay)
+            rate = (own or 1.0) * rule.learning_rate
+            found[name] = ParamGroup(rate, decay, rule.beta1)
     return found
+
+
+def _is_of(name: str, part: str) -> bool:
+    return name.startswith(part) or name.endswith(part)
 
 
 class AdamMoments(NamedTuple):
@@ -81,7 +88,7 @@ def adamw(
     ``unbiased`` (2,) is what `Adam.counted` gave for the step.
     """
     m, v = moments
-    m.lerp_(grad, 1 - BETA1)
+    m.lerp_(grad, 1 - pace.beta1)
     v.mul_(BETA2).addcmul_(grad, grad, value=1 - BETA2)
     m_hat, v_hat = m / unbiased[0], v / unbiased[1]
     p.mul_(1 - pace.rate * pace.decay).sub_(pace.rate * m_hat / (v_hat.sqrt() + EPS))
@@ -113,7 +120,7 @@ class Adam:
     learned : sequence of Tensor
         What is stepped, by its ``grad``.
     paces : iterable of ParamGroup
-        The pace of each.
+        The pace of each; all have one ``beta1``.
     """
 
     def __init__(self, learned: Sequence[Tensor], paces: Iterable[ParamGroup]) -> None:
@@ -123,11 +130,12 @@ class Adam:
         # a step on nine tensors.
         device = self.learned[0].device if self.learned else None
         self.n_steps = torch.zeros((), device=device)
-        self.log_betas = torch.tensor([BETA1, BETA2], device=device).log()
         self.factor: Any = 1.0  # of all rates: where the schedule is
         self.groups: dict[ParamGroup, list[int]] = {}
         for i, pace in enumerate(paces):
             self.groups.setdefault(pace, []).append(i)
+        beta1 = next((pace.beta1 for pace in self.groups), BETA1)
+        self.log_betas = torch.tensor([beta1, BETA2], device=device).log()
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -165,7 +173,7 @@ class Adam:
             [],
             [self.n_steps] * len(used),
             lr=self.factor * pace.rate,
-            beta1=BETA1,
+            beta1=pace.beta1,
             beta2=BETA2,
             weight_decay=pace.decay,
             eps=EPS,

@@ -103,6 +103,28 @@ class TokenModel(Protocol):
         """Log p(x|z_q), (n,), of rows and code vectors."""
 
 
+class AdversarialModel(Protocol):
+    """Generator of rows, and a critic that tells them from data."""
+
+    def generated(self, batch: Batch) -> Tensor:
+        """Make rows (n, d) of a batch's noise, under its conditions."""
+
+    def judged(self, x: Tensor, batch: Batch, *, frozen: bool = False) -> Tensor:
+        """Judge rows (n, d) under a batch's conditions: (n,), high for data.
+
+        No gradient reaches a critic that is ``frozen``.
+        """
+
+    def mixed(self, batch: Batch, x: Tensor) -> Tensor:
+        """Return points (n, d) at random places between a batch's rows and others."""
+
+    def discrepancies(self, batch: Batch, x: Tensor, *, quick: bool) -> Tensor:
+        """Return terms (n,) whose mean is a distance of the rows' law from that of x.
+
+        A ``quick`` one takes time linear in n, and is less precise.
+        """
+
+
 class DensityModel(Protocol):
     """Model whose log-density is exact."""
 

@@ -31,7 +31,13 @@ from skgen._utils.parameters import (
 from skgen._utils.tensors import make_generator
 from skgen.likelihoods import Likelihood
 from skgen.models.building import default_networks
-from skgen.models.conditions import Classes, Conditioned, ConditionedModel, Numbers
+from skgen.models.conditions import (
+    Classes,
+    Conditioned,
+    ConditionedModel,
+    Numbers,
+    beside,
+)
 from skgen.models.evaluation import estimate_log_likelihood
 from skgen.models.vae import VAE, Elbo, Posterior, VariationalAutoencoder
 from skgen.objectives import LatentTerms, elbo, importance_weighted_bound, log_weights
@@ -61,11 +67,6 @@ class ImageEncoder(nn.Module):
         image, condition = x[..., : self.n_pixels], x[..., self.n_pixels :]
         outputs: Tensor = self.encoder(image + self.shift(condition))
         return outputs
-
-
-def beside(x: Tensor, condition: Tensor) -> Tensor:
-    """Put conditions (n, c) beside the columns of x (..., n, p)."""
-    return torch.cat([x, condition.expand(*x.shape[:-1], -1)], dim=-1)
 
 
 # The model.

@@ -12,6 +12,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import KW_ONLY
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,7 +25,14 @@ from torch import Tensor, nn
 from skgen._networks.dense import Standardizer
 from skgen._training.batches import Batch
 from skgen._utils.moments import Moments
-from skgen._utils.parameters import boolean, integer
+from skgen._utils.parameters import (
+    boolean,
+    estimator,
+    integer,
+    none,
+    options,
+    parameter,
+)
 from skgen._utils.threads import threads_for
 from skgen.models.base import check_sample_weight, weighted_mean
 from skgen.models.evaluation import BoundedModel, LogLikelihood
@@ -108,6 +116,11 @@ class Numbers(Standardizer):
     def is_known(self, numbers: Tensor) -> Tensor:
         """Return true for each row (n,): none may be missing."""
         return numbers.new_ones(len(numbers), dtype=torch.bool)
+
+
+def beside(x: Tensor, condition: Tensor) -> Tensor:
+    """Put conditions (n, c) beside the columns of x (..., n, p)."""
+    return torch.cat([x, condition.expand(*x.shape[:-1], -1)], dim=-1)
 
 
 # A module with a condition.
@@ -244,9 +257,9 @@ class ConditionedModel(BoundedModel):
 
     def set_context(self, context: Tensor | None, weight: Tensor | None) -> None:
         """Adapt to the conditions of training rows."""
-        assert context is not None
-        assert self.condition is not None
-        self.condition.set_rows(context, weight)
+        if self.condition is not None:
+            assert context is not None
+            self.condition.set_rows(context, weight)
 
 
 # Conditions of the user.
@@ -523,7 +536,8 @@ class Conditioned(TrainedModel):
         known = self._known(y, n_samples)
 
         def draw(model: Any, rows: slice, generator: torch.Generator) -> Any:
-            context = [torch.from_numpy(each[rows]).to(model.noise) for each in known]
+            like = model.standardizer.shift
+            context = [torch.from_numpy(each[rows]).to(like) for each in known]
             return model.draw(rows.stop - rows.start, noise, generator, *context)
 
         return self._draw(draw, n_samples, random_state)
@@ -674,3 +688,68 @@ class Conditioned(TrainedModel):
         mean = self.module_.condition.shift.cpu().numpy()
         held: Self = self.conditioned_on(mean)
         return held
+
+
+@estimator
+class OptionallyConditioned(Conditioned):
+    """Base of the estimators that take conditions where they are asked to.
+
+    Labels may not be missing in ``fit``.
+
+    Parameters
+    ----------
+    condition : {"auto", "classes", "numbers"} or None, default=None
+        Kind of y that rows are conditioned on; None ignores y. "auto" takes one column
+        for classes, unless it holds numbers with fractions; and several columns for
+        numbers.
+    """
+
+    _without_y = "leave condition=None"
+
+    _: KW_ONLY
+    condition: str | None = parameter(
+        options("auto", "classes", "numbers"), none, default=None, builds=True
+    )
+
+    @property
+    def _kind_of_condition(self) -> str | None:
+        kind: str | None = self._fitted("condition")
+        return kind
+
+    def _context(self, y: Any, n: int, *, reset: bool) -> NDArray[Any] | None:
+        if self._kind_of_condition is None:
+            for name in (*BUILT_FROM, "_held"):
+                self.__dict__.pop(name, None)
+            return None
+        context = super()._context(y, n, reset=reset)
+        if self._some_missing:
+            raise ValueError(
+                f"y has missing labels (-1, NaN or None), and {type(self).__name__} "
+                "learns from rows with their labels only. Leave those rows out, or use "
+                "ConditionalVAE."
+            )
+        return context
+
+    @property
+    def _new_condition(self) -> Classes | Numbers | None:
+        """Make what networks see of a condition, for training rows to be set."""
+        if self.condition is None:
+            return None
+        c = self.n_conditions_
+        return Classes(c) if self._has_classes else Numbers.of_width(c)
+
+    def _known(self, y: Any, n: int) -> tuple[NDArray[Any], ...]:
+        return () if self._kind_of_condition is None else super()._known(y, n)
+
+    def _unconditional(self) -> Self:
+        if self._kind_of_condition is None or hasattr(self, "_held"):
+            return self
+        if self._has_classes:
+            held: Self = self.conditioned_on(self.classes_[0])
+            return held
+        return super()._unconditional()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self.condition is not None
+        return tags

@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgen._networks.dense import Blank, Standardizer
+from skgen._training.adam import BETA1
 from skgen._training.data import StoredRows, WeightedRows, are_few
 from skgen._training.driver import Steps, run_each
 from skgen._training.early_stopping import History
@@ -126,9 +127,13 @@ class TrainedModel(TrainingSettings, GenerativeModel):
     #: Whether rows are held out of the descent even without early stopping.
     _always_holds_out: ClassVar[bool] = False
     #: Multiples of the learning rate for parameters of the module, by what their names
-    #: end with. At the networks' rate sigma stays wide for so long that codes go out of
-    #: use.
+    #: begin or end with. At the networks' rate sigma stays wide for so long that codes
+    #: go out of use.
     _rates: ClassVar[dict[str, float]] = {"log_sigma": 3.0, "log_dispersion": 6.0}
+    #: Decay of Adam's running mean of gradients.
+    _beta1: ClassVar[float] = BETA1
+    #: Unit of losses, as they are printed.
+    _loss_unit: ClassVar[str] = " nats per row"
     #: In what networks multiply in training: a parameter where there is a choice.
     precision = "float32"
 

@@ -77,6 +77,7 @@ class TrainingPlan:
             model.max_grad_norm,
             model.weight_averaging,
             model.execution,
+            model._beta1,
         )
 
     def trainer(self, generator: torch.Generator) -> Trainer:

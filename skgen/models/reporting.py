@@ -58,7 +58,7 @@ def print_epoch(
     values = ", ".join(f"{name} {value:.4f}" for name, value in terms.items())
     print(
         f"{type(model).__name__}{part}, epoch {history.n_iter} of {model.max_iter}: "
-        f"{values} nats per row ({seconds:.2f}s)"
+        f"{values}{model._loss_unit} ({seconds:.2f}s)"
     )
 
 
