@@ -65,7 +65,7 @@ class Game(NamedTuple):
 
 
 GAMES = {
-    "non-saturating": Game(gamma=0.02, critic_rate=3.0, beta1=0.5),
+    "non-saturating": Game(gamma=0.01, critic_rate=3.0, beta1=0.5),
     "wasserstein": Game(gamma=0.1, critic_rate=5.0, beta1=0.0),
 }
 
@@ -293,7 +293,7 @@ class GAN(OptionallyConditioned):
         Weight gamma of the penalty of the critic's slope in standardised rows:
         ``gamma / 2 |grad D|^2`` at the data for "non-saturating", without which the
         game may circle for ever (Mescheder et al. 2018); ``gamma (|grad D| - 1)^2``
-        between data and samples for "wasserstein". "auto" is 0.02 and 0.1.
+        between data and samples for "wasserstein". "auto" is 0.01 and 0.1.
     hidden_layer_sizes : sequence of int or int, default=(128, 128)
         Widths of the hidden layers of the critic; the generator has them in reverse.
     activation : str, default="relu"
