@@ -24,6 +24,7 @@ from skgen import (
     ConditionalVAE,
     GaussianMixtureEM,
     MixedDensity,
+    MixtureEM,
     load,
 )
 from skgen._files import checkpoints
@@ -108,6 +109,16 @@ FITS = {
     ),
     "mixtures, one by one": (
         GaussianMixtureEM(2, n_init=2, max_iter=9, tol=1e-5, random_state=0, verbose=1),
+        X,
+    ),
+    "mixtures of products": (
+        MixtureEM(
+            2, kinds=["normal", "auto", 2], n_init=2, max_iter=6, tol=0, random_state=0
+        ),
+        np.column_stack([HOLES[:, :2], LABELS]),
+    ),
+    "stepwise EM": (
+        MixtureEM(2, n_init=2, batch_size=50, max_iter=4, tol=0, random_state=0),
         X,
     ),
     "a mixture with holes": (

@@ -6,7 +6,7 @@ there. A missing cell leaves its factor out, which is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from skgen._em.families import Family, Part, Prior, Sums, family_of
 from skgen._em.fixed_point import Iterate
-from skgen._em.restarts import EMRun, Observer, Runs
+from skgen._em.restarts import EMRun, KeptRuns, Observer, Runs
 from skgen._em.steps import sum_exp
 from skgen._training.driver import Interrupted, Keeper
 from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
@@ -276,6 +276,13 @@ class ProductSteps:
         self.products, self.rows = products, rows
         self.prior, self.weight_prior = prior, weight_prior
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the steps to come depend on, beside theta."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave."""
+
     def _maximised(self, sums: ProductSums, theta: Theta) -> Theta:
         return self.products.maximise(sums, theta, self.prior, self.weight_prior)
 
@@ -316,6 +323,17 @@ class StepwiseSteps(ProductSteps):
         self.sums: ProductSums | None = None
         self.n_batches = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        sums = None if self.sums is None else list(self.sums)
+        return {"sums": sums, "n_batches": self.n_batches}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        sums, self.n_batches = state["sums"], state["n_batches"]
+        self.sums = None
+        if sums is not None:
+            placed: Any = (s if s is None else s.to(self.rows.centre) for s in sums)
+            self.sums = ProductSums(*placed)
+
     def __call__(self, theta: Theta) -> Iterate[Theta]:
         """Return where a pass over the rows ends, and the mean of log-densities."""
         n = len(self.rows.x)
@@ -351,27 +369,34 @@ class ProductRestarts:
 
     Parameters
     ----------
-    em_runs : iterator of (EMRun, step)
+    em_runs : iterator of (EMRun, ProductSteps)
         Starts, which are drawn when the one before has ended, and their steps.
+    rng : RandomState
+        Draws the starts, and what steps draw.
     observer : Observer
         Who is told.
     """
 
-    def __init__(self, em_runs: Iterator[Any], observer: Observer) -> None:
-        self.em_runs, self.observer = em_runs, observer
+    def __init__(
+        self,
+        em_runs: Iterator[tuple[EMRun, ProductSteps]],
+        rng: np.random.RandomState,
+        observer: Observer,
+    ) -> None:
+        self.em_runs, self.rng, self.observer = em_runs, rng, observer
 
     def run(self, keeper: Keeper | None = None) -> Runs:
-        """Run EM from all starts, or until the observer has seen enough.
-
-        Nothing is saved: `MixtureEM` has no ``checkpoint``.
-        """
+        """Run EM from all starts, or until the observer has seen enough."""
         begun: list[EMRun] = []
+        saved = KeptRuns(begun, keeper)
         try:
-            for em_run, step in self.em_runs:
+            for em_run, steps in self.em_runs:
                 begun.append(em_run)
-                self._climb(em_run, step)
+                self._go_on(saved, steps)
+                self._climb(em_run, steps, saved.save)
                 if em_run.stopped:
                     break
+            saved.save(is_over=True)
         except KeyboardInterrupt as cut:
             for em_run in begun:
                 em_run.stopped = em_run.stopped or not em_run.is_over
@@ -379,14 +404,23 @@ class ProductRestarts:
             raise Interrupted(so_far) from cut
         return Runs([em_run.so_far for em_run in begun], interrupted=False)
 
-    def _climb(self, em_run: Any, step: Callable[[Any], Iterate[Any]]) -> None:
+    def _go_on(self, saved: KeptRuns, steps: ProductSteps) -> None:
+        """Let the last start go on from what was saved of it, if anything was."""
+        known = saved.load()
+        if known is not None:  # and it is the last of which something was
+            steps.load_state_dict(known["steps"])
+            self.rng.set_state(known["rng"].get_state())
+        saved.beside = lambda: {"steps": steps.state_dict(), "rng": self.rng}
+
+    def _climb(self, em_run: Any, steps: Any, save: Callable[[], Any]) -> None:
         while not em_run.is_over:
             self.observer.begin_step()
-            found = step(em_run.theta)
+            found = steps(em_run.theta)
             change = found.bound - em_run.bound
             em_run.theta = found.state
             em_run.see(found.bound)
             em_run.stopped = self.observer.end_step(em_run, change)
+            save()
         self.observer.end(em_run)
 
 

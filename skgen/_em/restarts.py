@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
 from skgen._em.incomplete import IncompleteRows, IncompleteSteps
@@ -72,13 +73,15 @@ class EMRun:
         """Return what the steps to come depend on."""
         names = ("bound", "converged", "stopped", "stack")
         own = {name: getattr(self, name) for name in names}
-        return {**own, "theta": list(self.theta), "bounds": np.array(self.bounds)}
+        theta, _ = tree_flatten(self.theta)
+        return {**own, "theta": theta, "bounds": np.array(self.bounds)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` gave of a run from the same start."""
-        parts = [v.to(own) for v, own in zip(state["theta"], self.theta, strict=True)]
-        bounds = state["bounds"].tolist()
-        vars(self).update(state, theta=Mixture(*parts), bounds=bounds)
+        parts, kind = tree_flatten(self.theta)
+        parts = [v.to(own) for v, own in zip(state["theta"], parts, strict=True)]
+        theta, bounds = tree_unflatten(parts, kind), state["bounds"].tolist()
+        vars(self).update(state, theta=theta, bounds=bounds)
 
     def see(self, bound: float) -> None:
         """Take the bound of a step that was made."""
@@ -180,7 +183,7 @@ class Restarts:
         """Run EM from all starts, or until the observer has seen enough."""
         listens = self.observer.listens
         begun: list[EMRun] = [] if listens else [*self.em_runs]
-        saved = _Saved(begun, keeper)
+        saved = KeptRuns(begun, keeper)
         try:
             saved.load()
             run_em_stack(self.kind, self.rows, begun, saved.save if keeper else None)
@@ -200,21 +203,35 @@ class Restarts:
         return Runs([em_run.so_far for em_run in begun], interrupted=False)
 
 
-class _Saved:
-    """Keeps the states of runs that were begun, where there is a keeper."""
+class KeptRuns:
+    """Keeps the states of runs that were begun, where there is a keeper.
+
+    Parameters
+    ----------
+    begun : sequence of EMRun
+        The runs; it grows where one follows the other.
+    keeper : Keeper or None
+        Has what an earlier fit saved of them, and saves them.
+    """
 
     def __init__(self, begun: Sequence[EMRun], keeper: Keeper | None) -> None:
         self.begun, self.keeper = begun, keeper
-        state = None if keeper is None else keeper.state
-        self.left = [] if state is None else [*state["runs"]]
+        self.known = None if keeper is None else keeper.state
+        self.left = [] if self.known is None else [*self.known["runs"]]
         self.n_loaded = 0
+        self.beside: Callable[[], dict[str, Any]] = dict  # more that steps depend on
 
-    def load(self) -> None:
-        """Let the runs that were begun since go on from what was saved of them."""
+    def load(self) -> dict[str, Any] | None:
+        """Let the runs that were begun since go on from what was saved of them.
+
+        With the last of these, what was saved beside them is given back.
+        """
+        had = bool(self.left)
         for em_run in self.begun[self.n_loaded :]:
             if self.left:
                 em_run.load_state_dict(self.left.pop(0))
         self.n_loaded = len(self.begun)
+        return self.known if had and not self.left else None
 
     def save(self, *, is_over: bool = False) -> None:
         """Save all of them."""
@@ -225,6 +242,7 @@ class _Saved:
         return {
             "n_iter": sum(len(em_run.bounds) for em_run in self.begun),
             "runs": [*(em_run.state_dict() for em_run in self.begun), *self.left],
+            **self.beside(),
         }
 
 

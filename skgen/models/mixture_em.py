@@ -7,6 +7,7 @@ of column is to EM is in `skgen._em.families`, the steps are in `skgen._em.produ
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import KW_ONLY
@@ -43,6 +44,7 @@ from skgen._utils.parameters import (
     none,
     options,
     parameter,
+    path,
     random_state,
     real,
     verbosity,
@@ -140,6 +142,13 @@ class MixtureEM(ExactDensity):
         Iterations between two messages.
     device : str, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+    checkpoint : path-like or None, default=None
+        File that has the state of a fit that runs, after each iteration, or a folder
+        for the files of many fits, such as those of a search. Called again with the
+        same parameters and rows, a fit that was killed goes on from there, says so, and
+        ends where it would have ended, to the bit. Other parameters or rows are an
+        error. A fit that ends removes its file; in a folder it stays, so that a search
+        that is called again has the result at once.
 
     Attributes
     ----------
@@ -245,6 +254,7 @@ class MixtureEM(ExactDensity):
     verbose: int = parameter(verbosity, default=0)
     verbose_interval: int = parameter(integer(1), default=10)
     device: str = parameter(device, default="cpu")
+    checkpoint: str | os.PathLike[str] | None = parameter(path, none, default=None)
 
     # Kinds of columns.
 
@@ -305,7 +315,7 @@ class MixtureEM(ExactDensity):
         if self.verbose or callbacks.listen:
             observer = Reporter(self, products, callbacks)
         runs = yield ProductRestarts(
-            self._em_runs(products, rows, rng, observer), observer
+            self._em_runs(products, rows, rng, observer), rng, observer
         )
         best = runs.best
         if runs.interrupted:
