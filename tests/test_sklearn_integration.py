@@ -138,6 +138,7 @@ GRIDS = {
     "BetaVAE": {"beta": [1.0, 4.0]},
     "IWAE": {"n_draws": [1, 5]},
     "Autoencoder": {"noise": [0.0, 0.5]},
+    "FlowDensity": {"n_bins": [3, 4]},
     "VQVAE": {"codebook_size": [4, 8]},
 }
 FOLDS = KFold(3, shuffle=True, random_state=0)
