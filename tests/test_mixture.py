@@ -226,7 +226,7 @@ def test_a_warm_start_refuses_another_mixture(changed):
 def test_parameters_are_scikit_learns_and_a_device():
     theirs = GaussianMixture().get_params(deep=False)
     ours = GaussianMixtureEM().get_params(deep=False)
-    assert ours == {**theirs, "device": "cpu"}
+    assert ours == {**theirs, "device": "cpu", "checkpoint": None}
 
 
 @every_type

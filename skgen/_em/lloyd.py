@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.utils import check_array
+from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor
 
 from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
@@ -19,6 +21,7 @@ from skgen._em.incomplete import IncompleteRows
 from skgen._em.matrices import nearest_of, squared_distances
 from skgen._training.driver import Interrupted
 from skgen._utils.chunks import CentredRows, chunk_rows, slices
+from skgen._utils.sparse import SparseRows, dense, on_host
 from skgen._utils.tensors import to_array, to_tensor
 from skgen._utils.threads import blas_threads_for
 
@@ -228,15 +231,17 @@ def _is(init: Any, name: str) -> bool:
 
 def _start(rows: CentredRows, K: int, init: Any, rng: np.random.RandomState) -> Tensor:
     """Draw centres, or take those given, (K, d)."""
-    X = centred_array(rows, np.float64)
     weight, centre = to_array(rows.weight), to_array(rows.centre)
+    X, given = centred_array(rows, np.float64), on_host(rows.x)
+    if issparse(X):
+        centre = np.zeros_like(centre)
     if _is(init, "k-means++"):
         with blas_threads_for(0):
             _, picks = kmeans_plusplus(X, K, sample_weight=weight, random_state=rng)
-        start = to_array(rows.x)[picks]
+        start = dense(given[picks])
     elif isinstance(init, str):
         p = weight / weight.sum()
-        start = to_array(rows.x)[rng.choice(len(X), size=K, replace=False, p=p)]
+        start = dense(given[rng.choice(len(rows.x), size=K, replace=False, p=p)])
     else:
         start = init(X, K, random_state=rng) + centre if callable(init) else init
     start = check_array(start, dtype=np.float64, input_name="init")
@@ -277,7 +282,7 @@ def find_clusters(
     """
     settings = {"init": init, "n_init": n_init, "max_iter": max_iter, "tol": tol}
     state = rng.get_state(legacy=False)
-    for dtype in dict.fromkeys((to_array(rows.x[:1]).dtype, np.dtype(np.float64))):
+    for dtype in dict.fromkeys((on_host(rows.x[:1]).dtype, np.dtype(np.float64))):
         rng.set_state(state)
         clusters = _by_scikit_learn(rows, K, dtype, rng, **settings, **params)
         if clusters is not None:
@@ -302,17 +307,20 @@ def _by_scikit_learn(
     **params: Any,
 ) -> Clusters | None:
     """Run scikit-learn's K-means on rows in a dtype; None if rounding decided."""
-    is_float64 = to_array(rows.x[:1]).dtype == np.float64
+    X = on_host(rows.x)
+    is_float64 = X.dtype == np.float64
     # scikit-learn centres float64 rows by itself, and rounds the mean of float32 rows.
-    X = to_array(rows.x) if is_float64 else centred_array(rows, dtype)
-    centre = 0 if is_float64 else to_array(rows.centre)
+    if not is_float64:
+        X = centred_array(rows, dtype)
+    centre = 0 if is_float64 or issparse(X) else to_array(rows.centre)
     if not is_plain(X):
         return None
     if rows.is_weighted and float(rows.weight.min()) < np.finfo(dtype).tiny:
         return None  # scikit-learn casts weights to the dtype, where some would be 0
     if tol and (rows.is_weighted or not is_float64):
         # scikit-learn relates tol to the variance in the rows' dtype without weights.
-        spread = np.var(X, axis=0).mean()
+        variances = mean_variance_axis(X, 0)[1] if issparse(X) else np.var(X, axis=0)
+        spread = variances.mean()
         tol = tol * float(rows.moments()[1].mean()) / spread if spread else 0.0
     if not isinstance(init, str) and not callable(init):
         init = check_array(init, input_name="init")
@@ -328,7 +336,7 @@ def _by_scikit_learn(
     return found
 
 
-def _fit(kmeans: KMeans, X: NDArray[Any], weight: NDArray[Any] | None) -> None:
+def _fit(kmeans: KMeans, X: Any, weight: NDArray[Any] | None) -> None:
     # All has been checked, but for what a callable gives.
     checked = not callable(kmeans.init) or None
     checks = config_context(assume_finite=checked, skip_parameter_validation=checked)
@@ -357,8 +365,13 @@ def _clusters(
     return Clusters(centres, labels, inertia, kmeans.n_iter_, is_sure)
 
 
-def centred_array(rows: CentredRows, dtype: Any) -> NDArray[Any]:
-    """Copy rows (n, d) minus their centre, in a dtype, to the host."""
+def centred_array(rows: CentredRows, dtype: Any) -> Any:
+    """Copy rows (n, d) minus their centre, in a dtype, to the host.
+
+    Sparse rows stay as they are, about zero, but for the dtype.
+    """
+    if isinstance(rows.x, SparseRows):
+        return on_host(rows.x).astype(dtype, copy=False)
     X = np.empty(rows.x.shape, dtype=dtype)
     size = chunk_rows(rows.x.device, rows.x.shape[1])
     for part, (x, _) in zip(slices(len(X), size), rows.chunks(size)):
@@ -367,7 +380,7 @@ def centred_array(rows: CentredRows, dtype: Any) -> NDArray[Any]:
     return X
 
 
-def is_plain(X: NDArray[Any]) -> bool:
+def is_plain(X: Any) -> bool:
     """Return whether sums of squares neither overflow nor underflow in X's dtype."""
     info = np.finfo(X.dtype)
     largest = max(float(X.max()), -float(X.min()))

@@ -27,6 +27,7 @@ from skgen._em.lloyd import (
 )
 from skgen._em.matrices import Covariance
 from skgen._utils.chunks import MANY_ROWS, CentredRows
+from skgen._utils.sparse import on_host
 from skgen._utils.tensors import to_array, to_tensor
 from skgen._utils.threads import blas_threads_for
 
@@ -109,14 +110,14 @@ def draw_responsibilities(
     n, x = len(rows.x), rows.x
     weight = to_array(rows.weight) if rows.is_weighted else None
     if method == "random":
-        resp = rng.uniform(size=(n, K)).astype(to_array(x[:1]).dtype, copy=False)
+        resp = rng.uniform(size=(n, K)).astype(on_host(x[:1]).dtype, copy=False)
         resp /= resp.sum(axis=1)[:, np.newaxis]
         return rows, to_tensor(resp, x.device)
     if method == "kmeans":
         labels = _kmeans_labels(rows, K, rng)
         return rows, x.new_zeros(n, K).scatter_(1, labels[:, None], 1)
     if method == "k-means++":
-        X = to_array(x)
+        X = on_host(x)
         X = X if is_plain(X) else centred_array(rows, np.float64)
         with blas_threads_for(0):
             _, picks = kmeans_plusplus(X, K, sample_weight=weight, random_state=rng)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from skgen._utils.chunks import slices
+from skgen._utils.sparse import SparseRows, dense, equal
 from skgen._utils.threads import threads_for
 
 # Rows over which the mean of a loss with one draw per row is steady enough.
@@ -172,7 +173,7 @@ class StoredRows(WeightedRows):
 
     Parameters
     ----------
-    store : Tensor of shape (N, d)
+    store : Tensor or SparseRows of shape (N, d)
         Where the rows are: on the host, or on the device.
     weight : Tensor of shape (n,) or None
         Weights, on the device.
@@ -189,7 +190,7 @@ class StoredRows(WeightedRows):
         Context of the rows, on the device.
     """
 
-    store: Tensor
+    store: Tensor | SparseRows
     weight: Tensor | None
     onto: torch.device
     out_of_core: bool = False
@@ -243,7 +244,7 @@ class StoredRows(WeightedRows):
 
     def kept(self) -> WeightedRows:
         """Return these rows in memory where they are few, or else as they are."""
-        return self.in_memory() if are_few(self.shape) else self
+        return self.in_memory() if self._are_few else self
 
     def in_memory(self) -> Rows:
         """Return all rows in memory, a chunk of them after the other."""
@@ -258,9 +259,11 @@ class StoredRows(WeightedRows):
 
     def sample(self) -> Rows:
         """Return the rows that a start is computed from: all, where they are few."""
-        if are_few(self.shape):
+        if self._are_few:
             return self.in_memory()
-        return self.first(self._rows_of(SAMPLE_ELEMENTS))
+        is_sparse = isinstance(self.store, SparseRows)
+        most = CHUNK_ELEMENTS if is_sparse else SAMPLE_ELEMENTS
+        return self.first(self._rows_of(most))
 
     def first(self, n: int) -> Rows:
         """Return n rows, spread evenly: their order may mean something."""
@@ -298,6 +301,13 @@ class StoredRows(WeightedRows):
         )
 
     @property
+    def _are_few(self) -> bool:
+        """Whether rows are kept in memory: sparse ones, where they are one chunk."""
+        if isinstance(self.store, SparseRows):
+            return math.prod(self.shape) <= CHUNK_ELEMENTS
+        return are_few(self.shape)
+
+    @property
     def _chunk_size(self) -> int:
         return self._rows_of(CHUNK_ELEMENTS)
 
@@ -318,7 +328,7 @@ class StoredRows(WeightedRows):
     def _read(self, index: Index) -> Tensor:
         """Bring rows as they are stored (b, d) to the device."""
         whole = self.index is None and isinstance(index, slice)
-        x: Tensor = _taken(self.store, index if whole else self._places(index))
+        x: Tensor = dense(_taken(self.store, index if whole else self._places(index)))
         if x.device.type == self.onto.type:
             return x
         staged = x.pin_memory() if self.onto.type == "cuda" else x
@@ -334,10 +344,12 @@ def _taken(values: Any, index: Index) -> Any:
     return values.index_select(0, index)  # half the time of values[index]
 
 
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
+def _same(one: Tensor | SparseRows | None, other: Tensor | SparseRows | None) -> bool:
     """Whether two tensors are equal; those that share memory are not read."""
     if one is None or other is None:
         return one is other
+    if isinstance(one, SparseRows) or isinstance(other, SparseRows):
+        return equal(one, other)
     layouts = [(t.data_ptr(), t.shape, t.stride(), t.dtype) for t in (one, other)]
     return layouts[0] == layouts[1] or torch.equal(one, other)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from scipy.sparse import issparse
 from torch.utils.data import DataLoader, Dataset
 
 MIXED = (
@@ -47,6 +48,14 @@ def check_is_table(X: Any, estimator: Any) -> None:
     raise ValueError(
         f"{name} takes all rows at once, in an array or a DataFrame. Got {kind}; {way}."
     )
+
+
+def check_is_dense(X: Any, owner: str, remedy: str | None) -> None:
+    """Raise a TypeError for a sparse matrix, where there is something else to do."""
+    if remedy is not None and issparse(X):
+        raise TypeError(
+            f"Sparse data was passed for X, but {owner} requires dense data. {remedy}"
+        )
 
 
 @contextmanager

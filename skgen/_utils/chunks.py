@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from skgen._utils.sparse import equal
 from skgen._utils.tensors import wide_dtype
 
 # Numbers that a chunk's largest intermediate may hold. On a CPU it should stay in
@@ -74,7 +75,7 @@ class CentredRows(NamedTuple):
     def equal(self, other: CentredRows) -> bool:
         """Whether rows, weights and centre are the same, in the same place."""
         kinds = ((rows.x.device, rows.x.dtype) for rows in (self, other))
-        return len({*kinds}) == 1 and all(map(torch.equal, self, other))
+        return len({*kinds}) == 1 and all(map(equal, self, other))
 
     def uncentred(self) -> Self:
         """See the same rows from the origin."""

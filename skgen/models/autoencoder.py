@@ -527,7 +527,7 @@ class Autoencoder(NeuralModel):
 
     @available_unless(_without_density)
     def sample(
-        self, n_samples: int = 1, *, noise: bool = True, random_state: Any = None
+        self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True
     ) -> Any:
         """Draw rows from the density that ``score_samples`` evaluates.
 
@@ -537,11 +537,11 @@ class Autoencoder(NeuralModel):
         ----------
         n_samples : int, default=1
             Number of rows.
+        random_state : int, RandomState, Generator or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
         noise : bool, default=True
             Whether to add the noise of p(x|z). Without it, a row is the decoded
             draw of a code: the picture that people look at.
-        random_state : int, RandomState, Generator or None, default=None
-            Source of the draws; ``None`` is fresh entropy at each call.
 
         Returns
         -------

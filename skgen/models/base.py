@@ -23,9 +23,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -46,12 +46,13 @@ from skgen._files.checkpoints import FitCheckpoint, checkpoint_of
 from skgen._files.fingerprints import fingerprint
 from skgen._tables.frames import Columns, as_container
 from skgen._training.driver import Steps, run_each
-from skgen._utils.advice import MISSING, check_is_table, explained
+from skgen._utils.advice import MISSING, check_is_dense, check_is_table, explained
 from skgen._utils.chunks import chunk_rows, slices
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.estimators import Estimator, with_callbacks
 from skgen._utils.parameters import check_parameters, integer, is_same
 from skgen._utils.sizes import check_memory
+from skgen._utils.sparse import SparseRows, as_csr, dense, has_missing
 from skgen._utils.tensors import (
     check_random_state,
     draw_seed,
@@ -269,6 +270,11 @@ class GenerativeModel(
         return False
 
     @property
+    def _without_sparse(self) -> str | None:
+        """What to do in the place of sparse rows; None where they are taken."""
+        return "Give X.toarray()."
+
+    @property
     def _code_variances(self) -> NDArray[Any] | None:
         """Variance (k,) of each coordinate of the code over the training rows.
 
@@ -298,7 +304,8 @@ class GenerativeModel(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows: an array, DataFrame, memory map or torch tensor.
+            Rows: an array, DataFrame, memory map or torch tensor; a sparse matrix
+            where the model needs no matrix of all pairs of columns.
         y : None
             Ignored, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -384,7 +391,7 @@ class GenerativeModel(
 
         The tensor may share the user's memory: a fit reads it and never writes it.
         """
-        return to_tensor(X, device)
+        return SparseRows(X, device) if issparse(X) else to_tensor(X, device)
 
     def _prepare(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool
@@ -407,8 +414,10 @@ class GenerativeModel(
                 f"X has {X.shape[1]} features, but {type(self).__name__} with "
                 f"warm_start=True was fitted on {n_features}. Use warm_start=False."
             )
-        weight = check_sample_weight(sample_weight, len(X))
-        weight = self._on_one_scale(weight, len(X), reset=reset)
+        n = X.shape[0]  # a sparse matrix has no length
+        weight = self._on_one_scale(
+            check_sample_weight(sample_weight, n), n, reset=reset
+        )
         self.device_ = str(device)
         self._dtype, self._columns = X.dtype, columns
         x = self._place(X, device)
@@ -626,18 +635,24 @@ class GenerativeModel(
     def _validate_rows(self, X: Any, *, reset: bool, n_min: int = 1) -> NDArray[Any]:
         """Return rows as a float array; ``reset`` learns the features anew."""
         check_is_table(X, self)
+        check_is_dense(X, type(self).__name__, self._without_sparse)
         with explained(type(self).__name__):
             X = validate_data(
                 self,
                 on_host(X, allows_missing=self._allows_missing),
                 reset=reset,
                 dtype=FLOATS,
+                accept_sparse="csr" if self._without_sparse is None else False,
                 ensure_min_samples=n_min,
                 ensure_all_finite=False,
             )
-        for rows in slices(len(X), max(1, CHECKED_ELEMENTS // X.shape[1])):
-            self._check_finite(X[rows])
-            self._check_rows(X[rows])
+        if issparse(X):
+            X = as_csr(X)
+            self._check_stored(X)
+        for part in slices(X.shape[0], max(1, CHECKED_ELEMENTS // X.shape[1])):
+            rows = dense(X[part])
+            self._check_finite(rows)
+            self._check_rows(rows)
         found: NDArray[Any] = X
         return found
 
@@ -656,9 +671,17 @@ class GenerativeModel(
                 f"inverse_transform is expecting {self._n_features_out} latent "
                 "features as input: pass what transform returns."
             )
-        if scipy.sparse.issparse(code):
+        if issparse(code):
             code = code.toarray()
         return self._check_code(code)
+
+    def _check_stored(self, X: Any) -> None:
+        """Raise a ValueError where a sparse matrix has missing cells."""
+        if has_missing(X):
+            raise ValueError(
+                f"Input X is sparse and contains NaN. {type(self).__name__} takes "
+                "missing cells of dense rows only: give X.toarray()."
+            )
 
     def _check_finite(self, X: NDArray[Any]) -> None:
         """Raise a ValueError where numbers are missing, infinite or too large."""
@@ -693,16 +716,18 @@ class GenerativeModel(
         """
         device, dtype = torch.device(self.device_), self._tensor_dtype(X.dtype)
         elements = self._score_elements if scores else self._row_elements
-        arrays = [shared(each) for each in (X, *beside)]
-        with torch.inference_mode(), threads_for(self._chunk_work(len(X))):
+        n = X.shape[0]
+        arrays = [each if issparse(each) else shared(each) for each in (X, *beside)]
+        with torch.inference_mode(), threads_for(self._chunk_work(n)):
             model = self._model(dtype)
 
             def mapped(rows: slice) -> NDArray[Any]:
-                chunk = (x[rows].contiguous().to(dtype).to(device) for x in arrays)
+                parts = (torch.as_tensor(dense(x[rows])) for x in arrays)
+                chunk = (x.contiguous().to(dtype).to(device) for x in parts)
                 return to_array(function(model, *chunk))
 
-            chunks = self._chunks(len(X), elements)
-            result = _gathered(len(X), ((rows, mapped(rows)) for rows in chunks))
+            chunks = self._chunks(n, elements)
+            result = _gathered(n, ((rows, mapped(rows)) for rows in chunks))
         # Sums may be wider than the rows, or narrower; tokens stay integers.
         is_float = result.dtype.kind == "f"
         if scores and self._scores_are_wide:
@@ -819,6 +844,7 @@ class GenerativeModel(
         tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call]
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = self._allows_missing
+        tags.input_tags.sparse = self._without_sparse is None
         return tags
 
 

@@ -444,7 +444,7 @@ class Conditioned(TrainedModel):
         check_is_fitted(self)
         with threads_for():
             X = self._validate_rows(X, reset=False)
-            return self._map(function, X, *self._known(y, len(X)), scores=scores)
+            return self._map(function, X, *self._known(y, X.shape[0]), scores=scores)
 
     def transform(self, X: ArrayLike, y: Any = None) -> NDArray[Any]:
         """Encode rows.

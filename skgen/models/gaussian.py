@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
@@ -51,6 +52,7 @@ from skgen._utils.parameters import (
 )
 from skgen._utils.scales import warn_large_reg_covar, warn_scales, warn_tiny
 from skgen._utils.sizes import check_memory
+from skgen._utils.sparse import SparseRows, on_host
 from skgen._utils.tensors import LOG_2PI, shared, to_array, wide_dtype
 from skgen._utils.threads import blas_threads_for, threads_for
 from skgen.models.base import (
@@ -71,6 +73,8 @@ GRADED = 1e4
 # Ratio of the largest variance to that of the noise above which the projection off
 # the axes is repeated, to keep its digits.
 STEEP = 1e8
+# Columns of sparse rows up to which their covariance is decomposed as a matrix.
+MOST_COLUMNS = 4096
 
 
 def _decomposition_work(scatter: Tensor) -> int:
@@ -211,6 +215,38 @@ def complement(components: NDArray[np.float64], count: int) -> NDArray[np.float6
     projected[picks, np.arange(count)] += 1
     found, _ = scipy.linalg.qr(projected, mode="economic")
     return np.ascontiguousarray(found.T)
+
+
+def leading_axes(
+    X: Any, mean: NDArray[np.float64], roots: NDArray[np.float64], q: int
+) -> Spectrum:
+    """Return q axes of sparse rows (n, d) about their mean, and their variances.
+
+    ``roots`` (n,) are square roots of the shares of the rows. Only products with X are
+    taken (Lehoucq, Sorensen & Yang, "ARPACK users' guide", SIAM 1998).
+    """
+    X = X.astype(np.float64, copy=False)
+
+    def times(v: NDArray[Any]) -> NDArray[Any]:
+        v = v.ravel()
+        found: NDArray[Any] = roots * (X @ v - mean @ v)
+        return found
+
+    def transposed(u: NDArray[Any]) -> NDArray[Any]:
+        u = roots * u.ravel()
+        found: NDArray[Any] = X.T @ u - u.sum() * mean
+        return found
+
+    centred = scipy.sparse.linalg.LinearOperator(
+        X.shape, matvec=times, rmatvec=transposed, dtype=np.float64
+    )
+    start = np.random.RandomState(0).uniform(-1, 1, min(X.shape))
+    _, lengths, axes = scipy.sparse.linalg.svds(centred, q, v0=start)
+    order = np.argsort(-lengths)
+    axes, lengths = axes[order], lengths[order]
+    largest = np.abs(axes).argmax(1)
+    signs = np.sign(axes[np.arange(q), largest])
+    return Spectrum(signs[:, None] * axes, lengths**2)
 
 
 # How many latent coordinates.
@@ -658,6 +694,11 @@ class GaussianDensity(ExactDensity):
         if moments.mean.isnan().any():
             raise ValueError(INCOMPLETE_BATCH.format(owner=type(self).__name__))
         if not first:
+            if not self._moments:
+                raise ValueError(
+                    "partial_fit of GaussianDensity cannot go on from a fit that kept "
+                    "some axes of sparse rows only. Begin with partial_fit."
+                )
             seen = Moments(*(part.to(moments.mean) for part in self._seen_moments))
             moments, n_rows = seen.merge(moments), self._n_rows + n_rows
         self.n_iter_ = 1
@@ -671,6 +712,9 @@ class GaussianDensity(ExactDensity):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> None:
+        if isinstance(x, SparseRows) and self._is_thin(x):
+            self._fit_axes(CentredRows.of(x, weight))
+            return
         moments = self._moments_of(x, weight)
         if moments.mean.isnan().any():
             self._fit_cells(x, weight)
@@ -678,6 +722,34 @@ class GaussianDensity(ExactDensity):
         self.n_iter_ = 1
         self._warn_scales(moments, x)
         self._set_moments(moments, len(x), self.n_components)
+
+    def _is_thin(self, x: SparseRows) -> bool:
+        """Return whether a matrix of sparse rows is too large to be decomposed."""
+        n, d = x.shape
+        return self.covariance_type == "full" and (n <= d or d > MOST_COLUMNS)
+
+    def _fit_axes(self, rows: CentredRows) -> None:
+        """Find the first axes of sparse rows, and the variance of all, by Lanczos."""
+        (n, d), q = rows.x.shape, self.n_components
+        if not isinstance(q, int | np.integer) or q >= min(n, d):
+            raise ValueError(
+                f"Sparse data of {n} rows and {d} columns need n_components of "
+                f"{type(self).__name__} as an int below {min(n, d)}. Got {q!r} "
+                "instead; or give X.toarray()."
+            )
+        mean, variance = rows.moments()
+        warn_large_reg_covar(self.reg_covar, mean, variance, type(self).__name__)
+        warn_tiny(rows, mean, variance, type(self).__name__)
+        weight = rows.weight.sum()
+        self.n_iter_, self._n_rows, self._moments = 1, n, ()
+        self.n_samples_seen_ = self._unscaled(float(weight))
+        self.mean_ = _wide(mean)
+        roots = to_array((rows.weight / weight).sqrt())
+        found = leading_axes(on_host(rows.x), self.mean_, roots, int(q))
+        rest = max(0.0, float(variance.sum()) - found.variances.sum())
+        self.n_components_ = int(q)
+        variances = np.append(found.variances, rest)
+        self._set_axes(found._replace(variances=variances), is_wide=False)
 
     def _fit_cells(self, x: Tensor, weight: Tensor | None) -> None:
         """Fit rows with missing cells: by EM where features depend on each other."""
@@ -1001,6 +1073,15 @@ class GaussianDensity(ExactDensity):
         return len(self.components_) < self.n_components_
 
     @property
+    def _without_sparse(self) -> str | None:
+        if self.covariance_type != "full" or self.n_components is not None:
+            return None
+        return (
+            "Give n_components=k, or covariance_type='diag' or 'spherical', which take "
+            "sparse data; or X.toarray()."
+        )
+
+    @property
     def _code_variances(self) -> NDArray[Any]:
         if not self._has_axes or self._is_reflected:
             return np.ones_like(self.mean_)
@@ -1022,6 +1103,8 @@ class GaussianDensity(ExactDensity):
     def _set_file_state(self, state: dict[str, Any]) -> None:
         super()._set_file_state(state)
         d = len(self.mean_)
+        if not self._moments:
+            return
         weight, mean, scatter = (part.shape for part in self._moments)
         rows = scatter[0] if self._fitted("covariance_type") == "full" else None
         expected = (d,) if rows is None else (min(rows, d), d)

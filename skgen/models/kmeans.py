@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
@@ -46,6 +47,7 @@ from skgen._utils.parameters import (
     verbosity,
 )
 from skgen._utils.scales import warn_scales
+from skgen._utils.sparse import dense
 from skgen._utils.tensors import (
     check_random_state,
     check_tokens,
@@ -253,9 +255,13 @@ class KMeansAutoencoder(ExactDensity):
     reg_covar: float = parameter(real(0), default=1e-6)
     device: str | torch.device = parameter(device, default="cpu")
 
+    _without_sparse = None
+
     # Fitting.
 
-    def _place(self, X: NDArray[Any], device: torch.device) -> Tensor:
+    def _place(self, X: NDArray[Any], device: torch.device) -> Any:
+        if issparse(X):
+            return super()._place(X, device)  # scikit-learn does not centre these
         writes = not self.copy_x and not X.flags.writeable
         return to_tensor(X.copy() if writes else X, device)
 
@@ -446,7 +452,7 @@ class KMeansAutoencoder(ExactDensity):
         self._batches = copy.deepcopy(self._batches) or self._start_batches(first)
         kept = rows.weight > 0
         # Cast: a centre is a mean over batches, of either dtype.
-        batch = to_array(rows.x[kept]).astype(np.float64) - self._origin
+        batch = to_array(dense(rows.x[kept])).astype(np.float64) - self._origin
         weights = to_array(rows.weight[kept])
         with blas_threads_for(batch.size * self.n_clusters):
             self._batches.partial_fit(batch, sample_weight=weights)

@@ -36,6 +36,7 @@ from skgen._tables.frames import (
     output_library,
 )
 from skgen._tables.values import as_objects, is_missing
+from skgen._utils.advice import check_is_dense
 from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import (
     attribute,
@@ -118,6 +119,9 @@ def _of_some_weight(X: Any, weight: Any) -> tuple[Any, Any]:
 
 def _as_table(X: Any) -> Any:
     """Return rows as a DataFrame or an array: of objects, where they are in lists."""
+    check_is_dense(
+        X, "MixedDensity", "Give X.toarray(), or a DataFrame of its columns."
+    )
     X = as_frame(on_host(X, allows_missing=True))
     # A list may hold numbers beside words.
     return X if hasattr(X, "dtype") or library_of(X) else np.asarray(X, dtype=object)

@@ -356,6 +356,17 @@ class GaussianMixtureEM(ExactDensity):
         return start_from(kind, start, resp, reg_covar + ridge)
 
     @property
+    def _without_sparse(self) -> str | None:
+        if self.covariance_type in ("diag", "spherical"):
+            return None
+        return (
+            f"Covariances of covariance_type={self.covariance_type!r} are of all pairs "
+            "of columns: take 'diag' or 'spherical'; or reduce X first, by skgen."
+            "GaussianDensity(n_components=k), which takes sparse data; or give "
+            "X.toarray()."
+        )
+
+    @property
     def _is_warm(self) -> bool:
         return self.warm_start and hasattr(self, "converged_")
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -33,6 +34,7 @@ from skgen._training.trainer import Update
 from skgen._utils.moments import Moments
 from skgen._utils.parameters import integer
 from skgen._utils.sizes import module_bytes
+from skgen._utils.sparse import SparseRows
 from skgen._utils.tensors import (
     check_random_state,
     draw_seed,
@@ -123,6 +125,8 @@ class TrainedModel(TrainingSettings, GenerativeModel):
     _optimizer_state: list[dict[str, Tensor]] | None
 
     # What a model gives.
+
+    _without_sparse = None  # batches are made dense
 
     #: Whether rows are held out of the descent even without early stopping.
     _always_holds_out: ClassVar[bool] = False
@@ -225,7 +229,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[NDArray[Any], Any, Tensor | None]:
         X, x, weight = super()._prepare(X, y, sample_weight, reset=reset)
-        context = self._context(y, len(X), reset=reset and not self._is_warm)
+        context = self._context(y, X.shape[0], reset=reset and not self._is_warm)
         if context is not None:
             placed = to_tensor(context, x.device, wide_dtype(x.device))
             x = replace(x, context=placed)
@@ -234,6 +238,8 @@ class TrainedModel(TrainingSettings, GenerativeModel):
     def _place(self, X: NDArray[Any], device: torch.device) -> StoredRows:
         """Leave rows on the host where the device has no room for them."""
         device = torch.empty(0, device=device).device  # with its number
+        if issparse(X):
+            return StoredRows(SparseRows(X, device), None, device)
         x = to_tensor(X, device if has_room(device, X.nbytes) else torch.device("cpu"))
         is_file = is_mapped(X) and x.data_ptr() == X.ctypes.data
         out_of_core = x.is_cpu and (device.type != "cpu" or is_file)
