@@ -33,6 +33,7 @@ SHARED = {
     ("models/vae.py", "VAE"): {
         "models/vae.py": ("BetaVAE", "IWAE"),
         "models/conditional.py": ("ConditionalVAE",),
+        "models/info.py": ("InfoVAE", "TCVAE"),
     },
 }
 
@@ -51,6 +52,8 @@ OWN = {
         "loss_terms_",
         "validation_curve_",
     ),
+    "ConditionalVAE": ("prior",),
+    "TCVAE": ("n_components",),
 }
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skgen.models.flow import FlowDensity
     from skgen.models.gan import GAN
     from skgen.models.gaussian import GaussianDensity
+    from skgen.models.info import TCVAE, InfoVAE
     from skgen.models.kmeans import KMeansAutoencoder
     from skgen.models.mixed import MixedDensity
     from skgen.models.mixture import GaussianMixtureEM
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GAN",
     "IWAE",
+    "TCVAE",
     "VAE",
     "VQVAE",
     "Autoencoder",
@@ -36,6 +38,7 @@ __all__ = [
     "GenerativeClassifier",
     "GenerativeOverSampler",
     "GenerativePipeline",
+    "InfoVAE",
     "KMeansAutoencoder",
     "MixedDensity",
     "MixtureEM",
@@ -54,6 +57,7 @@ _MODULES = {
     "models.gan": ("GAN",),
     "models.gaussian": ("GaussianDensity",),
     "io": ("load", "save", "to_onnx"),
+    "models.info": ("TCVAE", "InfoVAE"),
     "models.kmeans": ("KMeansAutoencoder",),
     "models.mixture": ("GaussianMixtureEM",),
     "models.mixture_em": ("MixtureEM",),

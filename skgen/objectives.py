@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from skgen._training.contracts import (
     Prior,
     TokenModel,
 )
+from skgen._utils.tensors import LOG_2PI
+from skgen.priors import Normal
 
 # Under the root of a squared norm, whose gradient has a pole at 0.
 TINY = 1e-12
@@ -345,3 +347,194 @@ class ReconstructionLoss(NamedTuple):
             return ReconstructionTerms(-model.likelihood.log_prob(outputs, batch.x))
         error = batch.x - model.likelihood.mean(outputs)
         return ReconstructionTerms(0.5 * (error**2).sum(-1))
+
+
+# Losses that look at the codes of a batch together: q(z) = E_x[q(z|x)].
+
+# Rows that are compared with each other at a time: a chunk of held-out rows is parted.
+BLOCK_ROWS = 256
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distances (..., n, m) of codes (..., n, k) from codes (..., m, k)."""
+    return ((a[..., :, None, :] - b[..., None, :, :]) ** 2).sum(-1)
+
+
+def rbf(squared: Tensor, n_components: int) -> Tensor:
+    """Kernel exp(-d^2 / 2k), at squared distances of codes of k coordinates."""
+    return (-squared / (2 * n_components)).exp()
+
+
+def inverse_multiquadratic(squared: Tensor, n_components: int) -> Tensor:
+    """Kernel, the mean over scales s of 2ks / (2ks + d^2), at squared distances."""
+    widths = [2 * n_components * scale for scale in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10)]
+    kernels = [width / (width + squared) for width in widths]
+    return torch.stack(kernels).mean(0)
+
+
+KERNELS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "imq": inverse_multiquadratic,
+    "rbf": rbf,
+}
+
+
+def mean_of_pairs(kernel: Tensor, a: Tensor, b: Tensor | None = None) -> Tensor:
+    """Mean (...) of a kernel (..., n, m) under weights (..., n) and (..., m).
+
+    Without the second weights, it is that over pairs of different rows of one sample.
+    """
+    pairs = a[..., :, None] * (a if b is None else b)[..., None, :]
+    if b is None:
+        pairs = pairs * (1 - torch.eye(pairs.shape[-1]).to(pairs))
+    total = pairs.sum((-2, -1)).clamp(min=torch.finfo(pairs.dtype).tiny)
+    return (pairs * kernel).sum((-2, -1)) / total
+
+
+def squared_mmd(
+    z: Tensor, prior: Tensor, weight: Tensor | None = None, kernel: str = "imq"
+) -> Tensor:
+    """Unbiased estimate of MMD^2 between codes and draws from the prior, ().
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, k)
+        Draws from q(z|x) of some rows.
+    prior : Tensor of shape (n, k)
+        Draws from p(z).
+    weight : Tensor of shape (n,), default=None
+        Weights of the rows.
+    kernel : {"imq", "rbf"}, default="imq"
+        Inverse multiquadratic, a mean over scales; or normal, of variance k.
+
+    References
+    ----------
+    Gretton et al., "A kernel two-sample test", JMLR 13, 2012.
+    """
+    weight = torch.ones(len(z)).to(z) if weight is None else weight.to(z)
+    n_blocks = math.ceil(len(z) / BLOCK_ROWS)
+    n = n_blocks * (len(z) // n_blocks)
+    z, prior, weight = (
+        part[:n].unflatten(0, (n_blocks, -1)) for part in (z, prior, weight)
+    )
+    of_prior = torch.ones_like(weight)
+    k, of = z.shape[-1], KERNELS[kernel]
+    within = mean_of_pairs(of(squared_distances(z, z), k), weight)
+    beside = mean_of_pairs(of(squared_distances(prior, prior), k), of_prior)
+    across = mean_of_pairs(of(squared_distances(z, prior), k), weight, of_prior)
+    return (within + beside - 2 * across).mean()
+
+
+class InfoTerms(NamedTuple):
+    """Loss of each row (n,) of an InfoVAE, and its parts."""
+
+    loss: Tensor
+    reconstruction: Tensor  # E_q[log p(x|z)]
+    kl: Tensor  # KL(q(z|x) || p(z))
+    mmd: Tensor  # squared MMD of q(z) to p(z), the same for all rows
+
+    @property
+    def watched(self) -> Tensor:
+        """Held-out quantity of early stopping: the loss."""
+        return self.loss
+
+
+class InfoLoss(NamedTuple):
+    """-E_q[log p(x|z)] + (1 - alpha) KL(q(z|x) || p(z)) + c MMD^2(q(z), p(z)).
+
+    With ``alpha`` the weight of the mutual information of row and code, and ``c =
+    alpha + lambda - 1`` in the terms of Zhao et al. (2019), equation 6.
+    """
+
+    alpha: float
+    mmd_weight: float
+    kernel: str = "imq"
+
+    def __call__(
+        self, model: LatentModel, batch: Batch, annealing: float = 1.0
+    ) -> InfoTerms:
+        """Terms of rows, a part ``annealing`` of the way through the warm-up.
+
+        The first slice of the noise is that of the code, and the second, where MMD has
+        a weight, that of the prior.
+        """
+        q, prior = model.posterior(batch), model.prior
+        z = q.draw(batch.draws[0])
+        reconstruction = model.log_likelihood(batch, z)
+        kl = prior.kl(q, z).sum(-1)
+        loss = annealing * (1 - self.alpha) * kl - reconstruction
+        if len(batch.draws) == 1:
+            return InfoTerms(loss, reconstruction, kl, torch.zeros_like(kl))
+        other = prior.draw_layers(batch.draws[1])
+        mmd = squared_mmd(z, other, batch.weight, self.kernel).expand_as(kl)
+        return InfoTerms(loss + self.mmd_weight * mmd, reconstruction, kl, mmd)
+
+
+def aggregate_log_probs(
+    q: Posterior, z: Tensor, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log q(z), (n,), and log q(z_j) of each coordinate, (n, k), at draws (n, k).
+
+    q(z) is the mean of q(z|x) over the rows of a batch. It differs from minibatch
+    weighted sampling (Chen et al. 2018) by the log of the number of all rows, which has
+    no gradient; where the batch is all rows, it is exact.
+    """
+    normal: Any = q
+    squared = ((z[:, None] - normal.mean) / normal.sigma) ** 2  # (n, n, k)
+    each = -0.5 * (squared + LOG_2PI) - normal.sigma.log()
+    weight = torch.ones(len(z)).to(z) if weight is None else weight.to(z)
+    log_share = (weight / weight.sum()).log()
+    joint = (each.sum(-1) + log_share).logsumexp(1)
+    return joint, (each + log_share[:, None]).logsumexp(1)
+
+
+def total_correlation(q: Posterior, z: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Estimate KL(q(z) || prod_j q(z_j)), (), at draws (n, k) from q(z|x) of rows."""
+    normal: Any = q
+    weight = torch.ones(len(z)).to(z) if weight is None else weight.to(z)
+    total = z.new_zeros(())
+    for i in range(0, len(z), BLOCK_ROWS):
+        rows = slice(i, i + BLOCK_ROWS)
+        part = Normal(normal.mean[rows], normal.sigma[rows])
+        joint, each = aggregate_log_probs(part, z[rows], weight[rows])
+        total = total + weight[rows] @ (joint - each.sum(-1))
+    return total / weight.sum()
+
+
+class TotalCorrelationTerms(NamedTuple):
+    """Loss of each row (n,) of a beta-TCVAE, and its parts."""
+
+    loss: Tensor
+    reconstruction: Tensor  # E_q[log p(x|z)]
+    kl: Tensor  # KL(q(z|x) || p(z))
+    total_correlation: Tensor  # KL(q(z) || prod_j q(z_j)), the same for all rows
+
+    @property
+    def watched(self) -> Tensor:
+        """Held-out quantity of early stopping: the loss."""
+        return self.loss
+
+
+class TotalCorrelationLoss(NamedTuple):
+    """-(E_q[log p(x|z)] - KL - (beta - 1) TC): beta weighs the total correlation.
+
+    The KL, in the mean over rows, is the mutual information of row and code, the total
+    correlation of the code, and the KL of each coordinate to the prior; this loss has a
+    weight of beta on the second alone (Chen et al. 2018, equation 4 with alpha = gamma
+    = 1).
+    """
+
+    beta: float
+
+    def __call__(
+        self, model: LatentModel, batch: Batch, annealing: float = 1.0
+    ) -> TotalCorrelationTerms:
+        """Terms of rows, a part ``annealing`` of the way through the warm-up."""
+        q, prior = model.posterior(batch), model.prior
+        z = q.draw(batch.draws[0])
+        reconstruction = model.log_likelihood(batch, z)
+        kl = prior.kl(q, z).sum(-1)
+        found = total_correlation(q, z, batch.weight).expand_as(kl)
+        cost = annealing * kl
+        if self.beta != 1:
+            cost = cost + annealing * (self.beta - 1) * found
+        return TotalCorrelationTerms(cost - reconstruction, reconstruction, kl, found)

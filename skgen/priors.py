@@ -6,6 +6,8 @@ A posterior turns standard noise into draws, so that its noise can be an argumen
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +21,8 @@ from skgen._utils.tensors import LOG_2PI
 
 # Bounds on log sigma(x): beyond them exp leaves the range where training is stable.
 LOG_SIGMA_MIN, LOG_SIGMA_MAX = -12.0, 6.0
+# Scale that components of a mixture prior start with, where there are several.
+NARROW = 0.5
 
 
 class Normal(NamedTuple):
@@ -94,6 +98,146 @@ class StandardNormal(nn.Module):
         return eps
 
 
+class LearnedPrior(nn.Module):
+    """p(z) = sum_c w_c N(z; mean_c, diag sigma_c^2), trained with the networks.
+
+    Its KL has no closed form, and no part for each coordinate: it is estimated, by
+    ``log q(z|x) - log p(z)`` at draws.
+
+    Parameters
+    ----------
+    n_components : int
+        k, latent coordinates.
+    n_modes : int
+        C, components of the mixture.
+    """
+
+    def __init__(self, n_components: int, n_modes: int) -> None:
+        super().__init__()
+        self.layer_sizes: tuple[int, ...] = (n_components,)
+        self.row_elements = n_components * n_modes
+        self.logits = nn.Parameter(torch.zeros(n_modes))  # log w_c, up to a constant
+
+    @abstractmethod
+    def modes(self) -> Normal:
+        """Components, (C, k)."""
+
+    def posterior(self, q: Any) -> Any:
+        """q(z|x) of all layers, given that of the first: there is no other."""
+        return q
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density (..., n) of codes (..., n, k)."""
+        each = self.modes().log_prob(z[..., None, :])  # (..., n, C)
+        return (each + self.logits.log_softmax(0)).logsumexp(-1)
+
+    def kl(self, q: Any, z: Tensor) -> Tensor:
+        """KL(q || p) of all coordinates together, (n, 1), at draws z (S?, n, k)."""
+        each: Tensor = (q.log_prob(z) - self.log_prob(z))[..., None]
+        return each if each.ndim == q.mean.ndim else each.mean(0)
+
+    def draw_layers(self, eps: Tensor) -> Tensor:
+        """Draw codes (..., k) from standard noise (..., k).
+
+        The first number of a row picks the component, by the distribution function of
+        the normal density; what is left of it is uniform, and made normal again.
+        """
+        ends = self.logits.double().softmax(0).cumsum(0)
+        uniform = torch.special.ndtr(eps[..., 0].double())
+        mode = torch.searchsorted(ends, uniform, right=True).clamp(max=len(ends) - 1)
+        starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+        within = (uniform - starts[mode]) / (ends - starts)[mode]
+        tiny = torch.finfo(torch.float32).eps
+        first = torch.special.ndtri(within.clamp(tiny, 1 - tiny)).to(eps)
+        noise = torch.cat([first[..., None], eps[..., 1:]], -1)
+        mean, sigma = self.modes()
+        return mean[mode] + sigma[mode] * noise
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """Draw codes of the first layer (n, k) from standard noise (n, k)."""
+        return self.draw_layers(eps)
+
+
+class MixturePrior(LearnedPrior):
+    """Mixture of normal densities with means, scales and weights of its own.
+
+    It starts near N(0, I): one component is that, and more are narrower and spread.
+
+    Parameters
+    ----------
+    n_components : int
+        k, latent coordinates.
+    n_modes : int
+        C, components of the mixture.
+    """
+
+    def __init__(self, n_components: int, n_modes: int) -> None:
+        super().__init__(n_components, n_modes)
+        width = 1.0 if n_modes == 1 else NARROW
+        spread = math.sqrt(1 - width**2)
+        self.means = nn.Parameter(spread * torch.randn(n_modes, n_components))
+        log_scales = torch.full((n_modes, n_components), math.log(width))
+        self.log_scales = nn.Parameter(log_scales)
+
+    def modes(self) -> Normal:
+        """Components, (C, k)."""
+        return Normal.of(torch.cat([self.means, self.log_scales], -1))
+
+
+class VampPrior(LearnedPrior):
+    """Mixture of the posteriors of pseudo-inputs, which are learned.
+
+    Parameters
+    ----------
+    n_components : int
+        k, latent coordinates.
+    n_modes : int
+        C, number of pseudo-inputs.
+    n_inputs : int
+        Width of what the encoder takes.
+
+    References
+    ----------
+    Tomczak & Welling, "VAE with a VampPrior", AISTATS 2018.
+    """
+
+    def __init__(self, n_components: int, n_modes: int, n_inputs: int) -> None:
+        super().__init__(n_components, n_modes)
+        self.inputs = nn.Parameter(torch.randn(n_modes, n_inputs))
+
+    def bind(self, encode: Encode) -> None:
+        """Take the encoder of a model: a function of inputs (C, p)."""
+        self.encode = encode
+
+    def start_from(self, inputs: Tensor) -> None:
+        """Start pseudo-inputs at random rows, as the encoder gets them (n, p)."""
+        n, n_modes = len(inputs), len(self.inputs)
+        picks = torch.cat([torch.randperm(n) for _ in range(math.ceil(n_modes / n))])
+        self.inputs.data.copy_(inputs[picks[:n_modes].to(inputs.device)])
+
+    def modes(self) -> Normal:
+        """Components, (C, k)."""
+        return Normal.of(self.encode(self.inputs))
+
+
+class Encode:
+    """The encoder of a model, for a part of it that is no parent of the encoder.
+
+    Parameters
+    ----------
+    model : Module
+        The model: its encoder is looked up when it is used.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Encode inputs (C, p), to outputs (C, 2k)."""
+        found: Tensor = self.model.encoder(inputs)
+        return found
+
+
 class DeepPosterior(NamedTuple):
     """q(z|x) q(u|z): the codes of all layers side by side, (..., n, k + k').
 
@@ -149,7 +293,7 @@ class DeepPrior(nn.Module):
         Maps (..., k') to the outputs of p(z|u), (..., 2k).
     n_components : int
         k.
-    prior : StandardNormal or DeepPrior
+    prior : StandardNormal, MixturePrior or DeepPrior
         p(u).
     """
 
@@ -158,7 +302,7 @@ class DeepPrior(nn.Module):
         encoder: nn.Module,
         decoder: nn.Module,
         n_components: int,
-        prior: StandardNormal | DeepPrior,
+        prior: StandardNormal | LearnedPrior | DeepPrior,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.prior = encoder, decoder, prior

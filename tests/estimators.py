@@ -52,6 +52,7 @@ VARIANTS = {
         {**_VAE, "likelihood": "bernoulli"},
         {**_VAE, "likelihood": DYNAMIC},
         {**_VAE, "n_components": (3, 2)},
+        {**_VAE, "prior": "vamp", "prior_components": 3},
         {**_VAE, **_IMAGES},
     ],
     "BetaVAE": [
@@ -61,10 +62,12 @@ VARIANTS = {
     ],
     "IWAE": [
         {**_VAE, "n_draws": 3},
-        {**_VAE, "n_components": (3, 2), "weight_averaging": 0.9},
+        {**_VAE, "n_components": (3, 2), "weight_averaging": 0.9, "prior": "mixture"},
         {**_VAE, "likelihood": "bernoulli", "learning_rate_init": 1e-2},
     ],
     "FlowDensity": [_FLOW],
+    "InfoVAE": [{**_VAE, "alpha": 0.5}],
+    "TCVAE": [_VAE],
     "Autoencoder": [{**_VAE, "latent_density": GaussianDensity()}],
     "VQVAE": [
         _VQVAE,
@@ -155,6 +158,8 @@ _WHY = {
     "BetaVAE": "a row given twice moves the mini-batches",
     "IWAE": "a row given twice moves the mini-batches",
     "FlowDensity": "a row given twice moves the mini-batches",
+    "InfoVAE": "a row given twice moves the mini-batches",
+    "TCVAE": "a row given twice moves the mini-batches",
     "Autoencoder": "a row given twice moves the mini-batches",
     "VQVAE": "a row given twice moves the mini-batches",
 }

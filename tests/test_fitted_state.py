@@ -182,6 +182,7 @@ OTHER = {
     "activation": "tanh",
     "algorithm": "elkan",
     "architecture": "mlp",
+    "alpha": 0.3,
     "batch_size": 7,
     "beta": 2.5,
     "capacity": 2.0,
@@ -210,6 +211,7 @@ OTHER = {
     "init": "random",
     "init_params": "random",
     "kinds": "auto",
+    "kernel": "rbf",
     "kl_warmup": 3,
     "learning_rate": "cosine",
     "learning_rate_init": 0.1,
@@ -220,6 +222,7 @@ OTHER = {
     "max_iter": 2,
     "means_init": np.zeros((2, 5)),
     "n_bins": 4,
+    "mmd_weight": 3.0,
     "n_clusters": 2,
     "n_components": 4,
     "n_draws": 2,
@@ -233,6 +236,7 @@ OTHER = {
     "linear_path": True,
     "precisions_init": np.ones((2, 5)),
     "prior": "transformer",
+    "prior_components": 4,
     "random_state": 7,
     "reg_covar": 2.0,
     "standardize": False,
@@ -254,6 +258,8 @@ OTHER = {
 def other_value(model, name):
     if name == "prior" and hasattr(model, "cluster_centers_"):
         return "uniform"
+    if name == "prior" and isinstance(model, VAE):
+        return "mixture" if model.prior != "mixture" else "normal"
     if name == "gradient" and hasattr(model, "codebook_"):
         return "straight-through"
     return OTHER[name]

@@ -6,7 +6,13 @@ from scipy import stats
 from torch import distributions
 from toys import normal, uniform
 
-from skgen.priors import Categorical, Normal, StandardNormal
+from skgen.priors import (
+    Categorical,
+    MixturePrior,
+    Normal,
+    StandardNormal,
+    VampPrior,
+)
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -95,3 +101,71 @@ def test_categorical_never_draws_what_has_no_mass(dtype):
     tokens = q.draw(torch.tensor(ends, dtype=dtype)[:, None, None])
     assert tokens.flatten().tolist() == [1, 1, 3, 3]
     assert q.log_prob(tokens).isfinite().all()
+
+
+# Priors that are learned.
+
+
+def mixture(n_modes, k=2, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        prior = MixturePrior(k, n_modes).double()
+    prior.logits.data = normal(n_modes, seed=seed + 1)
+    return prior.requires_grad_(False)
+
+
+def test_one_standard_component_is_the_standard_normal():
+    prior, z = mixture(1), normal(4, 6, 2, seed=3)
+    torch.testing.assert_close(prior.log_prob(z), StandardNormal(2).log_prob(z))
+    torch.testing.assert_close(prior.draw(z[0]), z[0])
+
+
+def test_a_mixture_is_that_of_torch():
+    prior, z = mixture(4), normal(3, 6, 2, seed=3)
+    expected = distributions.MixtureSameFamily(
+        distributions.Categorical(logits=prior.logits),
+        distributions.Independent(
+            distributions.Normal(prior.means, prior.log_scales.exp()), 1
+        ),
+    )
+    torch.testing.assert_close(prior.log_prob(z), expected.log_prob(z))
+    drawn = prior.draw(normal(100_000, 2, seed=4))
+    torch.testing.assert_close(drawn.mean(0), expected.mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(drawn.var(0), expected.variance, atol=0.02, rtol=0)
+
+
+def test_draws_of_a_mixture_have_its_distribution_function():
+    prior = mixture(3, k=1)
+    drawn = prior.draw(normal(20_000, 1, seed=4))[:, 0].numpy()
+    weight = prior.logits.softmax(0).numpy()
+    means, scales = prior.means[:, 0].numpy(), prior.log_scales[:, 0].exp().numpy()
+    cdf = lambda x: (weight * stats.norm.cdf((x[:, None] - means) / scales)).sum(1)  # noqa: E731
+    assert stats.kstest(drawn, cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (4, 6, 2)])
+def test_the_kl_to_a_mixture_is_the_mean_log_ratio(shape):
+    prior, q = mixture(3), Normal(normal(6, 2, seed=1), normal(6, 2, seed=2).exp())
+    z = q.draw(normal(*shape, seed=3))
+    ratio = (q.log_prob(z) - prior.log_prob(z)).reshape(-1, 6).mean(0)
+    torch.testing.assert_close(prior.kl(q, z), ratio[:, None])
+
+
+def test_pseudo_inputs_are_the_modes_of_a_vamp_prior():
+    with torch.random.fork_rng():
+        model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(5, 4)}).double()
+        prior = VampPrior(2, 1, 5).double()
+        prior.start_from(normal(9, 5, seed=1))
+    encoder = model["encoder"]
+    prior.bind(encoder)
+    assert (prior.inputs == normal(9, 5, seed=1)).all(1).sum() == 1
+    component = Normal.of(encoder(prior.inputs))
+    z = normal(7, 2, seed=2)
+    torch.testing.assert_close(prior.log_prob(z), component.log_prob(z))
+    # One component is a normal prior: its KL is that of two normal densities.
+    q = Normal(normal(3, 2, seed=3), normal(3, 2, seed=4).exp())
+    expected = distributions.kl_divergence(
+        distributions.Normal(*q), distributions.Normal(*component)
+    ).sum(-1)
+    kl = prior.kl(q, q.draw(normal(40_000, 3, 2, seed=5)))[:, 0]
+    torch.testing.assert_close(kl, expected, atol=0.1, rtol=0.02)

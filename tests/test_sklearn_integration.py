@@ -137,6 +137,8 @@ GRIDS = {
     "VAE": {"n_components": [1, 2]},
     "BetaVAE": {"beta": [1.0, 4.0]},
     "IWAE": {"n_draws": [1, 5]},
+    "InfoVAE": {"alpha": [0.0, 1.0]},
+    "TCVAE": {"beta": [1.0, 6.0]},
     "Autoencoder": {"noise": [0.0, 0.5]},
     "FlowDensity": {"n_bins": [3, 4]},
     "VQVAE": {"codebook_size": [4, 8]},

@@ -32,6 +32,8 @@ MOST_FLATTENED = 30.0
 PARTS = {
     "reconstruction": ("reconstruction: −E log p(x|z)", -1),
     "kl": ("KL(q(z|x) ‖ p(z))", 1),
+    "mmd": ("squared MMD of q(z) to p(z)", 1),
+    "total_correlation": ("total correlation of q(z)", 1),
     # The commitment is the same distance, with another gradient.
     "codebook": ("squared distance to the codes", 1),
 }

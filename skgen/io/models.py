@@ -29,6 +29,7 @@ from skgen.models.conditional import ConditionalVAE
 from skgen.models.flow import FlowDensity
 from skgen.models.gan import GAN
 from skgen.models.gaussian import GaussianDensity
+from skgen.models.info import TCVAE, InfoVAE
 from skgen.models.kmeans import KMeansAutoencoder
 from skgen.models.mixed import MixedDensity
 from skgen.models.mixture import GaussianMixtureEM
@@ -47,6 +48,8 @@ ESTIMATORS: dict[str, type[Any]] = {
         VAE,
         BetaVAE,
         IWAE,
+        InfoVAE,
+        TCVAE,
         Autoencoder,
         ConditionalVAE,
         FlowDensity,
@@ -70,7 +73,8 @@ TRUSTED_TYPES = [
 OF_A_MACHINE = ("checkpoint",)
 # What may be inside another: a model with networks, or a density of codes.
 INSIDE = (
-    *("VAE", "BetaVAE", "IWAE", "VQVAE", "Autoencoder", "FlowDensity"),
+    *("VAE", "BetaVAE", "IWAE", "InfoVAE", "TCVAE", "VQVAE"),
+    *("Autoencoder", "FlowDensity"),
     *("GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", "MixtureEM"),
 )
 # Names of the dtypes of arrays that tables are made as.

@@ -41,7 +41,7 @@ from skgen.models.conditions import (
 from skgen.models.evaluation import estimate_log_likelihood
 from skgen.models.vae import VAE, Elbo, Posterior, VariationalAutoencoder
 from skgen.objectives import LatentTerms, elbo, importance_weighted_bound, log_weights
-from skgen.priors import DeepPrior, Normal, StandardNormal
+from skgen.priors import DeepPrior, LearnedPrior, Normal, StandardNormal
 
 
 class ImageEncoder(nn.Module):
@@ -105,7 +105,7 @@ class ConditionalAutoencoder(ConditionedModel, VariationalAutoencoder):
         classifier: nn.Module | None,
         likelihood: Likelihood,
         standardizer: Standardizer,
-        prior: StandardNormal | DeepPrior,
+        prior: StandardNormal | LearnedPrior | DeepPrior,
         condition: Classes | Numbers,
         n_importance_samples: int,
     ) -> None:
@@ -357,6 +357,10 @@ class ConditionalVAE(Conditioned, VAE):
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
         is as many as make up 200 steps, a quarter of ``max_iter`` at most; 0 is none.
+    prior : {"normal"}, default="normal"
+        p(z): the standard normal density.
+    prior_components : int, default=50
+        Components of a prior that is learned.
     condition : {"auto", "classes", "numbers"}, default="auto"
         Kind of y. "auto" takes one column for classes, unless it holds numbers with
         fractions; and several columns for numbers.
@@ -539,6 +543,7 @@ class ConditionalVAE(Conditioned, VAE):
     condition: str = parameter(
         options("auto", "classes", "numbers"), default="auto", builds=True
     )
+    prior: str = parameter(options("normal"), default="normal", builds=True)
     classification_weight: float = parameter(real(0, LARGEST_STEP), default=10.0)
 
     # Fitting.

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -48,7 +48,15 @@ from skgen.objectives import (
     KLWeight,
     elbo,
 )
-from skgen.priors import DeepPrior, Normal, StandardNormal
+from skgen.priors import (
+    DeepPrior,
+    Encode,
+    LearnedPrior,
+    MixturePrior,
+    Normal,
+    StandardNormal,
+    VampPrior,
+)
 
 # Steps of the warm-up where none is given. With none at all, a default VAE of two
 # moons gives a coordinate up in one fit of two.
@@ -105,11 +113,13 @@ class VariationalAutoencoder(BoundedModel):
         decoder: nn.Module,
         likelihood: Likelihood,
         standardizer: Standardizer,
-        prior: StandardNormal | DeepPrior,
+        prior: StandardNormal | LearnedPrior | DeepPrior,
         n_importance_samples: int,
     ) -> None:
         super().__init__(likelihood, standardizer)
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        if isinstance(prior, VampPrior):
+            prior.bind(Encode(self))
         self.n_components = prior.layer_sizes[0]
         self.register_noise(n_importance_samples)
 
@@ -144,6 +154,8 @@ class VariationalAutoencoder(BoundedModel):
     def set_rows(self, x: Tensor) -> None:
         """Start from the factor analysis of columns that are normal, if there are."""
         super().set_rows(x)
+        if isinstance(self.prior, VampPrior):
+            self.prior.start_from(self.likelihood.inputs(x))
         if self.starts_linear:
             self._start_linear(x)
 
@@ -203,7 +215,7 @@ class VariationalAutoencoder(BoundedModel):
 
     def set_learns_incomplete(self, holds: bool) -> None:
         """Say whether training rows have missing cells."""
-        one_layer = isinstance(self.prior, StandardNormal)
+        one_layer = not isinstance(self.prior, DeepPrior)
         super().set_learns_incomplete(holds and one_layer)
 
     def proposed(self, batch: Batch) -> WithPrior:
@@ -268,6 +280,17 @@ class VariationalAutoencoder(BoundedModel):
         """Draw codes (n, k) from p(z)."""
         return self.prior.draw(self.standard_noise((n,), generator))
 
+    @property
+    def row_elements(self) -> int:
+        """Numbers that one pass of a row holds: a distance to every mode, or more."""
+        return max(super().row_elements, getattr(self.prior, "row_elements", 1))
+
+    @property
+    def score_elements(self) -> int:
+        """Numbers that scoring a row holds: every draw meets every mode."""
+        of_prior = self.noise.shape[1] * getattr(self.prior, "row_elements", 1)
+        return max(super().score_elements, of_prior)
+
 
 @estimator
 class VAE(NeuralModel):
@@ -286,6 +309,13 @@ class VAE(NeuralModel):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
+    prior : {"normal", "mixture", "vamp"}, default="normal"
+        p(z): the standard normal density; a mixture of normal densities whose means,
+        scales and weights are learned with the networks; or a mixture of the
+        posteriors of pseudo-inputs, rows that are learned (Tomczak & Welling 2018).
+        Of stochastic layers that are stacked, the last has it, and "vamp" is for one.
+    prior_components : int, default=50
+        Components of a prior that is learned.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -423,6 +453,11 @@ class VAE(NeuralModel):
 
     Notes
     -----
+    A prior that is learned fills the holes between the codes of rows, which N(0, I)
+    draws from (the aggregate posterior is the best prior). The KL to it has no closed
+    form: it is estimated by ``log q(z|x) - log p(z)`` at draws, of all coordinates
+    together.
+
     The score never contains the training loss, and is comparable with those of the
     other estimators on the same ``X``, under the same base measure: a Gaussian
     likelihood gives log-densities, a Bernoulli one log-masses.
@@ -430,6 +465,8 @@ class VAE(NeuralModel):
     References
     ----------
     Kingma & Welling, "Auto-encoding variational Bayes", ICLR 2014.
+
+    Tomczak & Welling, "VAE with a VampPrior", AISTATS 2018.
 
     Examples
     --------
@@ -445,6 +482,12 @@ class VAE(NeuralModel):
     True
     """
 
+    # Parameters of a learned prior do not decay.
+    _rates: ClassVar[dict[str, float]] = {
+        **NeuralModel._rates,
+        **dict.fromkeys(("prior.means", "prior.log_scales", "prior.inputs"), 1.0),
+    }
+
     active_units_: int | tuple[int, ...] = attribute()
     latent_variances_: NDArray[Any] = attribute()
 
@@ -459,6 +502,10 @@ class VAE(NeuralModel):
         default=(256,),
         builds=True,
     )
+    prior: str = parameter(
+        options("normal", "mixture", "vamp"), default="normal", builds=True
+    )
+    prior_components: int = parameter(integer(1), default=50, builds=True)
     kl_warmup: int | str = parameter(options("auto"), integer(0), default="auto")
 
     def posterior(self, X: ArrayLike) -> Posterior:
@@ -506,7 +553,7 @@ class VAE(NeuralModel):
 
     @property
     def _stack_key(self) -> Hashable:
-        return "VAE", self._n_training_draws
+        return "VAE", self._n_training_draws, self._fitted("prior")
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((self._n_training_draws, n), generator)
@@ -529,7 +576,11 @@ class VAE(NeuralModel):
             decoder,
             likelihood,
             standardizer,
-            self._prior(self._component_sizes, self._layer_sizes[1:]),
+            self._prior(
+                self._component_sizes,
+                self._layer_sizes[1:],
+                likelihood.encoder_width(n_features),
+            ),
             self.n_importance_samples,
         )
         if likelihood.allows_missing:
@@ -544,12 +595,15 @@ class VAE(NeuralModel):
         return len(self._component_sizes) == 1
 
     def _prior(
-        self, components: Sequence[int], hidden: Sequence[Sequence[int]]
-    ) -> StandardNormal | DeepPrior:
+        self,
+        components: Sequence[int],
+        hidden: Sequence[Sequence[int]],
+        n_inputs: int = 0,
+    ) -> StandardNormal | LearnedPrior | DeepPrior:
         """p(z), with a layer for each number of components above the first."""
         k, *above = components
         if not above:
-            return StandardNormal(k)
+            return self._last_prior(k, n_inputs)
         encoder, decoder = mlp_pair(hidden[0], self.activation)
         return DeepPrior(
             encoder(k, 2 * above[0]),
@@ -557,6 +611,21 @@ class VAE(NeuralModel):
             k,
             self._prior(above, hidden[1:]),
         )
+
+    def _last_prior(self, k: int, n_inputs: int) -> StandardNormal | LearnedPrior:
+        """p(z) of the last layer, of k coordinates."""
+        if self.prior == "normal":
+            return StandardNormal(k)
+        if self.prior == "mixture":
+            return MixturePrior(k, self.prior_components)
+        if len(self._component_sizes) > 1:
+            raise ValueError(
+                f"The 'prior' parameter of {type(self).__name__} must be 'normal' or "
+                f"'mixture' with the stochastic layers n_components="
+                f"{self.n_components!r}: pseudo-inputs are encoded to one. Got 'vamp' "
+                "instead."
+            )
+        return VampPrior(k, self.prior_components, n_inputs)
 
     @property
     def _component_sizes(self) -> tuple[int, ...]:
@@ -648,6 +717,13 @@ class BetaVAE(VAE):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
+    prior : {"normal", "mixture", "vamp"}, default="normal"
+        p(z): the standard normal density; a mixture of normal densities whose means,
+        scales and weights are learned with the networks; or a mixture of the
+        posteriors of pseudo-inputs, rows that are learned (Tomczak & Welling 2018).
+        Of stochastic layers that are stacked, the last has it, and "vamp" is for one.
+    prior_components : int, default=50
+        Components of a prior that is learned.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -850,6 +926,13 @@ class IWAE(VAE):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
+    prior : {"normal", "mixture", "vamp"}, default="normal"
+        p(z): the standard normal density; a mixture of normal densities whose means,
+        scales and weights are learned with the networks; or a mixture of the
+        posteriors of pseudo-inputs, rows that are learned (Tomczak & Welling 2018).
+        Of stochastic layers that are stacked, the last has it, and "vamp" is for one.
+    prior_components : int, default=50
+        Components of a prior that is learned.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
