@@ -355,6 +355,18 @@ class ReconstructionLoss(NamedTuple):
 BLOCK_ROWS = 256
 
 
+def shares(weight: Tensor | None, z: Tensor) -> Tensor:
+    """Return weights (n,) of the rows of codes (n, k), as parts of their sum.
+
+    Rows whose weights all vanish in the dtype of the codes count alike.
+    """
+    weight = torch.ones(len(z)).to(z) if weight is None else weight.to(z)
+    largest = weight.amax()
+    least = torch.finfo(weight.dtype).tiny
+    relative = torch.where(largest > least, weight / largest.clamp(min=least), 1.0)
+    return relative / relative.sum()
+
+
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared distances (..., n, m) of codes (..., n, k) from codes (..., m, k)."""
     return ((a[..., :, None, :] - b[..., None, :, :]) ** 2).sum(-1)
@@ -410,7 +422,7 @@ def squared_mmd(
     ----------
     Gretton et al., "A kernel two-sample test", JMLR 13, 2012.
     """
-    weight = torch.ones(len(z)).to(z) if weight is None else weight.to(z)
+    weight = len(z) * shares(weight, z)
     n_blocks = math.ceil(len(z) / BLOCK_ROWS)
     n = n_blocks * (len(z) // n_blocks)
     z, prior, weight = (
@@ -481,8 +493,7 @@ def aggregate_log_probs(
     normal: Any = q
     squared = ((z[:, None] - normal.mean) / normal.sigma) ** 2  # (n, n, k)
     each = -0.5 * (squared + LOG_2PI) - normal.sigma.log()
-    weight = torch.ones(len(z)).to(z) if weight is None else weight.to(z)
-    log_share = (weight / weight.sum()).log()
+    log_share = shares(weight, z).log()
     joint = (each.sum(-1) + log_share).logsumexp(1)
     return joint, (each + log_share[:, None]).logsumexp(1)
 
@@ -490,14 +501,14 @@ def aggregate_log_probs(
 def total_correlation(q: Posterior, z: Tensor, weight: Tensor | None = None) -> Tensor:
     """Estimate KL(q(z) || prod_j q(z_j)), (), at draws (n, k) from q(z|x) of rows."""
     normal: Any = q
-    weight = torch.ones(len(z)).to(z) if weight is None else weight.to(z)
+    share = shares(weight, z)
     total = z.new_zeros(())
     for i in range(0, len(z), BLOCK_ROWS):
         rows = slice(i, i + BLOCK_ROWS)
         part = Normal(normal.mean[rows], normal.sigma[rows])
-        joint, each = aggregate_log_probs(part, z[rows], weight[rows])
-        total = total + weight[rows] @ (joint - each.sum(-1))
-    return total / weight.sum()
+        joint, each = aggregate_log_probs(part, z[rows], share[rows])
+        total = total + share[rows] @ (joint - each.sum(-1))
+    return total
 
 
 class TotalCorrelationTerms(NamedTuple):
