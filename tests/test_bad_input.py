@@ -49,6 +49,7 @@ BAD_PARAMETERS = {
     "code_size": NO_COUNT,
     "codebook_size": NO_COUNT,
     "codebook_update": [*NO_NAME, None],
+    "combine": [*NO_NAME, None],
     "commitment_cost": NOT_NEGATIVE,
     "condition": NO_NAME,
     "copy_x": NO_FLAG,

@@ -191,6 +191,7 @@ OTHER = {
     "checkpoint": "no_folder/never_written",
     "codebook_size": 5,
     "codebook_update": "ema",
+    "combine": "average",
     "commitment_cost": 0.7,
     "condition": "auto",
     "copy_x": False,

@@ -175,6 +175,19 @@ def test_stepwise_em_comes_near_to_em():
     assert len(stepwise.lower_bounds_) == 30
 
 
+def test_an_average_is_that_of_the_densities_of_all_starts():
+    rows, params = X[:, [0, 2, 4]], {"kinds": KINDS[0:5:2], "max_iter": 5}
+    rng, scores = np.random.RandomState(0), []
+    for _ in range(3):
+        one = MixtureEM(4, init_params="random", random_state=rng, **params)
+        scores.append(one.fit(rows).score_samples(rows))
+    average = MixtureEM(4, n_init=3, combine="average", init_params="random", **params)
+    average.set_params(random_state=0).fit(rows)
+    assert average.transform(rows).shape == (N, 12)
+    expected = logsumexp(scores, axis=0) - np.log(3)
+    assert_allclose(average.score_samples(rows), expected, atol=1e-10)
+
+
 def test_no_component_dies_under_priors():
     rows = np.round(X[:, [4, 5]])
     model = MixtureEM(30, kinds=["bernoulli", 4], weight_prior=0.5, random_state=0)

@@ -228,6 +228,12 @@ class Products:
         counts = sums.counts + weight_prior
         return Theta(counts / counts.sum(), found)
 
+    def average(self, thetas: Sequence[Theta]) -> Theta:
+        """Return the mixture of some mixtures, with equal weights."""
+        weights = torch.cat([theta.weights for theta in thetas]) / len(thetas)
+        columns = zip(*(theta.parts for theta in thetas))
+        return Theta(weights, [merged(parts) for parts in columns])
+
     def softened(self, sums: ProductSums) -> ProductSums:
         """Add to each component one row that is the mean of all, for a start."""
         overall = [family.overall for family in self.families]
@@ -576,6 +582,15 @@ class FittedProducts(NamedTuple):
             family, part, j = homes[column]
             cells[:, i] = family.draw_within(part, j, k, ends, rng)
         return case, cells
+
+
+def merged(parts: Sequence[Part]) -> Part:
+    """Put components together; of what they share in a column, take the mean."""
+    found = {name: [part[name] for part in parts] for name in parts[0]}
+    return {
+        name: torch.stack(values).mean(0) if name == "log_r" else torch.cat(values)
+        for name, values in found.items()
+    }
 
 
 def set_constants(family: Family, found: Part) -> None:

@@ -112,7 +112,12 @@ class MixtureEM(ExactDensity):
     max_iter : int, default=100
         Most iterations of EM, or passes over the rows; 0 keeps the start.
     n_init : int, default=1
-        Number of starts, of which the best result is kept.
+        Number of starts.
+    combine : {"best", "average"}, default="best"
+        Whether the best result of the starts is kept, or the average of their
+        densities: a mixture of ``n_init * n_components`` components, which is at least
+        as good on held-out rows as its parts are in the mean, and often better than
+        one fit with as many.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
             default="kmeans"
         Where EM starts: from clusters, from the rows nearest to rows that are picked
@@ -153,7 +158,8 @@ class MixtureEM(ExactDensity):
     Attributes
     ----------
     weights_ : ndarray of shape (n_components,)
-        Prior probability of each component.
+        Prior probability of each component. Under ``combine="average"``, this and the
+        arrays below are of the components of all starts.
     means_ : ndarray of shape (n_components, n_features)
         Mean of each column in each component; of levels, the most probable one.
     kinds_ : list
@@ -242,6 +248,7 @@ class MixtureEM(ExactDensity):
     reg_covar: float | str = parameter(options("auto"), real(0), default="auto")
     max_iter: int = parameter(integer(0), default=100)
     n_init: int = parameter(integer(1), default=1)
+    combine: str = parameter(options("best", "average"), default="best")
     init_params: str = parameter(
         options("kmeans", "k-means++", "random", "random_from_data"), default="kmeans"
     )
@@ -321,6 +328,9 @@ class MixtureEM(ExactDensity):
         if runs.interrupted:
             self._warn_interrupted(len(best.bounds), "raise max_iter")
         self._warn_unless_converged(best)
+        if self.combine == "average":
+            thetas: list[Any] = [run.state for run in runs.each]
+            best = best._replace(state=products.average(thetas))
         for name, value in self._attributes(products, best).items():
             setattr(self, name, value)
 
