@@ -450,6 +450,12 @@ class FittedProducts(NamedTuple):
 
     products: Products
     theta: Theta
+    joint: Callable[[Tensor], Any]  # the E-step's, made once for all chunks of rows
+
+    @classmethod
+    def at(cls, products: Products, theta: Theta) -> Self:
+        """Return the mixture with some parameters."""
+        return cls(products, theta, products.log_joint(theta))
 
     @classmethod
     def of(
@@ -475,7 +481,7 @@ class FittedProducts(NamedTuple):
             found = {name: tensor(x) for name, x in part.items()}
             set_constants(family, found)
             theta.parts.append({name: found[name] for name in family.names})
-        return cls(products, theta)
+        return cls.at(products, theta)
 
     def arrays(self) -> list[dict[str, NDArray[Any]]]:
         """Return what ``of`` takes of each family."""
@@ -486,7 +492,7 @@ class FittedProducts(NamedTuple):
 
     def _joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p(x, k), (n, K), but for what components share; and that, (n,)."""
-        joint, measure, *_ = self.products.log_joint(self.theta)(self._rows(x))
+        joint, measure, *_ = self.joint(self._rows(x))
         return joint, measure
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -514,6 +520,12 @@ class FittedProducts(NamedTuple):
             found.append(family.value(code @ family.expected(part)))
         return torch.cat(found, 1)[:, self.products.order]
 
+    def means(self) -> Tensor:
+        """Return what each component decodes to, (K, d)."""
+        pairs = zip(self.products.families, self.theta.parts)
+        found = [family.value(family.expected(part)) for family, part in pairs]
+        return torch.cat(found, 1)[:, self.products.order]
+
     def _cells_of(self, k: Tensor, generator: torch.Generator) -> Tensor:
         """Draw rows (n, d) of components k (n,)."""
         pairs = zip(self.products.families, self.theta.parts)
@@ -524,7 +536,7 @@ class FittedProducts(NamedTuple):
         """Draw rows (n, d), or the means of their components."""
         weights = self.theta.weights
         k = weights.multinomial(n, replacement=True, generator=generator)
-        return self._cells_of(k, generator) if noise else self.decode(self._one_hot(k))
+        return self._cells_of(k, generator) if noise else self.means()[k]
 
     def _one_hot(self, k: Tensor) -> Tensor:
         weights = self.theta.weights
@@ -547,7 +559,7 @@ class FittedProducts(NamedTuple):
         rows = self._rows(x)
         k = self.encode(rows).multinomial(1, generator=generator).squeeze(1)
         one_hot = self._one_hot(k)
-        found = self._cells_of(k, generator) if noise else self.decode(one_hot)
+        found = self._cells_of(k, generator) if noise else self.means()[k]
         return torch.where(rows.isnan(), found, rows), one_hot
 
     def draw_within(

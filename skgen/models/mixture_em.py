@@ -22,6 +22,7 @@ from torch import Tensor
 from skgen._em.families import Prior
 from skgen._em.fixed_point import FixedPoint
 from skgen._em.products import (
+    FEWEST_ROWS,
     FittedProducts,
     ProductRestarts,
     Products,
@@ -34,7 +35,7 @@ from skgen._em.starts import draw_labels
 from skgen._tables.conditions import Conditions
 from skgen._tables.kinds import Values, atoms_of, guessed, natural_interval
 from skgen._training.driver import Steps
-from skgen._utils.chunks import MANY_ROWS, CentredRows
+from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
 from skgen._utils.parameters import (
     Rule,
     attribute,
@@ -124,8 +125,8 @@ class MixtureEM(ExactDensity):
         far apart or at random, or from random responsibilities. Distances are between
         columns of like spread.
     weight_prior : float, default=0.0
-        Rows that are added to each component: a Dirichlet prior, under which no weight
-        is zero.
+        Rows of mean weight that are added to each component: a Dirichlet prior, under
+        which no weight is zero.
     level_prior : float, default=1.0
         Cells that are added to each component in columns of levels, counts and masses,
         spread as those of all rows: Dirichlet and gamma priors, under which no level
@@ -407,11 +408,11 @@ class MixtureEM(ExactDensity):
 
     def _attributes(self, products: Products, run: FixedPoint[Any]) -> dict[str, Any]:
         """Return the fitted attributes."""
-        fitted = FittedProducts(products, run.state)
+        fitted = FittedProducts.at(products, run.state)
         weights = run.state.weights
         return {
             "weights_": to_array(weights),
-            "means_": to_array(fitted.decode(torch.eye(len(weights)).to(weights))),
+            "means_": to_array(fitted.means()),
             "_parts": fitted.arrays(),
             "converged_": run.converged,
             "n_iter_": len(run.bounds),
@@ -527,7 +528,10 @@ class MixtureEM(ExactDensity):
 
     @property
     def _row_elements(self) -> int:
-        return len(self.weights_) + 2 * sum(self._products.widths)
+        elements = len(self.weights_) + 2 * sum(self._products.widths)
+        # A chunk has some rows, however many components there are.
+        whole = chunk_rows(torch.device(self.device_), 1)
+        return min(elements, max(1, whole // FEWEST_ROWS))
 
     def _set_file_state(self, state: dict[str, Any]) -> None:
         """Take what a file holds of a fit; a ValueError where it makes no sense."""
