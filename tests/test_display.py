@@ -36,6 +36,7 @@ from skgen.display import (
     ReconstructionDisplay,
     SamplesDisplay,
     SearchCurveDisplay,
+    TableReportDisplay,
     TraversalDisplay,
 )
 from skgen.latent import interpolate, latent_order, manifold, traverse
@@ -153,6 +154,11 @@ DRAWN = {
     "codebook of kinds": (CodebookDisplay, lambda m: [m.kinds_of_tokens], {}),
     "density": (DensityDisplay, lambda m: [m.mixture, MOONS], {}),
     "search": (SearchCurveDisplay, lambda m: [m.search], {}),
+    "report of a table": (
+        TableReportDisplay,
+        lambda m: [m.kinds, TABLE[:40], TABLE[40:]],
+        {"target": "ward"},
+    ),
 }
 
 
@@ -1076,7 +1082,8 @@ def test_errors_name_what_is_wrong(models, name):
 def test_without_matplotlib_the_extra_is_named(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     display = getattr(skgen.display, name)
-    more = {"Interpolation": 2, "Reconstruction": 1, "LatentSpace": 1}
+    one = dict.fromkeys(["Reconstruction", "LatentSpace", "TableReport"], 1)
+    more = {"Interpolation": 2, **one}
     n_rows = more.get(name.removesuffix("Display"), 0)
     message = rf'{name}\.from_est.*"scikit-generative\[plot\]"'
     with pytest.raises(ImportError, match=message):

@@ -13,6 +13,9 @@ import numpy as np
 import sklearn
 from numpy.typing import NDArray
 
+from skgen._utils.advice import check_is_dense
+from skgen._utils.tensors import on_host
+
 #: Libraries of tables. No other name is ever imported, whatever a file says.
 LIBRARIES = ("pandas", "polars")
 _LIBRARIES = " or ".join(LIBRARIES)
@@ -211,6 +214,14 @@ def as_frame(X: Any) -> Any:
         return None if is_kept else table_library("pandas").ArrowDtype(kind)
 
     return X.to_pandas(types_mapper=dtype_of)
+
+
+def as_table(X: Any, owner: str) -> Any:
+    """Return rows as a DataFrame or an array: of objects, where they are in lists."""
+    check_is_dense(X, owner, "Give X.toarray(), or a DataFrame of its columns.")
+    X = as_frame(on_host(X, allows_missing=True))
+    # A list may hold numbers beside words.
+    return X if hasattr(X, "dtype") or library_of(X) else np.asarray(X, dtype=object)
 
 
 def stacked_rows(parts: Sequence[Any]) -> Any:

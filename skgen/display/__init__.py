@@ -11,6 +11,7 @@ from skgen.display.paths import InterpolationDisplay, TraversalDisplay
 from skgen.display.plane import LatentSpaceDisplay, ManifoldDisplay
 from skgen.display.rows import ReconstructionDisplay, SamplesDisplay
 from skgen.display.search import SearchCurveDisplay
+from skgen.display.tables import TableReportDisplay
 
 __all__ = [
     "CodebookDisplay",
@@ -22,5 +23,6 @@ __all__ = [
     "ReconstructionDisplay",
     "SamplesDisplay",
     "SearchCurveDisplay",
+    "TableReportDisplay",
     "TraversalDisplay",
 ]

@@ -29,14 +29,12 @@ from skgen._tables.columns import (
 )
 from skgen._tables.frames import (
     Columns,
-    as_frame,
+    as_table,
     as_time,
     indexed,
-    library_of,
     output_library,
 )
 from skgen._tables.values import as_objects, is_missing
-from skgen._utils.advice import check_is_dense
 from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import (
     attribute,
@@ -115,16 +113,6 @@ def _of_some_weight(X: Any, weight: Any) -> tuple[Any, Any]:
     if weight.shape != (len(X),) or not len(kept):
         return X, weight  # what is wrong with it the model inside says
     return _safe_indexing(X, kept), weight[kept]
-
-
-def _as_table(X: Any) -> Any:
-    """Return rows as a DataFrame or an array: of objects, where they are in lists."""
-    check_is_dense(
-        X, "MixedDensity", "Give X.toarray(), or a DataFrame of its columns."
-    )
-    X = as_frame(on_host(X, allows_missing=True))
-    # A list may hold numbers beside words.
-    return X if hasattr(X, "dtype") or library_of(X) else np.asarray(X, dtype=object)
 
 
 def _array_dtype(X: Any) -> str | None:
@@ -345,7 +333,7 @@ class MixedDensity(
 
     def _validated(self, X: Any, *, reset: bool) -> Any:
         """Check names and number of columns; a DataFrame stays one."""
-        X = _as_table(X)
+        X = as_table(X, "MixedDensity")
         columns = Columns.of(X)
         if columns is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
@@ -426,7 +414,7 @@ class MixedDensity(
         X_filled : DataFrame or array of shape (n_samples, n_features)
             The rows; cells that were there are as they were.
         """
-        X = _as_table(X)
+        X = as_table(X, "MixedDensity")
         rows = self._encoded(X)
         filled = self.estimator_.impute(rows, noise=noise, random_state=random_state)
         return with_cells_of(X, self._mapped_back(filled, X))
