@@ -35,11 +35,11 @@ from skgen._files.values import Reader, Writer
 from skgen._utils.tensors import check_random_state, draw_seed
 from skgen.exceptions import CheckpointWarning
 
-# Part of the time of a fit that its checkpoints may take: 1.6 %. Where an epoch takes
-# less than 64 times as long as a file, not every epoch is saved.
+# Part of the time of a fit that its files may take: 1.6 %. Where an epoch takes less
+# than 64 times as long as a file, not every epoch is saved.
 PART = 1 / 64
 # Seconds that the first file is taken to take.
-FIRST = 0.01
+FIRST = 0.02
 
 
 class StateWriter(Writer):
@@ -115,7 +115,7 @@ class FitCheckpoint:
         self.is_stopped = self.has_warned = False
         self.is_written = True  # whether the file has all states
         self._n_pieces = 0
-        self._seconds, self._written_at = FIRST, now()
+        self._began, self._spent, self._last = now(), 0.0, FIRST  # all in seconds
 
     # What a fit asks for.
 
@@ -180,8 +180,8 @@ class FitCheckpoint:
 
     @property
     def is_due(self) -> bool:
-        """Return whether so long after the last file, another is worth its time."""
-        return now() - self._written_at >= self._seconds / PART
+        """Return whether with another file, all would take no more than their part."""
+        return now() - self._began >= (self._spent + self._last) / PART
 
     def n_iter(self, number: int) -> int:
         """Return the iterations of the last state of a piece; -1 if there is none."""
@@ -200,8 +200,8 @@ class FitCheckpoint:
             self.is_written = True
         except (OSError, TypeError) as error:
             self.warn(error)
-        self._written_at = now()
-        self._seconds = self._written_at - start
+        self._last = now() - start
+        self._spent += self._last
 
     def _contents(self) -> Contents:
         writer = StateWriter()
