@@ -24,6 +24,7 @@ from skgen import (
     BetaVAE,
     ConditionalVAE,
     FlowDensity,
+    GaussianDensity,
     GaussianMixtureEM,
     MixedDensity,
     MixtureEM,
@@ -92,6 +93,8 @@ FITS = {
         VQVAE(4, n_tokens=2, code_size=2, codebook_update="ema", max_iter=4, **NETWORK),
         X,
     ),
+    "a Gaussian with holes": (GaussianDensity(tol=1e-9), HOLES),
+    "components of one with holes": (GaussianDensity(0.8, tol=1e-4), HOLES),
     "a mixture": (
         GaussianMixtureEM(3, max_iter=12, tol=1e-5, random_state=0),
         X,

@@ -383,7 +383,7 @@ class GenerativeModel(
             type(self).__name__,
             fingerprint(depends_on),
             self._task_name,
-            repeats=params.get("random_state") is not None,
+            repeats=params.get("random_state", 0) is not None,
         )
 
     def _place(self, X: NDArray[Any], device: torch.device) -> Any:

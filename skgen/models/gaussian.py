@@ -12,6 +12,7 @@ features, the factor is the centred rows, and no matrix (d, d) is made.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from skgen._em.covariance import COVARIANCES
 from skgen._em.fitted import FittedMixture
-from skgen._em.fixed_point import Iterate, iterate_fixed_point
+from skgen._em.fixed_point import Iterate, Iteration
 from skgen._em.incomplete import (
     IncompleteRows,
     IncompleteSteps,
@@ -38,6 +39,7 @@ from skgen._em.incomplete import (
     with_holes,
 )
 from skgen._em.steps import Mixture
+from skgen._training.driver import Steps
 from skgen._utils.chunks import CentredRows
 from skgen._utils.moments import Moments
 from skgen._utils.parameters import (
@@ -48,6 +50,7 @@ from skgen._utils.parameters import (
     none,
     options,
     parameter,
+    path,
     real,
 )
 from skgen._utils.scales import warn_large_reg_covar, warn_scales, warn_tiny
@@ -574,6 +577,12 @@ class GaussianDensity(ExactDensity):
         Most iterations of that EM; complete rows need none.
     device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+    checkpoint : path-like or None, default=None
+        File that has the state of EM over missing cells, after each iteration, or a
+        folder for the files of many fits. Called again with the same parameters and
+        rows, a fit that was killed goes on from there, says so, and ends where it
+        would have ended, to the bit. Other parameters or rows are an error. A fit that
+        ends removes its file; in a folder it stays.
 
     Attributes
     ----------
@@ -660,6 +669,7 @@ class GaussianDensity(ExactDensity):
     tol: float = parameter(real(0), default=1e-6)
     max_iter: int = parameter(integer(1), default=1000)
     device: str | torch.device = parameter(device, default="cpu")
+    checkpoint: str | os.PathLike[str] | None = parameter(path, none, default=None)
 
     def partial_fit(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
@@ -711,13 +721,13 @@ class GaussianDensity(ExactDensity):
         weight: Tensor | None,
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
-    ) -> None:
+    ) -> Steps:
         if isinstance(x, SparseRows) and self._is_thin(x):
             self._fit_axes(CentredRows.of(x, weight))
             return
         moments = self._moments_of(x, weight)
         if moments.mean.isnan().any():
-            self._fit_cells(x, weight)
+            yield from self._fit_cells(x, weight)
             return
         self.n_iter_ = 1
         self._warn_scales(moments, x)
@@ -751,7 +761,7 @@ class GaussianDensity(ExactDensity):
         variances = np.append(found.variances, rest)
         self._set_axes(found._replace(variances=variances), is_wide=False)
 
-    def _fit_cells(self, x: Tensor, weight: Tensor | None) -> None:
+    def _fit_cells(self, x: Tensor, weight: Tensor | None) -> Steps:
         """Fit rows with missing cells: by EM where features depend on each other."""
         rows = CentredRows.of(x, weight).normalise_weights()
         rows = with_holes(rows, type(self).__name__)
@@ -770,10 +780,10 @@ class GaussianDensity(ExactDensity):
             return
         self._check_matrix_size(d)
         if n_components is not None and not isinstance(n_components, int | np.integer):
-            self._climb(rows, scale, None)
+            yield from self._climb(rows, scale, None)
             variances = self.explained_variance_ - self.reg_covar
             n_components = self._choose_n_components(variances, n_components)
-        self._climb(rows, scale, n_components)
+        yield from self._climb(rows, scale, n_components)
 
     def _check_matrix_size(self, d: int) -> None:
         """Raise a ValueError where a covariance (d, d) would not fit into memory."""
@@ -798,26 +808,32 @@ class GaussianDensity(ExactDensity):
             variance[rest] = count[rest] @ variance[rest] / count[rest].sum()
         return Moments(n, mean, variance * n)
 
-    def _climb(self, rows: CentredRows, scale: float, n_components: Any) -> None:
+    def _climb(self, rows: CentredRows, scale: float, n_components: Any) -> Steps:
         """Run EM: expected moments of whole rows, and the density that has them."""
         steps, n = IncompleteSteps(FULL, rows, self.reg_covar), len(rows.x)
 
-        def step(theta: Mixture) -> Iterate[Mixture]:
-            (_, means, covariances, _), bound = steps.moments(theta)
-            moments = Moments(rows.weight.sum(), means[0], covariances[0] * n)
-            self._set_moments(moments.scaled(scale), n, n_components)
-            return Iterate(self._as_mixture(rows.centre), bound)
+        def moments_of(theta: Mixture) -> Moments:
+            scatter = theta.covariances[0] * n
+            return Moments(rows.weight.sum(), theta.means[0], scatter).scaled(scale)
 
-        def settled(previous: Iterate[Mixture], present: Iterate[Mixture]) -> bool:
+        def step(state: tuple[Mixture, Moments]) -> Iterate[tuple[Mixture, Moments]]:
+            found, bound = steps.moments(state[0])
+            moments = moments_of(found)
+            self._set_moments(moments, n, n_components)
+            return Iterate((self._as_mixture(rows.centre), moments), bound)
+
+        def settled(previous: Iterate[Any], present: Iterate[Any]) -> bool:
             return abs(present.bound - previous.bound) < self.tol
 
         everywhere = rows.centre.new_ones(n, 1)
         start = start_from_cells(FULL, rows, everywhere, self.reg_covar)
-        run = iterate_fixed_point(
-            step, Iterate(start, -math.inf), max_iter=self.max_iter, settled=settled
-        )
+        first = Iterate((start, moments_of(start)), -math.inf)
+        run = yield Iteration(step, first, self.max_iter, settled)
+        self._set_moments(run.state[1], n, n_components)  # if no step was left to make
         self.n_iter_ = len(run.bounds)
-        if not run.converged:
+        if run.stopped:
+            self._warn_interrupted(self.n_iter_, "give a checkpoint")
+        elif not run.converged:
             warnings.warn(
                 f"{type(self).__name__}: EM over missing cells did not converge in "
                 f"max_iter={self.max_iter} iterations. Increase max_iter or tol.",
