@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -548,6 +549,13 @@ def adder(n):
     return lambda x: x + n
 
 
+def sorted_once(x):
+    """Make sparse rows that know of themselves that they are sorted."""
+    rows = scipy.sparse.csr_array(x)
+    assert rows.has_canonical_format
+    return rows
+
+
 EQUAL = [
     (lambda: 0.5, lambda: np.float64(0.5)),
     (
@@ -561,6 +569,7 @@ EQUAL = [
     (lambda: Mixed(["real", 3]), lambda: Mixed(["real", 3])),
     (lambda: Scaled(2), lambda: Scaled(2)),
     (lambda: adder(1), lambda: adder(1)),
+    (lambda: scipy.sparse.csr_array(np.eye(3)), lambda: sorted_once(np.eye(3))),
     (lambda: {"a": 1, "b": 2}, lambda: {"b": 2, "a": 1}),
     (lambda: np.random.RandomState(3), lambda: np.random.RandomState(3)),
 ]
@@ -579,6 +588,11 @@ DIFFERENT = [
         partial(adder, 2),
     ),
     (np.random.RandomState(3), np.random.RandomState(4), np.random.default_rng(3)),
+    (
+        scipy.sparse.csr_array(np.eye(3)),
+        scipy.sparse.csr_array(2 * np.eye(3)),
+        np.eye(3),
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -100,6 +101,9 @@ def _inside(value: Any) -> list[Any]:
             return [name, value.__code__, defaults, value.__kwdefaults__, cells]
         case MethodType():
             return [value.__func__, value.__self__]
+        case scipy.sparse.sparray() | scipy.sparse.spmatrix():
+            rows = value.tocsr()
+            return [type(value), rows.shape, rows.data, rows.indices, rows.indptr]
         case functools.partial():
             return [value.func, value.args, value.keywords]
         case nn.Module():
