@@ -141,7 +141,8 @@ def lines(options: argparse.Namespace) -> Iterator[str]:
     yield from machine("zuko")
     yield (
         f"{TRANSFORMS} layers of splines, nets of {HIDDEN}, {options.steps} steps of "
-        f"{BATCH} rows at rate {RATE}; {options.splits} splits"
+        f"{BATCH} rows at rate {RATE}; {options.splits} splits, of which models below "
+        "the first two have the first"
     )
     yield f"\n{'':30}{'test nats':>10}{'seconds':>10}"
     for name in TABLES:

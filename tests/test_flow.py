@@ -105,21 +105,18 @@ def test_the_likelihood_is_the_score(moons):
 
 
 def test_a_scaled_column_shifts_the_score():
-    scaled = MOONS * [1000.0, -0.01] + [5, 1e4]
+    scaled = MOONS * [1000, 0.01] + [5, 1e4]
     given = flow().fit(MOONS).score_samples(MOONS)
     found = flow().fit(scaled).score_samples(scaled)
-    # Minus is no symmetry of a start: one column keeps its sign.
-    same = flow().fit(MOONS * [1000, 0.01]).score_samples(MOONS * [1000, 0.01])
-    assert_allclose(same, given - np.log(10), atol=1e-3)
-    assert abs(found.mean() - same.mean()) < 0.3
+    assert_allclose(found, given - np.log(10), atol=1e-3)
 
 
 def test_a_gaussian_table_is_learned_to_its_closed_form():
     covariance = np.array([[2.0, 1.5, 0], [1.5, 3.0, -1], [0, -1, 1.0]])
     exact = multivariate_normal([1, 2, 3], covariance)
     rows, fresh = exact.rvs(2000, random_state=0), exact.rvs(2000, random_state=1)
-    model = flow(learning_rate="cosine", max_iter=12).fit(rows)
-    assert abs(exact.logpdf(fresh).mean() - model.score(fresh)) < 0.04
+    model = flow(1, univariate="affine", learning_rate="cosine").fit(rows)
+    assert abs(exact.logpdf(fresh).mean() - model.score(fresh)) < 0.03
 
 
 def test_samples_are_of_the_density():
@@ -342,7 +339,7 @@ def test_it_goes_on():
     assert model.set_params(max_iter=10).fit(MOONS).score(MOONS) > before
     assert model.n_iter_ == 12
     streamed = flow()
-    for _ in range(10):
+    for _ in range(6):
         streamed.partial_fit(MOONS)
     assert streamed.score(MOONS) > before
 
@@ -362,7 +359,7 @@ def test_it_works_inside_others():
     assert list(drawn.columns) == ["a", "b"]
     searched = {"n_bins": [3, 8]}
     found = [
-        search(flow(1, max_iter=3), searched, cv=2).fit(MOONS).cv_results_
+        search(flow(1, max_iter=2), searched, cv=2).fit(MOONS).cv_results_
         for search in (GridSearchCV, BatchedGridSearchCV)
     ]
     assert_allclose(found[0]["mean_test_score"], found[1]["mean_test_score"])

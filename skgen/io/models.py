@@ -240,7 +240,8 @@ def load(
     ValueError
         If a network is given that the file does not need, or ``device`` is not here.
     ImportError
-        If the model is of tables of pandas or polars, and that is not installed.
+        If the model is of tables of pandas or polars, or a ``FlowDensity``, and that
+        or zuko is not installed.
     OSError
         If the file cannot be opened.
 
