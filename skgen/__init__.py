@@ -2,11 +2,27 @@
 
 from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from skgen import bijections as bijections
+    from skgen import datasets as datasets
+    from skgen import display as display
+    from skgen import exceptions as exceptions
+    from skgen import io as io
+    from skgen import latent as latent
+    from skgen import likelihoods as likelihoods
+    from skgen import metrics as metrics
+    from skgen import model_selection as model_selection
+    from skgen import models as models
+    from skgen import objectives as objectives
+    from skgen import outliers as outliers
+    from skgen import pipeline as pipeline
+    from skgen import priors as priors
+    from skgen import textures as textures
     from skgen.io import load, save, to_onnx
     from skgen.models.autoencoder import Autoencoder
     from skgen.models.classes import GenerativeClassifier, GenerativeOverSampler
@@ -80,4 +96,6 @@ if not TYPE_CHECKING:  # a checker would believe in any name
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    parts = (each.name for each in iter_modules(__path__))
+    public = (name for name in parts if not name.startswith("_"))
+    return sorted({*__all__, "__version__", *public})

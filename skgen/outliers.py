@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -130,11 +130,11 @@ class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, Estimator):
 
     estimator: Any = parameter(default=None)
     _: KW_ONLY
-    contamination: str | float = parameter(
+    contamination: Literal["auto"] | float = parameter(
         options("auto"), real(0.0, 0.5, closed="right"), default="auto"
     )
     level: float = parameter(real(0.0, 1.0, closed="neither"), default=0.05)
-    trim: str | float = parameter(
+    trim: Literal["auto"] | float = parameter(
         options("auto"), real(0.0, 0.5, closed="both"), default="auto"
     )
     calibration_size: float = parameter(real(0.0, 1.0, closed="neither"), default=0.2)

@@ -68,7 +68,7 @@ def test_modules_are_attributes():
 
 
 def test_what_is_not_there_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="'skgen' has no attribute 'GAN'"):
-        _ = skgen.GAN
-    with pytest.raises(ImportError, match="GAN"):
-        from skgen import GAN  # noqa: F401
+    with pytest.raises(AttributeError, match="'skgen' has no attribute 'Gan'"):
+        _ = skgen.Gan
+    with pytest.raises(ImportError, match="Gan"):
+        from skgen import Gan  # noqa: F401

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -424,7 +424,9 @@ class Autoencoder(NeuralModel):
     n_components: int = parameter(integer(1), default=2, builds=True)
     _: KW_ONLY
     noise: float = parameter(real(0, LARGEST_STEP), default=0.0)
-    corruption: str = parameter(options(*CORRUPTIONS), default="gaussian")
+    corruption: Literal["gaussian", "masking"] = parameter(
+        options(*CORRUPTIONS), default="gaussian"
+    )
     latent_density: Any = parameter(density, none, default=None)
 
     # Training.

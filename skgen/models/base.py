@@ -207,6 +207,8 @@ class GenerativeModel(
     #: Whether scores are float64 whatever the dtype of the rows.
     _scores_are_wide: ClassVar[bool] = False
     device: str | torch.device
+    device_: str  # where it is evaluated
+    n_iter_: int
     _columns: Columns | None  # of the DataFrame that was fitted
     _weight_exponent: int  # of the power of two that weights were divided by
     _dtype: np.dtype[Any]  # of the training rows

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import joblib
 import numpy as np
@@ -142,7 +142,7 @@ class GenerativeClassifier(ClassifierMixin, MetaEstimatorMixin, Estimator):
 
     estimator: Any = parameter(default=None)
     _: KW_ONLY
-    class_weight: Mapping[Any, float] | str | None = parameter(
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None = parameter(
         instance(Mapping, "a dict"), options("balanced"), none, default=None
     )
     reject: float | None = parameter(

@@ -10,7 +10,7 @@ learning with deep generative models", NeurIPS 2014.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -540,10 +540,12 @@ class ConditionalVAE(Conditioned, VAE):
     _without_y = "use VAE"
 
     _: KW_ONLY
-    condition: str = parameter(
+    condition: Literal["auto", "classes", "numbers"] = parameter(
         options("auto", "classes", "numbers"), default="auto", builds=True
     )
-    prior: str = parameter(options("normal"), default="normal", builds=True)
+    prior: Literal["normal"] = parameter(
+        options("normal"), default="normal", builds=True
+    )
     classification_weight: float = parameter(real(0, LARGEST_STEP), default=10.0)
 
     # Fitting.

@@ -13,7 +13,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -707,7 +707,7 @@ class OptionallyConditioned(Conditioned):
     _without_y = "leave condition=None"
 
     _: KW_ONLY
-    condition: str | None = parameter(
+    condition: Literal["auto", "classes", "numbers"] | None = parameter(
         options("auto", "classes", "numbers"), none, default=None, builds=True
     )
 

@@ -14,14 +14,14 @@ from contextlib import nullcontext
 from dataclasses import KW_ONLY
 from functools import partial
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from skgen._networks.dense import ACTIVATIONS, PassSize, Standardizer
+from skgen._networks.dense import ACTIVATIONS, Activation, PassSize, Standardizer
 from skgen._training.batches import Batch
 from skgen._training.data import WeightedRows
 from skgen._utils.parameters import (
@@ -420,21 +420,23 @@ class FlowDensity(Conditioned):
 
     n_transforms: int = parameter(integer(1, MOST_LAYERS), default=3, builds=True)
     _: KW_ONLY
-    univariate: str = parameter(
+    univariate: Literal["spline", "affine"] = parameter(
         options("spline", "affine"), default="spline", builds=True
     )
-    structure: str = parameter(
+    structure: Literal["autoregressive", "coupling"] = parameter(
         options("autoregressive", "coupling"), default="autoregressive", builds=True
     )
     n_bins: int = parameter(integer(2), default=8, builds=True)
     hidden_layer_sizes: Sequence[int] | int = parameter(
         sequence(integer(1), 0, MOST_LAYERS), integer(1), default=(64, 64), builds=True
     )
-    activation: str = parameter(options(*ACTIVATIONS), default="relu", builds=True)
-    condition: str | None = parameter(
+    activation: Activation = parameter(
+        options(*ACTIVATIONS), default="relu", builds=True
+    )
+    condition: Literal["auto", "classes", "numbers"] | None = parameter(
         options("auto", "classes", "numbers"), none, default=None, builds=True
     )
-    dequantize: str | bool | Sequence[int] = parameter(
+    dequantize: Literal["auto"] | bool | Sequence[int] = parameter(
         options("auto"), boolean, sequence(integer(0)), default="auto", builds=True
     )
     standardize: bool = parameter(boolean, default=True, builds=True)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from skgen._networks.dense import ACTIVATIONS, PassSize, Standardizer
+from skgen._networks.dense import ACTIVATIONS, Activation, PassSize, Standardizer
 from skgen._training.batches import Batch
 from skgen._training.data import WeightedRows
 from skgen._utils.parameters import (
@@ -440,8 +440,10 @@ class GAN(OptionallyConditioned):
 
     n_components: int = parameter(integer(1), default=10, builds=True)
     _: KW_ONLY
-    loss: str = parameter(options(*GAMES), default="non-saturating")
-    gradient_penalty: float | str = parameter(
+    loss: Literal["non-saturating", "wasserstein"] = parameter(
+        options(*GAMES), default="non-saturating"
+    )
+    gradient_penalty: float | Literal["auto"] = parameter(
         options("auto"), real(0, LARGEST_STEP), default="auto"
     )
     hidden_layer_sizes: Sequence[int] | int = parameter(
@@ -450,8 +452,12 @@ class GAN(OptionallyConditioned):
         default=(128, 128),
         builds=True,
     )
-    activation: str = parameter(options(*ACTIVATIONS), default="relu", builds=True)
-    architecture: str = parameter(options("mlp", "conv"), default="mlp", builds=True)
+    activation: Activation = parameter(
+        options(*ACTIVATIONS), default="relu", builds=True
+    )
+    architecture: Literal["mlp", "conv"] = parameter(
+        options("mlp", "conv"), default="mlp", builds=True
+    )
     image_shape: Sequence[int] | None = parameter(
         sequence(integer(1), 2, 3), none, default=None, builds=True
     )
@@ -459,8 +465,10 @@ class GAN(OptionallyConditioned):
     standardize: bool = parameter(boolean, default=True, builds=True)
     weight_averaging: float = parameter(real(0, 1), default=0.999)
     tol: float = parameter(real(0), default=0.0)
-    n_iter_no_change: int | str = parameter(options("auto"), integer(1), default=100)
-    execution: str = parameter(options("eager"), default="eager")
+    n_iter_no_change: int | Literal["auto"] = parameter(
+        options("auto"), integer(1), default=100
+    )
+    execution: Literal["eager"] = parameter(options("eager"), default="eager")
 
     # What an implicit model lacks.
 

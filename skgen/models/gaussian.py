@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import scipy.linalg
@@ -658,11 +658,11 @@ class GaussianDensity(ExactDensity):
     # Weight, mean and scatter of the rows so far.
     _moments: tuple[NDArray[Any], ...] = attribute()
 
-    n_components: int | float | str | None = parameter(
+    n_components: int | float | Literal["mle"] | None = parameter(
         integer(1), real(0, 1, closed="neither"), options("mle"), none, default=None
     )
     _: KW_ONLY
-    covariance_type: str = parameter(
+    covariance_type: Literal["full", "diag", "spherical"] = parameter(
         options("full", "diag", "spherical"), default="full", builds=True
     )
     reg_covar: float = parameter(real(0), default=1e-6)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from skgen._networks.dense import ACTIVATIONS, Factory
+from skgen._networks.dense import ACTIVATIONS, Activation, Factory
 from skgen._training.adam import SCHEDULES
 from skgen._training.steps import EXECUTIONS
 from skgen._utils.parameters import (
@@ -121,8 +121,12 @@ class TrainingSettings:
     """
 
     _: KW_ONLY
-    batch_size: int | str = parameter(options("auto"), integer(1), default="auto")
-    learning_rate: str = parameter(options(*SCHEDULES), default="constant")
+    batch_size: int | Literal["auto"] = parameter(
+        options("auto"), integer(1), default="auto"
+    )
+    learning_rate: Literal["constant", "cosine", "stages"] = parameter(
+        options(*SCHEDULES), default="constant"
+    )
     learning_rate_init: float = parameter(
         real(0, LARGEST_STEP, closed="right"), default=1e-3
     )
@@ -135,11 +139,15 @@ class TrainingSettings:
     tol: float = parameter(real(0), default=1e-4)
     early_stopping: bool = parameter(boolean, default=True)
     validation_fraction: float = parameter(real(0, 1, closed="neither"), default=0.1)
-    n_iter_no_change: int | str = parameter(options("auto"), integer(1), default="auto")
+    n_iter_no_change: int | Literal["auto"] = parameter(
+        options("auto"), integer(1), default="auto"
+    )
     warm_start: bool = parameter(boolean, default=False)
     random_state: Any = parameter(random_state, default=None)
     device: str | torch.device = parameter(device, default="cpu")
-    execution: str = parameter(options(*EXECUTIONS), default="eager")
+    execution: Literal["eager", "compiled", "captured"] = parameter(
+        options(*EXECUTIONS), default="eager"
+    )
     verbose: bool | int = parameter(verbosity, default=False)
     checkpoint: str | os.PathLike[str] | None = parameter(path, none, default=None)
 
@@ -274,16 +282,29 @@ class NetworkSettings(TrainingSettings):
     hidden_layer_sizes: Sequence[Any] | int = parameter(
         sequence(integer(1), 0, MOST_LAYERS), integer(1), default=(256,), builds=True
     )
-    activation: str = parameter(options(*ACTIVATIONS), default="relu", builds=True)
-    linear_path: bool | str = parameter(
+    activation: Activation = parameter(
+        options(*ACTIVATIONS), default="relu", builds=True
+    )
+    linear_path: bool | Literal["auto"] = parameter(
         options("auto"), boolean, default=False, builds=True
     )
-    architecture: str = parameter(options("mlp", "conv"), default="mlp", builds=True)
+    architecture: Literal["mlp", "conv"] = parameter(
+        options("mlp", "conv"), default="mlp", builds=True
+    )
     image_shape: Sequence[int] | None = parameter(
         sequence(integer(1), 2, 3), none, default=None, builds=True
     )
     channels: int = parameter(integer(1), default=32, builds=True)
-    likelihood: str | Likelihood = parameter(
+    likelihood: (
+        Literal[
+            "gaussian",
+            "bernoulli",
+            "continuous_bernoulli",
+            "discretized_logistic",
+            "categorical",
+        ]
+        | Likelihood
+    ) = parameter(
         options(*NAMES),
         instance(Likelihood, "an instance of 'skgen.likelihoods.Likelihood'"),
         default="gaussian",
@@ -296,4 +317,6 @@ class NetworkSettings(TrainingSettings):
     )
     standardize: bool = parameter(boolean, default=True, builds=True)
     n_importance_samples: int = parameter(integer(1), default=64, builds=True)
-    precision: str = parameter(options(*PRECISIONS), default="float32")
+    precision: Literal["float32", "bfloat16"] = parameter(
+        options(*PRECISIONS), default="float32"
+    )

@@ -8,6 +8,7 @@ VAE; the training loss is another.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
+from typing import Literal
 
 from skgen._networks.dense import Standardizer
 from skgen._utils.parameters import LARGEST_STEP, estimator, options, parameter, real
@@ -208,7 +209,7 @@ class InfoVAE(VAE):
     _: KW_ONLY
     alpha: float = parameter(real(0, 1, closed="both"), default=1.0)
     mmd_weight: float = parameter(real(0, LARGEST_STEP), default=100.0)
-    kernel: str = parameter(options(*KERNELS), default="imq")
+    kernel: Literal["imq", "rbf"] = parameter(options(*KERNELS), default="imq")
 
     @property
     def _objective(self) -> InfoLoss:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -239,17 +239,21 @@ class KMeansAutoencoder(ExactDensity):
     init: Any = parameter(
         options("k-means++", "random"), factory, array_like(), default="k-means++"
     )
-    n_init: int | str = parameter(options("auto"), integer(1), default="auto")
+    n_init: int | Literal["auto"] = parameter(
+        options("auto"), integer(1), default="auto"
+    )
     max_iter: int = parameter(integer(1), default=300)
     tol: float = parameter(real(0), default=1e-4)
     verbose: int = parameter(verbosity, default=0)
     random_state: Any = parameter(random_state, default=None)
     copy_x: bool = parameter(boolean, default=True)
-    algorithm: str = parameter(options("lloyd", "elkan"), default="lloyd")
-    encode: str = parameter(
+    algorithm: Literal["lloyd", "elkan"] = parameter(
+        options("lloyd", "elkan"), default="lloyd"
+    )
+    encode: Literal["onehot-dense", "onehot", "ordinal"] = parameter(
         options("onehot-dense", "onehot", "ordinal"), default="onehot-dense"
     )
-    prior: str = parameter(
+    prior: Literal["empirical", "uniform"] = parameter(
         options("empirical", "uniform"), default="empirical", builds=True
     )
     reg_covar: float = parameter(real(0), default=1e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -247,7 +247,7 @@ class MixedDensity(
         default=None,
     )
     _: KW_ONLY
-    kinds: str | Mapping[Any, Any] = parameter(
+    kinds: Literal["auto"] | Mapping[Any, Any] = parameter(
         options("auto"), instance(Mapping, "a dict"), default="auto"
     )
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -241,13 +241,18 @@ class GaussianMixtureEM(ExactDensity):
 
     n_components: int = parameter(integer(1), default=1, builds=True)
     _: KW_ONLY
-    covariance_type: str = parameter(options(*COVARIANCES), default="full", builds=True)
+    covariance_type: Literal["full", "tied", "diag", "spherical"] = parameter(
+        options(*COVARIANCES), default="full", builds=True
+    )
     tol: float = parameter(real(0), default=1e-3)
     reg_covar: float = parameter(real(0), default=1e-6)
     max_iter: int = parameter(integer(0), default=100)
     n_init: int = parameter(integer(1), default=1)
-    init_params: str = parameter(
-        options("kmeans", "k-means++", "random", "random_from_data"), default="kmeans"
+    init_params: Literal["kmeans", "k-means++", "random", "random_from_data"] = (
+        parameter(
+            options("kmeans", "k-means++", "random", "random_from_data"),
+            default="kmeans",
+        )
     )
     weights_init: ArrayLike | None = parameter(array_like(), none, default=None)
     means_init: ArrayLike | None = parameter(array_like(), none, default=None)

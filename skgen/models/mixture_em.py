@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -246,12 +246,19 @@ class MixtureEM(ExactDensity):
     _: KW_ONLY
     kinds: Any = parameter(kinds_rule, default="normal")
     tol: float = parameter(real(0), default=1e-3)
-    reg_covar: float | str = parameter(options("auto"), real(0), default="auto")
+    reg_covar: float | Literal["auto"] = parameter(
+        options("auto"), real(0), default="auto"
+    )
     max_iter: int = parameter(integer(0), default=100)
     n_init: int = parameter(integer(1), default=1)
-    combine: str = parameter(options("best", "average"), default="best")
-    init_params: str = parameter(
-        options("kmeans", "k-means++", "random", "random_from_data"), default="kmeans"
+    combine: Literal["best", "average"] = parameter(
+        options("best", "average"), default="best"
+    )
+    init_params: Literal["kmeans", "k-means++", "random", "random_from_data"] = (
+        parameter(
+            options("kmeans", "k-means++", "random", "random_from_data"),
+            default="kmeans",
+        )
     )
     weight_prior: float = parameter(real(0), default=0.0)
     level_prior: float = parameter(real(0), default=1.0)

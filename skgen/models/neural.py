@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial, update_wrapper
 from types import MethodType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -120,6 +120,9 @@ class TrainedModel(TrainingSettings, GenerativeModel):
 
     standardize: bool  # a parameter of all that are trained
     module_: Any
+    best_epoch_: int
+    loss_curve_: list[float]
+    validation_curve_: list[float]
     _weight_unit: float  # mean weight of the rows that the model was first fitted with
     loss_terms_: dict[str, list[float]]
     _optimizer_state: list[dict[str, Tensor]] | None
@@ -139,7 +142,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
     #: Unit of losses, as they are printed.
     _loss_unit: ClassVar[str] = " nats per row"
     #: In what networks multiply in training: a parameter where there is a choice.
-    precision = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     @property
     @abstractmethod
@@ -400,7 +403,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         """Forget the epochs of earlier fits."""
         self.n_iter_ = self.best_epoch_ = 0
         self.loss_terms_ = {}
-        self.validation_curve_: list[float] = []
+        self.validation_curve_ = []
 
     def _split(
         self, rows: StoredRows, rng: np.random.RandomState

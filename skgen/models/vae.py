@@ -10,7 +10,7 @@ import copy
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -502,11 +502,13 @@ class VAE(NeuralModel):
         default=(256,),
         builds=True,
     )
-    prior: str = parameter(
+    prior: Literal["normal", "mixture", "vamp"] = parameter(
         options("normal", "mixture", "vamp"), default="normal", builds=True
     )
     prior_components: int = parameter(integer(1), default=50, builds=True)
-    kl_warmup: int | str = parameter(options("auto"), integer(0), default="auto")
+    kl_warmup: int | Literal["auto"] = parameter(
+        options("auto"), integer(0), default="auto"
+    )
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Encode rows as normal densities of their codes.
@@ -1102,7 +1104,9 @@ class IWAE(VAE):
 
     _: KW_ONLY
     n_draws: int = parameter(integer(1), default=5, repeats=True)
-    gradient: str = parameter(options("dreg", "stl", "standard"), default="dreg")
+    gradient: Literal["dreg", "stl", "standard"] = parameter(
+        options("dreg", "stl", "standard"), default="dreg"
+    )
     max_grad_norm: float | None = parameter(
         real(0, LARGEST_STEP, closed="neither"), none, default=100.0
     )

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import KW_ONLY
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -539,14 +539,20 @@ class VQVAE(NeuralModel):
     _: KW_ONLY
     code_size: int = parameter(integer(1), default=4, builds=True)
     n_tokens: int = parameter(integer(1), default=8, builds=True)
-    codebook_update: str = parameter(options("ema", "gradient"), default="gradient")
-    distance: str = parameter(
+    codebook_update: Literal["ema", "gradient"] = parameter(
+        options("ema", "gradient"), default="gradient"
+    )
+    distance: Literal["euclidean", "cosine"] = parameter(
         options("euclidean", "cosine"), default="euclidean", builds=True
     )
-    gradient: str = parameter(options(*GRADIENTS), default="rotation")
+    gradient: Literal["rotation", "straight-through"] = parameter(
+        options(*GRADIENTS), default="rotation"
+    )
     commitment_cost: float = parameter(real(0, LARGEST_STEP), default=0.25)
-    prior: str = parameter(options("auto", *PRIORS), default="auto", builds=True)
-    encode: str = parameter(
+    prior: Literal["auto", "nade", "transformer"] = parameter(
+        options("auto", *PRIORS), default="auto", builds=True
+    )
+    encode: Literal["embedding", "ordinal", "onehot"] = parameter(
         options("embedding", "ordinal", "onehot"), default="embedding"
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import scipy.fft
@@ -125,10 +125,12 @@ class GaussianTexture(TextureModel):
     """
 
     _: KW_ONLY
-    method: str = parameter(options("spot_noise", "random_phase"), default="spot_noise")
+    method: Literal["spot_noise", "random_phase"] = parameter(
+        options("spot_noise", "random_phase"), default="spot_noise"
+    )
     smooth_borders: bool = parameter(boolean, default=True)
     noise_level: float = parameter(real(0), default=1e-3)
-    device: str = parameter(options("cpu"), default="cpu")
+    device: Literal["cpu"] = parameter(options("cpu"), default="cpu")
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn mean and covariance of an image.
