@@ -234,7 +234,7 @@ OTHER = {
     "n_transforms": 2,
     "noise": 0.5,
     "precision": "bfloat16",
-    "linear_path": True,
+    "linear_path": False,
     "precisions_init": np.ones((2, 5)),
     "prior": "transformer",
     "prior_components": 4,

@@ -301,6 +301,8 @@ def test_a_callback_sees_a_fit_from_setup_to_teardown(estimator):
 @iterated
 def test_a_callback_stops_a_fit(estimator):
     X = shapeless(estimator)
+    if hasattr(estimator, "linear_path"):  # a start to which both fits may go back
+        estimator = clone(estimator).set_params(linear_path=False)
     whole, _ = recorded(estimator)
     model, recorder = recorded(estimator, stop_after=1)
     assert recorder.events[-1] == "teardown"

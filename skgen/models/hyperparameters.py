@@ -164,7 +164,7 @@ class NetworkSettings(TrainingSettings):
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
-    linear_path : bool or "auto", default=False
+    linear_path : bool or "auto", default="auto"
         Whether encoder and decoder are each the sum of a linear map and of layers. A
         VAE whose rows have normal columns then starts from their factor analysis with
         as many components, whose tails layers alone would flatten. "auto" is where
@@ -286,7 +286,7 @@ class NetworkSettings(TrainingSettings):
         options(*ACTIVATIONS), default="relu", builds=True
     )
     linear_path: bool | Literal["auto"] = parameter(
-        options("auto"), boolean, default=False, builds=True
+        options("auto"), boolean, default="auto", builds=True
     )
     architecture: Literal["mlp", "conv"] = parameter(
         options("mlp", "conv"), default="mlp", builds=True

@@ -326,7 +326,7 @@ class VAE(NeuralModel):
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
-    linear_path : bool or "auto", default=False
+    linear_path : bool or "auto", default="auto"
         Whether encoder and decoder are each the sum of a linear map and of layers. A
         VAE whose rows have normal columns then starts from their factor analysis with
         as many components, whose tails layers alone would flatten. "auto" is where
@@ -745,7 +745,7 @@ class BetaVAE(VAE):
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
-    linear_path : bool or "auto", default=False
+    linear_path : bool or "auto", default="auto"
         Whether encoder and decoder are each the sum of a linear map and of layers. A
         VAE whose rows have normal columns then starts from their factor analysis with
         as many components, whose tails layers alone would flatten. "auto" is where
@@ -954,7 +954,7 @@ class IWAE(VAE):
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
-    linear_path : bool or "auto", default=False
+    linear_path : bool or "auto", default="auto"
         Whether encoder and decoder are each the sum of a linear map and of layers. A
         VAE whose rows have normal columns then starts from their factor analysis with
         as many components, whose tails layers alone would flatten. "auto" is where
