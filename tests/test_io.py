@@ -52,6 +52,8 @@ from skgen.likelihoods import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     Gaussian,
+    Laplace,
+    StudentT,
 )
 
 pytestmark = [
@@ -166,6 +168,8 @@ LIKELIHOODS = {
     "shared": Gaussian("shared", min_sigma=0.01),
     "row": Gaussian("row", min_sigma=0.1),
     "fixed": Gaussian(0.7),
+    "laplace": Laplace("shared"),
+    "student": StudentT("row", df="shared"),
     "dynamic": Bernoulli(binarize="dynamic"),
     "continuous": ContinuousBernoulli(),
     "logistic": DiscretizedLogistic(5),

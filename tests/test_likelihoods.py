@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import distributions, nn
 from torch.nn import functional as F
 from toys import generator, normal, uniform
@@ -19,7 +20,9 @@ from skgen.likelihoods import (
     ContinuousBernoulli,
     DiscretizedLogistic,
     Gaussian,
+    Laplace,
     Likelihood,
+    StudentT,
     as_likelihood,
 )
 
@@ -272,6 +275,90 @@ def test_continuous_bernoulli_warns_of_binary_rows():
     ContinuousBernoulli().see_rows([uniform(30, 3)])
 
 
+# Rows with heavy tails.
+
+
+def with_df(kind, df):
+    likelihood = StudentT("feature", df=kind).double()
+    likelihood.log_sigma.data = normal(3, seed=3)
+    if kind == "feature":
+        likelihood.log_df.data = df.log()
+    return likelihood
+
+
+def laplace():
+    likelihood = Laplace("feature").double()
+    likelihood.log_sigma.data = normal(3, seed=3)
+    return likelihood
+
+
+TAILED = {
+    "laplace": laplace,
+    "tails each": lambda: with_df("feature", 3 + uniform(3, seed=4)),
+    "one tail": lambda: with_df("shared", None),
+    "given tail": lambda: with_df(5.0, None),
+}
+every_tail = pytest.mark.parametrize("kind", TAILED)
+
+
+def known_density(likelihood, mean):
+    """The density as torch has it."""
+    if isinstance(likelihood, Laplace):
+        return distributions.Laplace(mean, likelihood.sigma / math.sqrt(2))
+    return distributions.StudentT(likelihood.df, mean, likelihood.sigma)
+
+
+@every_tail
+def test_heavy_tails_are_those_of_the_density_of_that_name(kind):
+    likelihood = TAILED[kind]()
+    expected = known_density(likelihood, OUTPUTS).log_prob(ROWS).sum(-1)
+    torch.testing.assert_close(likelihood.log_prob(OUTPUTS, ROWS), expected)
+
+
+@every_tail
+def test_draws_with_heavy_tails_have_their_distribution(kind):
+    likelihood, n = TAILED[kind]().requires_grad_(False), 20_000
+    outputs = OUTPUTS[0, :1].expand(n, 3)
+    drawn = likelihood.draw(outputs, generator()).numpy()
+    for column, (scale, mean) in enumerate(zip(likelihood.sigma, outputs[0])):
+        if kind == "laplace":
+            law = stats.laplace(float(mean), float(scale) / math.sqrt(2))
+        else:
+            df = likelihood.df.expand(3)[column]
+            law = stats.t(float(df), float(mean), float(scale))
+        assert stats.kstest(drawn[:, column], law.cdf).pvalue > 1e-3
+
+
+def test_many_degrees_of_freedom_are_a_normal_density():
+    student, gaussian = StudentT(0.7, df=1e7).double(), Gaussian(0.7).double()
+    torch.testing.assert_close(
+        student.log_prob(OUTPUTS, ROWS),
+        gaussian.log_prob(OUTPUTS, ROWS),
+        rtol=1e-5,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("df", [1.0, 0.5, math.inf, "row", None, True])
+def test_degrees_of_freedom_without_a_mean_are_refused(df):
+    with pytest.raises(ValueError, match="The 'df' parameter of StudentT"):
+        StudentT(df=df)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_learned_tails_are_those_of_the_rows():
+    rng = np.random.RandomState(0)
+    X = np.column_stack([rng.standard_t(3, 4000), rng.randn(4000)])
+    settings = {"hidden_layer_sizes": (), "max_iter": 60, "random_state": 0}
+    student = VAE(1, likelihood="student_t", **settings).fit(X)
+    heavy, light = student.module_.likelihood.df.tolist()
+    assert 2 < heavy < 4.5 < 8 < light
+    normal_rows = VAE(1, **settings).fit(X)
+    far = np.array([[25.0, 0.0]])
+    assert student.score(X) > normal_rows.score(X) + 0.05
+    assert student.score(far) > normal_rows.score(far) + 20
+
+
 # Rows of levels.
 
 LEVELLED = {
@@ -370,6 +457,7 @@ def test_draws_of_levels_are_levels_in_float32(kind):
 
 EVERY = {
     **GAUSSIANS,
+    **TAILED,
     "row": lambda: Gaussian("row"),
     "bernoulli": Bernoulli,
     "continuous": ContinuousBernoulli,
@@ -381,7 +469,7 @@ every_likelihood = pytest.mark.parametrize("kind", EVERY)
 
 def rows_for(likelihood, n=5):
     """Rows (n, 3) in the support, as the networks see them."""
-    if isinstance(likelihood, Gaussian):
+    if isinstance(likelihood, (Gaussian, Laplace, StudentT)):
         return normal(n, 3, seed=1)
     if isinstance(likelihood, (DiscretizedLogistic, Categorical)):
         levels = likelihood.n_levels * uniform(n, 3, seed=1)
@@ -591,6 +679,8 @@ def test_names_and_objects_are_likelihoods():
     kinds = [type(as_likelihood(name)) for name in NAMES]
     assert kinds == [
         Gaussian,
+        Laplace,
+        StudentT,
         Bernoulli,
         ContinuousBernoulli,
         DiscretizedLogistic,
@@ -604,6 +694,8 @@ def test_names_and_objects_are_likelihoods():
 COUNTED = (5 * uniform(60, 3, seed=1)).floor().numpy()
 IN_MODELS = {
     "row": (Gaussian("row"), normal(60, 3, seed=1).numpy()),
+    "laplace": (Laplace(), normal(60, 3, seed=1).numpy()),
+    "student": (StudentT(), normal(60, 3, seed=1).numpy()),
     "bernoulli": (Bernoulli(), (COUNTED > 2).astype(float)),
     "dynamic": (Bernoulli("dynamic"), COUNTED / 4),
     "continuous": (ContinuousBernoulli(), COUNTED / 4),
@@ -622,7 +714,7 @@ def test_a_model_draws_rows_that_it_can_score(kind, dtype):
     drawn = model.sample(50, random_state=0)
     assert drawn.dtype == dtype
     assert np.isfinite(model.score_samples(drawn)).all()
-    if kind != "row":
+    if kind not in ("row", "laplace", "student"):
         assert drawn.min() >= 0
         assert drawn.max() <= X.max()
         mean = model.reconstruct(X)

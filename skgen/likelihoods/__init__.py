@@ -12,6 +12,7 @@ from skgen.likelihoods.cells import Cells
 from skgen.likelihoods.gaussian import Gaussian
 from skgen.likelihoods.levels import Categorical, DiscretizedLogistic
 from skgen.likelihoods.mixed import Mixed
+from skgen.likelihoods.tails import Laplace, StudentT
 
 __all__ = [
     "LIKELIHOODS",
@@ -21,8 +22,10 @@ __all__ = [
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Gaussian",
+    "Laplace",
     "Likelihood",
     "Mixed",
+    "StudentT",
     "as_likelihood",
     "known_likelihood",
     "name_of_likelihood",
@@ -30,6 +33,8 @@ __all__ = [
 
 _BY_NAME: dict[str, type[Any]] = {
     "gaussian": Gaussian,
+    "laplace": Laplace,
+    "student_t": StudentT,
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,
     "discretized_logistic": DiscretizedLogistic,

@@ -1,4 +1,4 @@
-"""Normal rows."""
+"""Normal rows, and what densities of a mean and a width have in common."""
 
 from __future__ import annotations
 
@@ -17,33 +17,10 @@ from skgen.likelihoods.base import Likelihood, NormalCells, TwoValues
 LOG_SIGMA_MIN, LOG_SIGMA_MAX = -20.0, 40.0
 
 
-class Gaussian(Likelihood):
-    """Normal rows: the decoder gives the mean; sigma is learned, decoded or fixed.
+class LocationScale(Likelihood):
+    """Base of densities about a mean that the decoder gives, of a learned width.
 
-    Parameters
-    ----------
-    sigma : {"feature", "shared", "row"} or float, default="feature"
-        Noise: learned for each feature, learned for all features together, given by
-        the decoder for each row and feature, or fixed at a number; in standardised
-        units where the model standardises.
-    min_sigma : float, default=1e-3
-        Floor under a sigma that is not fixed, without which the likelihood has no
-        bound (Mattei & Frellsen 2018). Its square weighs a constant column as
-        ``reg_covar`` does in ``GaussianDensity``.
-
-    Notes
-    -----
-    With ``sigma="row"`` the decoder has two outputs per feature, mean and log sigma. A
-    row that is reconstructed well then counts up to the floor: raise ``min_sigma`` to
-    the precision of the data.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skgen.likelihoods import Gaussian
-    >>> likelihood = Gaussian(sigma=1.0)
-    >>> likelihood.log_prob(torch.zeros(1, 2), torch.zeros(1, 2))
-    tensor([-1.8379])
+    What the width is, its floor, and constant columns are the same for all of them.
     """
 
     is_constant: Tensor  # (d,)
@@ -55,13 +32,13 @@ class Gaussian(Likelihood):
         free = sigma in ("feature", "shared", "row")
         if not (free or real(0, closed="neither").accepts(sigma)):
             raise ValueError(
-                "The 'sigma' parameter of Gaussian must be 'feature', 'shared', 'row' "
-                f"or a positive float. Got {sigma!r} instead."
+                f"The 'sigma' parameter of {type(self).__name__} must be 'feature', "
+                f"'shared', 'row' or a positive float. Got {sigma!r} instead."
             )
         if not real(0).accepts(min_sigma):
             raise ValueError(
-                "The 'min_sigma' parameter of Gaussian must be a float in the range "
-                f"[0.0, inf). Got {min_sigma!r} instead."
+                f"The 'min_sigma' parameter of {type(self).__name__} must be a float "
+                f"in the range [0.0, inf). Got {min_sigma!r} instead."
             )
         self.options = {"sigma": sigma, "min_sigma": min_sigma}
         self.kind = sigma if free else "fixed"
@@ -119,34 +96,6 @@ class Gaussian(Likelihood):
             return torch.stack([mean, self._log_spread(x)], dim=1).flatten()
         return mean
 
-    def n_normal(self, n_features: int) -> int:
-        """Return the number of columns."""
-        return n_features
-
-    def normal_cells(self, x: Tensor) -> NormalCells:
-        """Return all columns."""
-        places = torch.arange(x.shape[1], device=x.device)
-        return NormalCells(x, places, places * self.n_outputs)
-
-    def noise_near(self, variance: Tensor) -> Tensor:
-        """Return the variances, their mean, or the one that is fixed."""
-        if self.kind == "fixed":
-            return (2 * self.log_sigma).exp().to(variance).expand_as(variance)
-        return (
-            variance.mean().expand_as(variance) if self.kind == "shared" else variance
-        )
-
-    def start_noise(self, variance: Tensor, outputs: Tensor) -> None:
-        """Start sigma of columns that are not constant, or the outputs for it."""
-        log_sigma = 0.5 * (variance - self.min_sigma**2).clamp(min=1e-30).log()
-        if self.kind == "row":
-            outputs[1::2] = torch.where(self.is_constant, outputs[1::2], log_sigma)
-        elif self.kind == "feature":
-            kept = torch.where(self.is_constant, self.log_sigma, log_sigma)
-            self.log_sigma.data = kept.to(self.log_sigma)
-        elif self.kind == "shared":
-            self.log_sigma.data = log_sigma.mean().to(self.log_sigma)
-
     @property
     def sigma(self) -> Tensor:
         """Standard deviation of the noise, (d,) or (), where no decoder gives it."""
@@ -177,16 +126,74 @@ class Gaussian(Likelihood):
             mean = torch.where(self.is_constant, self.constants.to(mean), mean)
         return mean, log_sigma
 
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Return the decoder's means; of a constant column, the constant."""
+        return self.parts(outputs)[0]
+
+
+class Gaussian(LocationScale):
+    """Normal rows: the decoder gives the mean; sigma is learned, decoded or fixed.
+
+    Parameters
+    ----------
+    sigma : {"feature", "shared", "row"} or float, default="feature"
+        Noise: learned for each feature, learned for all features together, given by
+        the decoder for each row and feature, or fixed at a number; in standardised
+        units where the model standardises.
+    min_sigma : float, default=1e-3
+        Floor under a sigma that is not fixed, without which the likelihood has no
+        bound (Mattei & Frellsen 2018). Its square weighs a constant column as
+        ``reg_covar`` does in ``GaussianDensity``.
+
+    Notes
+    -----
+    With ``sigma="row"`` the decoder has two outputs per feature, mean and log sigma. A
+    row that is reconstructed well then counts up to the floor: raise ``min_sigma`` to
+    the precision of the data.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skgen.likelihoods import Gaussian
+    >>> likelihood = Gaussian(sigma=1.0)
+    >>> likelihood.log_prob(torch.zeros(1, 2), torch.zeros(1, 2))
+    tensor([-1.8379])
+    """
+
+    def n_normal(self, n_features: int) -> int:
+        """Return the number of columns."""
+        return n_features
+
+    def normal_cells(self, x: Tensor) -> NormalCells:
+        """Return all columns."""
+        places = torch.arange(x.shape[1], device=x.device)
+        return NormalCells(x, places, places * self.n_outputs)
+
+    def noise_near(self, variance: Tensor) -> Tensor:
+        """Return the variances, their mean, or the one that is fixed."""
+        if self.kind == "fixed":
+            return (2 * self.log_sigma).exp().to(variance).expand_as(variance)
+        return (
+            variance.mean().expand_as(variance) if self.kind == "shared" else variance
+        )
+
+    def start_noise(self, variance: Tensor, outputs: Tensor) -> None:
+        """Start sigma of columns that are not constant, or the outputs for it."""
+        log_sigma = 0.5 * (variance - self.min_sigma**2).clamp(min=1e-30).log()
+        if self.kind == "row":
+            outputs[1::2] = torch.where(self.is_constant, outputs[1::2], log_sigma)
+        elif self.kind == "feature":
+            kept = torch.where(self.is_constant, self.log_sigma, log_sigma)
+            self.log_sigma.data = kept.to(self.log_sigma)
+        elif self.kind == "shared":
+            self.log_sigma.data = log_sigma.mean().to(self.log_sigma)
+
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
         """Sum of log N(x; mean, sigma^2)."""
         d, (mean, log_sigma) = x.shape[-1], self.parts(outputs)
         log_det = log_sigma.sum(-1) if log_sigma.ndim else d * log_sigma
         squared = (((x - mean) * (-log_sigma).exp()) ** 2).sum(-1)
         return -0.5 * squared - (log_det + 0.5 * d * LOG_2PI)
-
-    def mean(self, outputs: Tensor) -> Tensor:
-        """Return the decoder's means; of a constant column, the constant."""
-        return self.parts(outputs)[0]
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Add normal noise."""

@@ -256,7 +256,7 @@ class Autoencoder(NeuralModel):
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
-    linear_path : bool or "auto", default=False
+    linear_path : bool or "auto", default="auto"
         Whether encoder and decoder are each the sum of a linear map and of layers. A
         VAE whose rows have normal columns then starts from their factor analysis with
         as many components, whose tails layers alone would flatten. "auto" is where

@@ -136,7 +136,11 @@ class TrainedModel(TrainingSettings, GenerativeModel):
     #: Multiples of the learning rate for parameters of the module, by what their names
     #: begin or end with. At the networks' rate sigma stays wide for so long that codes
     #: go out of use.
-    _rates: ClassVar[dict[str, float]] = {"log_sigma": 3.0, "log_dispersion": 6.0}
+    _rates: ClassVar[dict[str, float]] = {
+        "log_sigma": 3.0,
+        "log_df": 3.0,
+        "log_dispersion": 6.0,
+    }
     #: Decay of Adam's running mean of gradients.
     _beta1: ClassVar[float] = BETA1
     #: Unit of losses, as they are printed.

@@ -345,9 +345,10 @@ class VAE(NeuralModel):
         them, up to four times.
     likelihood : str or Likelihood, default="gaussian"
         Density p(x|z) of a row given its code. "gaussian": normal, with a learned sigma
-        per feature; "bernoulli": for binary rows; "continuous_bernoulli": for rows in
-        [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits; or an
-        object of :mod:`skgen.likelihoods`, where each has its options.
+        per feature; "laplace", "student_t": with heavier tails, for tables with rows
+        far from the others; "bernoulli": for binary rows; "continuous_bernoulli": for
+        rows in [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits;
+        or an object of :mod:`skgen.likelihoods`, where each has its options.
     encoder, decoder : Module, callable or None, default=None
         A network of your own: a torch module, which is copied at each fit, or a
         factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
@@ -764,9 +765,10 @@ class BetaVAE(VAE):
         them, up to four times.
     likelihood : str or Likelihood, default="gaussian"
         Density p(x|z) of a row given its code. "gaussian": normal, with a learned sigma
-        per feature; "bernoulli": for binary rows; "continuous_bernoulli": for rows in
-        [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits; or an
-        object of :mod:`skgen.likelihoods`, where each has its options.
+        per feature; "laplace", "student_t": with heavier tails, for tables with rows
+        far from the others; "bernoulli": for binary rows; "continuous_bernoulli": for
+        rows in [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits;
+        or an object of :mod:`skgen.likelihoods`, where each has its options.
     encoder, decoder : Module, callable or None, default=None
         A network of your own: a torch module, which is copied at each fit, or a
         factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
@@ -973,9 +975,10 @@ class IWAE(VAE):
         them, up to four times.
     likelihood : str or Likelihood, default="gaussian"
         Density p(x|z) of a row given its code. "gaussian": normal, with a learned sigma
-        per feature; "bernoulli": for binary rows; "continuous_bernoulli": for rows in
-        [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits; or an
-        object of :mod:`skgen.likelihoods`, where each has its options.
+        per feature; "laplace", "student_t": with heavier tails, for tables with rows
+        far from the others; "bernoulli": for binary rows; "continuous_bernoulli": for
+        rows in [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits;
+        or an object of :mod:`skgen.likelihoods`, where each has its options.
     encoder, decoder : Module, callable or None, default=None
         A network of your own: a torch module, which is copied at each fit, or a
         factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
