@@ -1,7 +1,8 @@
 """Runs examples that the standard input names, each in a process forked from this one.
 
-So what they all import is imported once. A line has the name of an example and, after
-a tab, a file for what it prints; the answer is a line with its exit status.
+So what they all import is imported once. A line has the name of an example, a file for
+what it prints, and whether its fits are to be brief, with tabs between them; the answer
+is a line with its exit status.
 """
 
 import os
@@ -9,11 +10,13 @@ import runpy
 import sys
 import traceback
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401
 import sklearn.mixture
 import sklearn.model_selection  # noqa: F401
+from brief import brief_fits
 
 import skgen
 
@@ -22,14 +25,15 @@ run = runpy.run_path(str(RUNNER))["run"]
 every_model = [getattr(skgen, name) for name in skgen.__all__]
 
 
-def run_into(name, output):
+def run_into(name, output, length):
     """Run an example, with what it prints in a file, and end this process."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, 1)
     os.dup2(file, 2)
     status = 0
     try:
-        run(name)
+        with brief_fits() if length == "brief" else nullcontext():
+            run(name)
     except BaseException:
         traceback.print_exc()
         status = 1

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 NAMES = [path.stem for path in SCRIPTS]
 NETWORKS = ["VAE", "BetaVAE", "IWAE", "VQVAE"]
+# Examples whose numbers are tested; in others, a few epochs will do.
+WHOLE = ["quickstart", "pipeline", "grid_search", "density", "gradients_and_bounds"]
 MODELS = ["GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", *NETWORKS]
 
 
@@ -44,7 +46,8 @@ def run(name):
     picture.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
-        print(name, output, sep="\t", file=server().stdin, flush=True)
+        length = "whole" if name in WHOLE else "brief"
+        print(name, output, length, sep="\t", file=server().stdin, flush=True)
         status = server().stdout.readline()
         printed = output.read_text()
     assert int(status) == 0, printed

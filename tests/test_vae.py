@@ -130,7 +130,7 @@ def test_the_score_is_above_the_elbo_in_the_mean(model):
 
 @pytest.mark.parametrize("cls", [BetaVAE, IWAE])
 def test_elbo_has_no_beta_and_no_draws(cls):
-    # The same networks, whatever they would be trained on: a beta leaves a linear start.
+    # The same networks, whatever they would be trained on: BetaVAE has no linear start.
     settings = {"learning_rate_init": 1e-12, "max_iter": 1, "linear_path": False}
     plain, other = small(**settings).fit(X), small(cls, **settings).fit(X)
     assert_allclose(other.elbo(X), plain.elbo(X), rtol=1e-5)
