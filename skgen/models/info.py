@@ -51,7 +51,7 @@ class InfoVAE(VAE):
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
-    linear_path : bool or "auto", default=False
+    linear_path : bool or "auto", default="auto"
         Whether encoder and decoder are each the sum of a linear map and of layers. A
         VAE whose rows have normal columns then starts from their factor analysis with
         as many components, whose tails layers alone would flatten. "auto" is where
@@ -70,9 +70,10 @@ class InfoVAE(VAE):
         them, up to four times.
     likelihood : str or Likelihood, default="gaussian"
         Density p(x|z) of a row given its code. "gaussian": normal, with a learned sigma
-        per feature; "bernoulli": for binary rows; "continuous_bernoulli": for rows in
-        [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits; or an
-        object of :mod:`skgen.likelihoods`, where each has its options.
+        per feature; "laplace", "student_t": with heavier tails, for tables with rows
+        far from the others; "bernoulli": for binary rows; "continuous_bernoulli": for
+        rows in [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits;
+        or an object of :mod:`skgen.likelihoods`, where each has its options.
     encoder, decoder : Module, callable or None, default=None
         A network of your own: a torch module, which is copied at each fit, or a
         factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
@@ -262,7 +263,7 @@ class TCVAE(VAE):
     activation : str, default="relu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
-    linear_path : bool or "auto", default=False
+    linear_path : bool or "auto", default="auto"
         Whether encoder and decoder are each the sum of a linear map and of layers. A
         VAE whose rows have normal columns then starts from their factor analysis with
         as many components, whose tails layers alone would flatten. "auto" is where
@@ -281,9 +282,10 @@ class TCVAE(VAE):
         them, up to four times.
     likelihood : str or Likelihood, default="gaussian"
         Density p(x|z) of a row given its code. "gaussian": normal, with a learned sigma
-        per feature; "bernoulli": for binary rows; "continuous_bernoulli": for rows in
-        [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits; or an
-        object of :mod:`skgen.likelihoods`, where each has its options.
+        per feature; "laplace", "student_t": with heavier tails, for tables with rows
+        far from the others; "bernoulli": for binary rows; "continuous_bernoulli": for
+        rows in [0, 1]; "discretized_logistic" and "categorical": for pixels of 8 bits;
+        or an object of :mod:`skgen.likelihoods`, where each has its options.
     encoder, decoder : Module, callable or None, default=None
         A network of your own: a torch module, which is copied at each fit, or a
         factory ``f(n_inputs, n_outputs)`` of one. It maps (n, n_inputs) to
