@@ -441,7 +441,7 @@ class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
     >>> from skgen import BetaVAE
     >>> from skgen.model_selection import BatchedGridSearchCV
     >>> X = load_wine().data
-    >>> model = BetaVAE(n_components=2, random_state=0)
+    >>> model = BetaVAE(n_components=2, max_iter=50, random_state=0)
     >>> search = BatchedGridSearchCV(model, {"beta": [0.5, 1.0, 2.0]}, cv=3).fit(X)
     >>> search.cv_results_["mean_test_score"].shape
     (3,)

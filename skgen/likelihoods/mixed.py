@@ -73,7 +73,8 @@ class Mixed(Likelihood):
     >>> from skgen.likelihoods import Mixed
     >>> X = np.column_stack(load_iris(return_X_y=True))
     >>> X[::7, 2] = np.nan  # some petals were not measured
-    >>> vae = VAE(2, likelihood=Mixed(["real"] * 4 + [3]), random_state=0).fit(X)
+    >>> likelihood = Mixed(["real"] * 4 + [3])
+    >>> vae = VAE(2, likelihood=likelihood, max_iter=60, random_state=0).fit(X)
     >>> filled = vae.impute([[5.0, 3.4, np.nan, 0.2, np.nan]])
     >>> filled[:, 4]  # its species, by the rest
     array([0.])

@@ -221,7 +221,7 @@ class MixedDensity(
     >>> iris = load_iris(as_frame=True)
     >>> X = iris.data.assign(species=iris.target_names[iris.target])
     >>> X.loc[::7, "petal length (cm)"] = np.nan
-    >>> model = MixedDensity(VAE(2, random_state=0)).fit(X)
+    >>> model = MixedDensity(VAE(2, max_iter=60, random_state=0)).fit(X)
     >>> model.kinds_["species"], model.levels_["species"]
     ('categorical', ['setosa', 'versicolor', 'virginica'])
     >>> bool((model.sample(10).dtypes == X.dtypes).all())
