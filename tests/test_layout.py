@@ -87,6 +87,21 @@ def test_the_top_level_has_few_public_names():
     assert len([name for name in top if not name.startswith("_")]) <= 20
 
 
+def n_lines(function):
+    """Lines of the body of a function, without its docstring."""
+    has_docstring = ast.get_docstring(function) is not None
+    body = function.body[has_docstring:]
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_functions_are_short():
+    trees = [ast.parse(path.read_text()) for path in MODULES.values()]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    lines = sorted(n_lines(n) for n in nodes if isinstance(n, ast.FunctionDef))
+    assert lines[len(lines) // 2] <= 5
+    assert lines[-1] <= 50
+
+
 def names_of(path, name):
     """Names that a class defines in its body."""
     tree = ast.parse((ROOT / path).read_text())
