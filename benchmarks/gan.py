@@ -51,8 +51,10 @@ def fitted_line(loss: str, seed: int, epochs: int) -> str:
     model = GAN(
         4,
         loss=loss,
+        hidden_layer_sizes=(128, 128, 128),
         batch_size=128,
         learning_rate="cosine",
+        learning_rate_init=2e-3,
         max_iter=epochs,
         n_iter_no_change=epochs,
         random_state=seed,

@@ -23,6 +23,7 @@ SHARED = {
         "models/conditional.py": ("ConditionalVAE",),
         "models/flow.py": ("FlowDensity",),
         "models/gan.py": ("GAN",),
+        "models/diffusion.py": ("Diffusion",),
     },
     ("models/hyperparameters.py", "NetworkSettings"): {
         "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
@@ -39,6 +40,7 @@ SHARED = {
 
 # Parameters that a subclass declares anew.
 OWN = {
+    "Diffusion": ("weight_averaging",),
     "IWAE": ("max_grad_norm",),
     "Autoencoder": ("likelihood",),
     "GAN": (

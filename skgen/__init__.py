@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skgen.models.autoencoder import Autoencoder
     from skgen.models.classes import GenerativeClassifier, GenerativeOverSampler
     from skgen.models.conditional import ConditionalVAE
+    from skgen.models.diffusion import Diffusion
     from skgen.models.flow import FlowDensity
     from skgen.models.gan import GAN
     from skgen.models.gaussian import GaussianDensity
@@ -48,6 +49,7 @@ __all__ = [
     "Autoencoder",
     "BetaVAE",
     "ConditionalVAE",
+    "Diffusion",
     "FlowDensity",
     "GaussianDensity",
     "GaussianMixtureEM",
@@ -81,6 +83,7 @@ _MODULES = {
     "models.vae": ("IWAE", "VAE", "BetaVAE"),
     "models.vqvae": ("VQVAE",),
     "models.conditional": ("ConditionalVAE",),
+    "models.diffusion": ("Diffusion",),
     "models.flow": ("FlowDensity",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -26,6 +26,7 @@ from skgen._training.contracts import (
     CodeModel,
     DensityModel,
     LatentModel,
+    NoisedModel,
     Posterior,
     Prior,
     TokenModel,
@@ -265,6 +266,35 @@ class AdversarialLoss(NamedTuple):
         if not is_distance:
             return 0.5 * self.gamma * squared
         return self.gamma * ((squared + TINY).sqrt() - 1).square()
+
+
+class DiffusionTerms(NamedTuple):
+    """Loss of each row (n,) of a diffusion model, and the gain over a normal."""
+
+    loss: Tensor
+    gain: Tensor
+
+    @property
+    def watched(self) -> Tensor:
+        """Held-out quantity of early stopping: the loss."""
+        return self.loss
+
+
+class DiffusionLoss(NamedTuple):
+    """Minus the variational bound on log p(x) in continuous time (Kingma et al. 2021).
+
+    ``KL(q(z_1|x) || N(0, I)) + E_t [gamma'(t) / 2 |eps - eps_hat(z, gamma(t))|^2] -
+    E log p(x|z_0)``, with noise levels gamma(t) and t uniform: but for a weight, the
+    squared error of the noise (Ho et al. 2020). Models say how far it is below that of
+    a standard normal density, whose mean is known, so that it varies less.
+    """
+
+    def __call__(
+        self, model: NoisedModel, batch: Batch, annealing: float = 1.0
+    ) -> DiffusionTerms:
+        """Terms of rows; there is no warm-up."""
+        gain = model.gains(batch).mean(0)
+        return DiffusionTerms(-(model.baseline(batch.x) + gain), gain)
 
 
 class NegativeLogLikelihood(NamedTuple):

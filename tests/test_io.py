@@ -125,7 +125,13 @@ def test_a_model_that_came_back_fits_as_before(estimator, path):
 
 
 def test_every_estimator_can_be_in_a_file():
-    assert set(KNOWN) == {*VARIANTS, "ConditionalVAE", "GAN", "MixedDensity"}
+    assert set(KNOWN) == {
+        *VARIANTS,
+        "ConditionalVAE",
+        "Diffusion",
+        "GAN",
+        "MixedDensity",
+    }
 
 
 def test_models_are_the_same_in_another_process(tmp_path):

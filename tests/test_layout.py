@@ -117,7 +117,9 @@ def names_of(path, name):
     return {each for each in defined if each.startswith("_") and each[1] != "_"}
 
 
-@pytest.mark.parametrize("path", ["vae", "vqvae", "conditional", "gan", "flow"])
+@pytest.mark.parametrize(
+    "path", ["vae", "vqvae", "conditional", "gan", "diffusion", "flow"]
+)
 def test_a_model_of_networks_sees_few_names_of_its_base(path):
     base = names_of("models/neural.py", "TrainedModel")
     base |= names_of("models/neural.py", "NeuralModel")

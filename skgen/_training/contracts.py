@@ -125,6 +125,16 @@ class AdversarialModel(Protocol):
         """
 
 
+class NoisedModel(Protocol):
+    """Model of rows with noise in them, as a gain over a standard normal density."""
+
+    def baseline(self, x: Tensor) -> Tensor:
+        """Bound on log p(x), (n,), of the standard normal."""
+
+    def gains(self, batch: Batch) -> Tensor:
+        """Draws (S, n) of what the bound has above it."""
+
+
 class DensityModel(Protocol):
     """Model whose log-density is exact."""
 

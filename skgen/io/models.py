@@ -26,6 +26,7 @@ from skgen.likelihoods import LIKELIHOODS, Likelihood
 from skgen.models.autoencoder import Autoencoder
 from skgen.models.base import GenerativeModel, as_fitted_so_far
 from skgen.models.conditional import ConditionalVAE
+from skgen.models.diffusion import Diffusion
 from skgen.models.flow import FlowDensity
 from skgen.models.gan import GAN
 from skgen.models.gaussian import GaussianDensity
@@ -54,6 +55,7 @@ ESTIMATORS: dict[str, type[Any]] = {
         ConditionalVAE,
         FlowDensity,
         GAN,
+        Diffusion,
         VQVAE,
         MixedDensity,
     )

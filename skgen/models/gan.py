@@ -50,10 +50,12 @@ from skgen.objectives import AdversarialLoss
 
 # Widths of the kernels of the discrepancy that is watched, as parts of the median
 # distance: narrow ones see whether modes are hit, wide ones whether they are there.
-KERNEL_WIDTHS = (1.0, 1 / 4, 1 / 16)
+KERNEL_WIDTHS = (1.0, 1 / 4, 1 / 16, 1 / 64)
 # Rows that the median is taken over, and that the discrepancy is computed for at once.
 KERNEL_ROWS = 1024
 LEAST_EXPONENT = -80.0
+# Kernels of means below this are of rows too far apart: they are not scaled up more.
+LEAST_SIMILARITY = 1e-3
 
 
 class Game(NamedTuple):
@@ -127,6 +129,7 @@ class AdversarialNetworks(ConditionedModel):
     """
 
     median: Tensor  # distance of rows, standardised
+    similarity: Tensor  # mean of each kernel over pairs of rows
 
     def __init__(
         self,
@@ -141,6 +144,7 @@ class AdversarialNetworks(ConditionedModel):
         self.generator, self.critic, self.condition = generator, critic, condition
         self.n_components = n_components
         self.register_buffer("median", torch.ones(()))
+        self.register_buffer("similarity", torch.ones(len(KERNEL_WIDTHS)))
 
     def bound(self, batch: Batch) -> Tensor:
         """Refuse: there is no density."""
@@ -155,9 +159,11 @@ class AdversarialNetworks(ConditionedModel):
     def set_rows(self, x: Tensor) -> None:
         """Adapt to training rows, standardised."""
         distances = torch.pdist(x[:KERNEL_ROWS])
-        distances = distances[distances > 0]
-        if len(distances):
-            self.median.copy_(distances.median())
+        if (distances > 0).any():
+            self.median.copy_(distances[distances > 0].median())
+            exponents = distances.square() / (-2 * self.median**2)
+            means = [(exponents / width**2).exp().mean() for width in KERNEL_WIDTHS]
+            self.similarity.copy_(torch.stack(means).clamp(min=LEAST_SIMILARITY))
         self.count_outputs(x[:1])
 
     def count_outputs(self, x: Tensor) -> None:
@@ -213,7 +219,8 @@ class AdversarialNetworks(ConditionedModel):
     def discrepancies(self, batch: Batch, x: Tensor, *, quick: bool) -> Tensor:
         """Return terms (n,) whose mean is the squared MMD of rows and draws (n, d).
 
-        Unbiased, of rows with their conditions; the kernel is a mean of Gaussian ones.
+        Unbiased, of rows with their conditions. The kernel is a mean of Gaussian ones,
+        each relative to its mean over the data, so that narrow ones count as much.
         A ``quick`` one is of neighbours alone (Gretton et al. 2012, lemma 14).
         """
         rows, draws = self.given(batch.x, batch), self.given(x, batch)
@@ -232,12 +239,12 @@ class AdversarialNetworks(ConditionedModel):
         return within - 2 * of_draws[:n] / total
 
     def kernel(self, differences: Tensor) -> Tensor:
-        """Kernel (...) of differences (..., d) of rows."""
+        """Kernel (...) of differences (..., d) of rows: 1 on average, for the data."""
         squares = differences.square().sum(-1) / (-2 * self.median.to(differences) ** 2)
         total = torch.zeros_like(squares)
-        for width in KERNEL_WIDTHS:
+        for width, usual in zip(KERNEL_WIDTHS, self.similarity.to(differences)):
             # Powers of smaller ones are denormal, which take a hundred times as long.
-            total += (squares / width**2).clamp_(min=LEAST_EXPONENT).exp_()
+            total += (squares / width**2).clamp_(min=LEAST_EXPONENT).exp_() / usual
         return total.div_(len(KERNEL_WIDTHS))
 
     # As the estimator calls it: rows are in the units of the user.
@@ -401,8 +408,9 @@ class GAN(OptionallyConditioned):
     Notes
     -----
     The discrepancy is the unbiased squared MMD of :func:`skgen.metrics.kernel_mmd`, in
-    standardised rows, with a mean of three Gaussian kernels, as wide as the median
-    distance of rows, a quarter and a sixteenth of it. Conditions count as columns.
+    standardised rows, with a mean of four Gaussian kernels, as wide as the median
+    distance of rows, and a 4th, a 16th and a 64th of it, each relative to its mean over
+    pairs of rows: 1 says that samples are far from all rows. Conditions are columns.
 
     References
     ----------
