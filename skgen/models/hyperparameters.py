@@ -299,6 +299,8 @@ class NetworkSettings(TrainingSettings):
     likelihood: (
         Literal[
             "gaussian",
+            "laplace",
+            "student_t",
             "bernoulli",
             "continuous_bernoulli",
             "discretized_logistic",
