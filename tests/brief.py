@@ -1,5 +1,6 @@
 """Fits of a few epochs, for tests that ask whether code runs, not what it learns."""
 
+from typing import Any
 from unittest.mock import patch
 
 from skgen._training.early_stopping import EarlyStopping
@@ -7,11 +8,11 @@ from skgen._training.early_stopping import EarlyStopping
 N_EPOCHS = 5
 
 
-def brief_fits():
+def brief_fits() -> Any:
     """Patch networks to call a fit of so many epochs converged."""
     see = EarlyStopping.see
 
-    def see_few(stopping, *args):
+    def see_few(stopping: Any, *args: Any) -> Any:
         is_best = see(stopping, *args)
         history = stopping.history
         if history.n_iter >= N_EPOCHS and history.status == "max_iter":

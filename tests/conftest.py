@@ -1,6 +1,8 @@
 """What every test runs under: one thread, and generators that are put back."""
 
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ torch.set_num_threads(1)
 torch.set_warn_always(True)
 
 
-def _global_generators():
+def _global_generators() -> dict[str, Any]:
     """Read the states of the generators that a library may not touch."""
-    kind, keys, position, *rest = np.random.get_state()
+    state: Any = np.random.get_state()
+    kind, keys, position, *rest = state
     return {
         "numpy": (kind, keys.tobytes(), position, *rest),
         "torch": torch.get_rng_state().numpy().tobytes(),
@@ -23,7 +26,7 @@ def _global_generators():
 
 
 @pytest.fixture(autouse=True)
-def _isolated_generators():
+def _isolated_generators() -> Iterator[Any]:
     """Keep what one test draws from the global generators from the next test."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
@@ -33,7 +36,7 @@ def _isolated_generators():
 
 
 @pytest.fixture
-def guarded_generators(_isolated_generators):
+def guarded_generators(_isolated_generators: None) -> Iterator[Any]:
     """Fail a test after which a global generator is not where it was."""
     before = _global_generators()
     yield
@@ -42,6 +45,6 @@ def guarded_generators(_isolated_generators):
     assert not moved, f"global generators were drawn from: {moved}"
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items: Any) -> None:
     """Put the longest files first: a process that has done one takes the next."""
     items.sort(key=lambda item: item.path.stem not in ("test_examples", "test_readme"))

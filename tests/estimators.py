@@ -6,8 +6,10 @@ one more line. Settings are small, so that a suite over all of them stays fast.
 
 import functools
 import inspect
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 
@@ -15,16 +17,25 @@ import skgen
 from skgen import GaussianDensity
 from skgen.likelihoods import Bernoulli
 
-_NETWORK = {"hidden_layer_sizes": (16,), "max_iter": 3, "n_importance_samples": 8}
-_VAE = {**_NETWORK, "n_components": 2}
-_IMAGES = {"architecture": "conv", "image_shape": (8, 8), "channels": 4}
-_VQVAE = {**_NETWORK, "codebook_size": 8, "code_size": 2, "n_tokens": 2}
-_FLOW = {"n_transforms": 1, "n_bins": 3, "hidden_layer_sizes": (8,), "max_iter": 3}
+_NETWORK: dict[str, Any] = {
+    "hidden_layer_sizes": (16,),
+    "max_iter": 3,
+    "n_importance_samples": 8,
+}
+_VAE: dict[str, Any] = {**_NETWORK, "n_components": 2}
+_IMAGES: dict[str, Any] = {"architecture": "conv", "image_shape": (8, 8), "channels": 4}
+_VQVAE: dict[str, Any] = {**_NETWORK, "codebook_size": 8, "code_size": 2, "n_tokens": 2}
+_FLOW: dict[str, Any] = {
+    "n_transforms": 1,
+    "n_bins": 3,
+    "hidden_layer_sizes": (8,),
+    "max_iter": 3,
+}
 
 DYNAMIC = Bernoulli(binarize="dynamic")
 
 # Class -> parameters of each variant; the first stands for the class.
-VARIANTS = {
+VARIANTS: dict[str, list[dict[str, Any]]] = {
     "GaussianDensity": [
         {},
         {"n_components": 1},
@@ -88,7 +99,7 @@ CLOSED_FORM = (
 )
 
 
-def _build(name, params):
+def _build(name: Any, params: Any) -> Any:
     """Make an instance, seeded where it draws."""
     cls = getattr(skgen, name)
     if "random_state" in inspect.signature(cls).parameters:
@@ -96,36 +107,40 @@ def _build(name, params):
     return cls(**params)
 
 
-def name_of(estimator):
+def name_of(estimator: Any) -> Any:
     """Class, and what tells the variant from the first one of its class."""
     cls = type(estimator)
-    usual = {**cls().get_params(), "random_state": 0, **VARIANTS[cls.__name__][0]}
+    usual: dict[str, Any] = {
+        **cls().get_params(),
+        "random_state": 0,
+        **VARIANTS[cls.__name__][0],
+    }
     given = estimator.get_params(deep=False).items()
     return f"{cls.__name__}({', '.join(f'{k}={v}' for k, v in given if v != usual[k])})"
 
 
-def class_name(estimator):
+def class_name(estimator: Any) -> str:
     return type(estimator).__name__
 
 
-def is_dynamic(estimator):
+def is_dynamic(estimator: Any) -> bool:
     """Whether grey rows are binarised by a draw."""
     return isinstance(getattr(estimator, "likelihood", None), Bernoulli)
 
 
-def is_bernoulli(estimator):
+def is_bernoulli(estimator: Any) -> bool:
     return getattr(estimator, "likelihood", None) == "bernoulli"
 
 
-def is_image(estimator):
+def is_image(estimator: Any) -> bool:
     return getattr(estimator, "image_shape", None) is not None
 
 
-def is_ordinal(estimator):
+def is_ordinal(estimator: Any) -> bool:
     return getattr(estimator, "encode", None) == "ordinal"
 
 
-def is_sparse(estimator):
+def is_sparse(estimator: Any) -> Any:
     """Whether codes are SciPy sparse matrices."""
     return getattr(estimator, "encode", None) == "onehot"
 
@@ -165,7 +180,7 @@ _WHY = {
 }
 
 
-def EXPECTED_FAILED_CHECKS(estimator):
+def EXPECTED_FAILED_CHECKS(estimator: Any) -> Any:
     """Map check name -> reason, for `parametrize_with_checks`; nothing else may fail.
 
     Weights are laws in the tests of each model, from a given start.
@@ -186,7 +201,7 @@ def EXPECTED_FAILED_CHECKS(estimator):
     return found
 
 
-def features(n=60, dtype=np.float64, seed=0):
+def features(n: int = 60, dtype: type[Any] = np.float64, seed: int = 0) -> NDArray[Any]:
     """Three correlated blobs of five features on different scales, (n, 5)."""
     rng = np.random.RandomState(seed)
     centres = 4 * rng.randn(3, 5)
@@ -196,7 +211,9 @@ def features(n=60, dtype=np.float64, seed=0):
     return (X * [1, 10, 0.1, 1, 3] + [0, 5, 0, -2, 0]).astype(np.float32).astype(dtype)
 
 
-def rows_for(estimator, n=60, dtype=np.float64, seed=0):
+def rows_for(
+    estimator: Any, n: int = 60, dtype: type[Any] = np.float64, seed: int = 0
+) -> Any:
     """Rows in the support of the model, (n, 5), or images, (n, 64)."""
     if is_image(estimator):
         return load_digits().data[seed * n : seed * n + n].astype(dtype)
@@ -209,18 +226,18 @@ def rows_for(estimator, n=60, dtype=np.float64, seed=0):
 
 
 @functools.cache
-def fitted(estimator, dtype=np.float64):
+def fitted(estimator: Any, dtype: Any = np.float64) -> Any:
     """Fit a clone on ``rows_for(estimator)``, once a session: do not change it."""
     return clone(estimator).fit(rows_for(estimator, dtype=dtype))
 
 
 @functools.cache
-def brief(estimator):
+def brief(estimator: Any) -> Any:
     """Return the estimator with one epoch: for laws of what goes into a fit."""
     if hasattr(estimator, "hidden_layer_sizes"):
         return clone(estimator).set_params(max_iter=1)
     return estimator
 
 
-def dense(code):
+def dense(code: Any) -> Any:
     return code.toarray() if hasattr(code, "toarray") else code

@@ -18,8 +18,10 @@ import random
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -42,44 +44,44 @@ MEMORY = 2**30
 MOST_BYTES = 50_000
 
 
-def parts(data):
+def parts(data: bytes) -> tuple[Any, ...]:
     """Return the header and the payload of a file."""
     n = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + n]), data[8 + n :]
 
 
-def joined(header, payload):
+def joined(header: Any, payload: bytes) -> bytes:
     """Return the bytes of a file, without new checksums."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + payload
 
 
-def resealed(header, payload):
+def resealed(header: dict[str, Any], payload: bytes) -> bytes:
     """Return the bytes of a file, with the checksums that it should have."""
     header["__metadata__"]["payload_sha256"] = hashlib.sha256(payload).hexdigest()
     return b"".join([*sealed(header), payload])
 
 
-def edit(path, change):
+def edit(path: Path, change: Callable[..., Any]) -> None:
     """Change the JSON of a file, and its checksums."""
     path.write_bytes(changed(path.read_bytes(), change))
 
 
-def changed(data, change):
+def changed(data: bytes, change: Callable[..., Any]) -> bytes:
     """Return a file whose JSON is changed, with its checksums."""
     model = json.loads(parts(data)[0]["__metadata__"]["model"])
     change(model)
     return with_text(data, json.dumps(model))
 
 
-def with_text(data, text):
+def with_text(data: bytes, text: str) -> bytes:
     """Return a file with another text as its model, with its checksums."""
     header, payload = parts(data)
     header["__metadata__"]["model"] = text
     return resealed(header, payload)
 
 
-def flipped(data, rng):
+def flipped(data: Any, rng: Any) -> Any:
     """Some bytes are others."""
     other = bytearray(data)
     for _ in range(rng.choice([1, 1, 2, 8])):
@@ -87,14 +89,14 @@ def flipped(data, rng):
     return bytes(other)
 
 
-def truncated(data, rng):
+def truncated(data: Any, rng: Any) -> Any:
     """The end is missing, or there is more of it."""
     if rng.random() < 0.2:
         return data + rng.randbytes(rng.randrange(1, 50))
     return data[: rng.randrange(len(data))]
 
 
-def swapped(data, rng):
+def swapped(data: Any, rng: Any) -> Any:
     """Two tensors take each other's place, or their bytes do."""
     header, payload = parts(data)
     first, second = rng.sample([name for name in header if name != "__metadata__"], 2)
@@ -113,7 +115,7 @@ def swapped(data, rng):
     return joined(header, bytes(other)) if other != payload else data[:-1]
 
 
-def bad_header(data, rng):
+def bad_header(data: Any, rng: Any) -> Any:
     """The header has another length, or is not what it should be."""
     header, payload = parts(data)
     text = json.dumps(header).encode()
@@ -137,7 +139,7 @@ def bad_header(data, rng):
     )
 
 
-def dumped(value):
+def dumped(value: Any) -> bytes:
     """Return the bytes of joblib.dump."""
     file = io.BytesIO()
     joblib.dump(value, file)
@@ -149,11 +151,11 @@ class Trap:
 
     sprung = False
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return setattr, (Trap, "sprung", True)
 
 
-def foreign(data, rng):
+def foreign(data: Any, rng: Any) -> Any:
     """The file is of another kind."""
     file = io.BytesIO()
     torch.save({"weight": torch.zeros(3), "trap": Trap()}, file)
@@ -172,7 +174,7 @@ def foreign(data, rng):
     )
 
 
-EVIL = [
+EVIL: list[Any] = [
     *(None, True, False, 0, 1, -1, 2, 7, 10**6, 10**9, 10**18, 10**400, 0.5, -1.5),
     *(1e300, "", "relu", "VAE", "VQVAE", "conv", "__class__", "os.system", "cuda:3"),
     *([], [1], [0], [10**12], [1] * 5000, [[2], [3]], {}, {"a": 1}),
@@ -202,7 +204,7 @@ EVIL = [
 ]
 
 
-def places(node):
+def places(node: Any) -> Iterator[Any]:
     """Every (container, key) of some JSON."""
     items = []
     if isinstance(node, dict):
@@ -214,17 +216,17 @@ def places(node):
         yield from places(value)
 
 
-def edited(data, rng):
+def edited(data: bytes, rng: Any) -> bytes:
     """The JSON is changed, and has its checksum."""
 
-    def change(model):
+    def change(model: Any) -> None:
         for _ in range(rng.choice([1, 1, 1, 3])):
             _change_a_place(model, rng)
 
     return changed(data, change)
 
 
-def _change_a_place(model, rng):
+def _change_a_place(model: dict[str, Any], rng: Any) -> None:
     holder, key = rng.choice(list(places(model)))
     match rng.randrange(5):
         case 0 if isinstance(holder, dict):
@@ -242,11 +244,11 @@ NAMES = ["sample", "_model", "n_features_in_", "x y", "mean_", "_columns", "__cl
 NAMES += ["_sklearn_output_config", "_callback_fit_ctx", "module_", "_so_far"]
 
 
-def grafted(data, rng):
+def grafted(data: Any, rng: Any) -> Any:
     """Some of the JSON is that of another model, and has its checksum."""
     other = json.loads(parts(rng.choice(victims()))[0]["__metadata__"]["model"])
 
-    def change(model):
+    def change(model: Any) -> None:
         part = rng.choice(["class", "parameters", "fitted"])
         if part == "class":
             model["class"] = other["class"]
@@ -257,7 +259,7 @@ def grafted(data, rng):
     return changed(data, change)
 
 
-def recast(data, rng):
+def recast(data: Any, rng: Any) -> Any:
     """A tensor has another shape, dtype or other values, and all has its checksum."""
     header, _ = parts(data)
     arrays = safetensors.numpy.load(data)
@@ -297,10 +299,10 @@ RUNS = (
 # Packages whose modules may be imported when they are first needed.
 IMPORTS = ("skgen", "numpy", "pandas", "polars", "scipy", "sklearn", "torch")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-_seen: list | None = None
+_seen: list[Any] | None = None
 
 
-def _hook(event, arguments):
+def _hook(event: Any, arguments: Any) -> None:
     if _seen is None:
         return
     is_import = event == "import" and not str(arguments[0]).startswith(IMPORTS)
@@ -314,7 +316,7 @@ repr(torch.zeros(1))  # imports parts of torch, which messages with a tensor wou
 
 
 @contextmanager
-def nothing_runs():
+def nothing_runs() -> Iterator[Any]:
     """Raise an AssertionError where code is run or imported, or a file is written."""
     global _seen
     _seen = []
@@ -326,7 +328,7 @@ def nothing_runs():
 
 
 @contextmanager
-def memory_bound():
+def memory_bound() -> Iterator[Any]:
     """Let the process have no more memory than it has, and `MEMORY`."""
     if not sys.platform.startswith("linux"):
         yield
@@ -341,7 +343,7 @@ def memory_bound():
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def loaded(path, **given):
+def loaded(path: Path, **given: Any) -> Any:
     """Return the model of a file, or None where it is refused with a proper error."""
     try:
         with nothing_runs(), memory_bound():
@@ -354,7 +356,7 @@ def loaded(path, **given):
     return None
 
 
-def check_whole(model, path):
+def check_whole(model: Any, path: Path) -> None:
     """Do all that a model does: a wrong one may refuse the rows that it draws."""
     assert len(model.sample(3)) == 3
     assert repr(clone(model))
@@ -385,13 +387,13 @@ MAY_LOAD = (edited, grafted, recast)
 
 
 @functools.cache
-def victims():
+def victims() -> Any:
     """Return the bytes of the files that are mutated: of each kind of model."""
     files = (path.read_bytes() for path in sorted(FOLDER.glob("*.safetensors")))
     return [data for data in files if len(data) < MOST_BYTES]
 
 
-def try_mutation(mutation, rng, path):
+def try_mutation(mutation: Callable[..., Any], rng: Any, path: Path) -> bool:
     """Load a mutated file; return whether it holds a model, which is then tried."""
     path.write_bytes(mutation(rng.choice(victims()), rng))
     model = loaded(path)
@@ -401,7 +403,7 @@ def try_mutation(mutation, rng, path):
     return model is not None
 
 
-def main():
+def main() -> None:
     """Run many mutations, and keep the file of the first that fails."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--files", type=int, default=10_000)

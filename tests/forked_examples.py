@@ -12,20 +12,23 @@ import traceback
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot  # noqa: F401
 import sklearn.mixture
 import sklearn.model_selection  # noqa: F401
-from brief import brief_fits
 
 import skgen
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.brief import brief_fits
 
 RUNNER = Path(__file__).parents[1] / "examples" / "run.py"
 run = runpy.run_path(str(RUNNER))["run"]
 every_model = [getattr(skgen, name) for name in skgen.__all__]
 
 
-def run_into(name, output, length):
+def run_into(name: Any, output: Any, length: Any) -> None:
     """Run an example, with what it prints in a file, and end this process."""
     file = os.open(output, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, 1)
@@ -42,7 +45,7 @@ def run_into(name, output, length):
     os._exit(status)
 
 
-def serve():
+def serve() -> None:
     """Run the examples that the standard input names."""
     # Threads of libraries, which wait for work, are no harm.
     text = ".*multi-threaded, use of fork"

@@ -3,16 +3,17 @@
 ``tests/files_0_1`` holds what skgen 0.1 wrote; ``tests/test_old_files.py`` loads it.
 Do not write these again: a later version makes a folder of its own.
 
-    python tests/make_reference_files.py tests/files_0_2
+    python -m tests.make_reference_files tests/files_0_2
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
-from estimators import dense, features
 from sklearn.datasets import load_digits
 
 import skgen
@@ -34,15 +35,21 @@ from skgen.likelihoods import (
     Gaussian,
     Mixed,
 )
+from tests.estimators import dense, features
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_layer_sizes": (4,),
     "n_importance_samples": 2,
     "max_iter": 3,
     "random_state": 0,
 }
-TOKENS = {**SMALL, "code_size": 2, "n_tokens": 2}
-CONV = {**SMALL, "architecture": "conv", "image_shape": (8, 8), "channels": 2}
+TOKENS: dict[str, Any] = {**SMALL, "code_size": 2, "n_tokens": 2}
+CONV: dict[str, Any] = {
+    **SMALL,
+    "architecture": "conv",
+    "image_shape": (8, 8),
+    "channels": 2,
+}
 DESCRIBED = 5  # rows whose scores and codes are kept
 
 NUMBERS = features(60)
@@ -52,7 +59,7 @@ CELLS = np.column_stack([NUMBERS[:, 0], np.exp(NUMBERS[:, 3]), LEVELS])
 CELLS[::7, 0] = np.nan
 
 
-def table():
+def table() -> Any:
     """Return columns of all kinds, with missing cells."""
     state = np.random.RandomState(1)
     frame = pd.DataFrame(NUMBERS[:, :2], columns=["real", "réal 2"])
@@ -69,23 +76,24 @@ def table():
     return frame
 
 
-def twice(model, rows):
+def twice(model: Any, rows: Any) -> Any:
     """Two partial fits, whose state of the optimiser is in the file."""
     return model.partial_fit(rows).partial_fit(rows)
 
 
-def models():
+def models() -> Iterator[Any]:
     """Yield the name, the fitted model and the rows of each file."""
     yield from closed_form()
     yield from with_networks()
     yield from of_tables()
 
 
-def closed_form():
+def closed_form() -> Iterator[Any]:
     frame = pd.DataFrame(NUMBERS, columns=list("abcdé"))
+    kind: Any
     for kind in ("full", "diag", "spherical"):
         for k in (None, 2):
-            model = GaussianDensity(k, covariance_type=kind)
+            model: Any = GaussianDensity(k, covariance_type=kind)
             yield f"gaussian_{kind}_{k or 'all'}", model.fit(NUMBERS), NUMBERS
     weight = np.linspace(0.5, 2, 60)
     small = GaussianDensity(3).fit(NUMBERS.astype(np.float32), sample_weight=weight)
@@ -107,11 +115,11 @@ def closed_form():
     yield "kmeans_partial", twice(model, NUMBERS), NUMBERS
 
 
-def with_networks():
+def with_networks() -> Iterator[Any]:
     binary = (NUMBERS.mean(0) < NUMBERS).astype(float)
     constant = np.column_stack([NUMBERS, np.full(60, 3.0)])
     float32 = NUMBERS.astype(np.float32)
-    makers = {
+    makers: dict[str, Any] = {
         "vae": (VAE(2, **SMALL), constant),
         "vae_deep": (
             VAE((2, 1), **{**SMALL, "hidden_layer_sizes": ((4, 3), (3,))}),
@@ -173,7 +181,7 @@ def with_networks():
     yield "vqvae_partial", twice(model, NUMBERS), NUMBERS
 
 
-def of_tables():
+def of_tables() -> Iterator[Any]:
     frame = table()
     polars = pl.from_pandas(frame)
     yield "table_pandas", MixedDensity(VAE(2, **SMALL)).fit(frame), frame
@@ -181,13 +189,17 @@ def of_tables():
     objects = frame.astype(object).to_numpy()
     model = MixedDensity(IWAE(1, **SMALL))
     yield "table_objects", model.fit(objects), objects
-    kinds = {"real": "real", "positive": "positive", "text": ["a", "b", "ç", "d"]}
+    kinds: dict[str, Any] = {
+        "real": "real",
+        "positive": "positive",
+        "text": ["a", "b", "ç", "d"],
+    }
     framed = MixedDensity(BetaVAE(1, **SMALL), kinds=kinds).fit(frame)
     yield "table_set_output", framed.set_output(transform="polars"), frame
     yield "mixed_numbers", MixedDensity(VAE(1, **SMALL)).fit(CELLS), CELLS
 
 
-def rows_of(name, expected):
+def rows_of(name: str, expected: dict[str, Any]) -> Any:
     """Return the rows that a file's scores and codes are of."""
     match name:
         case "table_polars":
@@ -201,9 +213,9 @@ def rows_of(name, expected):
     return expected[f"{name}/rows"]
 
 
-def main(folder):
+def main(folder: Any) -> None:
     folder.mkdir()
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, model, rows in models():
         skgen.save(model, folder / f"{name}.safetensors")
         described = rows[:DESCRIBED]

@@ -1,5 +1,8 @@
 """Errors say which model or method takes what was given."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,17 +22,17 @@ one_of_each = pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
 X = features(20)
 
 
-def message_of(call, *args):
+def message_of(call: Callable[..., Any], *args: Any) -> str:
     with pytest.raises((TypeError, ValueError)) as caught:
         call(*args)
     return str(caught.value)
 
 
-def with_text():
+def with_text() -> Any:
     return pd.DataFrame(X, columns=list("abcde")).assign(name=["a", "b"] * 10)
 
 
-NO_NUMBERS = {
+NO_NUMBERS: dict[str, Any] = {
     "text": with_text,
     "categories": lambda: with_text().astype({"name": "category"}),
     "objects": lambda: np.full(X.shape, "a", dtype=object),
@@ -40,7 +43,7 @@ NO_NUMBERS = {
 
 
 @one_of_each
-def test_missing_cells_and_text_name_the_model_that_takes_them(estimator):
+def test_missing_cells_and_text_name_the_model_that_takes_them(estimator: Any) -> None:
     holes = X.copy()
     holes[2, 3] = np.nan
     fit = clone(estimator).fit
@@ -55,13 +58,13 @@ def test_missing_cells_and_text_name_the_model_that_takes_them(estimator):
 
 
 @pytest.mark.parametrize("case", NO_NUMBERS)
-def test_tables_of_other_kinds_name_mixed_density(case):
+def test_tables_of_other_kinds_name_mixed_density(case: str) -> None:
     assert "MixedDensity" in message_of(VAE(2, random_state=0).fit, NO_NUMBERS[case]())
 
 
 @one_of_each
 @pytest.mark.parametrize("shape", [(20, 8, 8), (20, 8, 8, 3)])
-def test_images_name_the_way_to_rows(estimator, shape):
+def test_images_name_the_way_to_rows(estimator: Any, shape: tuple[Any, ...]) -> None:
     images = np.zeros(shape)
     for rows in (images, torch.tensor(images), images[:3].tolist()):
         message = message_of(clone(estimator).fit, rows)
@@ -71,7 +74,7 @@ def test_images_name_the_way_to_rows(estimator, shape):
 
 
 @one_of_each
-def test_batches_name_partial_fit(estimator):
+def test_batches_name_partial_fit(estimator: Any) -> None:
     data = TensorDataset(torch.tensor(X))
     for batches in (DataLoader(data), iter(X), (x for x in X), data):
         model = clone(estimator)
@@ -81,12 +84,12 @@ def test_batches_name_partial_fit(estimator):
         assert expected in message
 
 
-def test_a_mixture_has_no_partial_fit_to_name():
+def test_a_mixture_has_no_partial_fit_to_name() -> None:
     assert "partial_fit" not in message_of(GaussianMixtureEM().fit, iter(X))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_value_just_outside_the_range_is_told_from_its_end(dtype):
+def test_a_value_just_outside_the_range_is_told_from_its_end(dtype: type[Any]) -> None:
     rows = np.zeros((9, 2), dtype)
     rows[1, 1] = 1 + 2.4e-7
     message = message_of(VAE(1, likelihood="bernoulli").fit, rows)
@@ -94,7 +97,7 @@ def test_a_value_just_outside_the_range_is_told_from_its_end(dtype):
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
-def test_a_model_without_impute_names_the_one_that_has_it(likelihood):
+def test_a_model_without_impute_names_the_one_that_has_it(likelihood: Any) -> None:
     model = VAE(1, likelihood=likelihood)
     assert not hasattr(model, "impute")
     with pytest.raises(AttributeError, match=r"VAE has no impute.*MixedDensity\(VAE"):
@@ -104,7 +107,7 @@ def test_a_model_without_impute_names_the_one_that_has_it(likelihood):
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "conv"])
-def test_an_image_shape_of_other_rows_is_refused(architecture):
+def test_an_image_shape_of_other_rows_is_refused(architecture: Any) -> None:
     model = VAE(1, architecture=architecture, image_shape=(8, 9), random_state=0)
     message = message_of(model.fit, np.zeros((9, 64)))
     assert "image_shape=(8, 9)" in message

@@ -1,11 +1,16 @@
 """What is wrong is said: the name, the value, the remedy."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from estimators import (
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from tests.estimators import (
     CLOSED_FORM,
     ESTIMATORS,
     ONE_OF_EACH,
@@ -16,8 +21,6 @@ from estimators import (
     name_of,
     rows_for,
 )
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 
 # Few iterations, on purpose.
 pytestmark = [
@@ -36,7 +39,7 @@ POSITIVE = [0, *NOT_NEGATIVE]
 NO_NAME = ["no such name", 3]
 
 # Values that no model accepts for a parameter of this name.
-BAD_PARAMETERS = {
+BAD_PARAMETERS: dict[str, Any] = {
     "activation": NO_NAME,
     "algorithm": NO_NAME,
     "architecture": [*NO_NAME, None],
@@ -115,11 +118,11 @@ BAD_PARAMETERS = {
 }
 
 
-def parameters(estimator):
+def parameters(estimator: Any) -> list[Any]:
     return list(inspect.signature(type(estimator)).parameters)
 
 
-def _cases():
+def _cases() -> Any:
     return [
         pytest.param(
             estimator, name, value, id=f"{class_name(estimator)}-{name}-{value}"
@@ -134,12 +137,14 @@ def _cases():
 
 
 @one_of_each
-def test_every_parameter_is_tried(estimator):
+def test_every_parameter_is_tried(estimator: Any) -> None:
     assert set(parameters(estimator)) <= set(BAD_PARAMETERS)
 
 
 @pytest.mark.parametrize(("estimator", "name", "value"), _cases())
-def test_a_bad_parameter_is_named_with_its_value(estimator, name, value):
+def test_a_bad_parameter_is_named_with_its_value(
+    estimator: Any, name: str, value: Any
+) -> None:
     model = clone(estimator).set_params(**{name: value})
     with pytest.raises(ValueError) as caught:
         model.fit(rows_for(estimator))
@@ -152,20 +157,23 @@ def test_a_bad_parameter_is_named_with_its_value(estimator, name, value):
 
 
 @one_of_each
-def test_a_bad_parameter_is_not_looked_for_before_fit(estimator):
-    bad = {n: BAD_PARAMETERS[n][0] for n in parameters(estimator)}
+def test_a_bad_parameter_is_not_looked_for_before_fit(estimator: Any) -> None:
+    bad: dict[str, Any] = {n: BAD_PARAMETERS[n][0] for n in parameters(estimator)}
     model = type(estimator)(**bad)
     assert model.get_params(deep=False) == bad
 
 
-def _absent_devices():
-    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+def _absent_devices() -> Any:
+    here: dict[str, Any] = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     return ["cuda:99", *(name for name, is_here in here.items() if not is_here)]
 
 
 @one_of_each
 @pytest.mark.parametrize("device", _absent_devices())
-def test_an_absent_device_is_named_with_a_way_out(estimator, device):
+def test_an_absent_device_is_named_with_a_way_out(estimator: Any, device: str) -> None:
     model = clone(estimator).set_params(device=device)
     message = rf"'device' parameter of \w+ is '{device}'.*no such device.*device='cpu'"
     with pytest.raises(ValueError, match=message):
@@ -175,8 +183,8 @@ def test_an_absent_device_is_named_with_a_way_out(estimator, device):
 # Rows.
 
 
-def _with(value):
-    def spoil(X):
+def _with(value: float) -> Callable[..., Any]:
+    def spoil(X: Any) -> Any:
         X = X.copy()
         X[3, 2] = value
         return X
@@ -184,7 +192,7 @@ def _with(value):
     return spoil
 
 
-BAD_ROWS = {
+BAD_ROWS: dict[str, Any] = {
     "nan": (_with(np.nan), "Input X contains NaN"),
     "nan_in_strided_rows": (
         lambda X: np.repeat(_with(np.nan)(X), 2, axis=1)[:, ::2],
@@ -206,8 +214,11 @@ BAD_ROWS = {
 }
 # Those that are no fault where cells may be missing.
 HOLES = ("nan", "nan_in_strided_rows", "tensor_with_nan")
-BAD_FOR_FIT = {**BAD_ROWS, "one_row": (lambda X: X[:1], r"1 sample.*minimum of 2")}
-BAD_AFTER_FIT = {
+BAD_FOR_FIT: dict[str, Any] = {
+    **BAD_ROWS,
+    "one_row": (lambda X: X[:1], r"1 sample.*minimum of 2"),
+}
+BAD_AFTER_FIT: dict[str, Any] = {
     **BAD_ROWS,
     "a_feature_less": (
         lambda X: X[:, 1:],
@@ -229,7 +240,7 @@ METHODS_OF_ROWS = [
 ]
 
 
-def with_each(cases):
+def with_each(cases: Any) -> Any:
     """Give each class the cases that are bad for it."""
     pairs = [
         (estimator, case)
@@ -242,14 +253,14 @@ def with_each(cases):
 
 
 @with_each(BAD_FOR_FIT)
-def test_bad_rows_do_not_fit(estimator, case):
+def test_bad_rows_do_not_fit(estimator: Any, case: str) -> None:
     spoil, message = BAD_FOR_FIT[case]
     with pytest.raises(ValueError, match=message):
         clone(estimator).fit(spoil(rows_for(estimator)))
 
 
 @with_each(BAD_AFTER_FIT)
-def test_bad_rows_are_not_evaluated(estimator, case):
+def test_bad_rows_are_not_evaluated(estimator: Any, case: str) -> None:
     spoil, message = BAD_AFTER_FIT[case]
     X, model = spoil(rows_for(estimator)), fitted(estimator)
     for method in METHODS_OF_ROWS:
@@ -263,7 +274,7 @@ BERNOULLI = [estimator for estimator in ESTIMATORS if is_bernoulli(estimator)]
 
 @pytest.mark.parametrize("estimator", BERNOULLI, ids=name_of)
 @pytest.mark.parametrize("value", [-0.5, 1.5, 255.0])
-def test_rows_outside_the_support_are_refused(estimator, value):
+def test_rows_outside_the_support_are_refused(estimator: Any, value: float) -> None:
     X = _with(value)(rows_for(estimator))
     with pytest.raises(ValueError, match=r"(?i)bernoulli.*\[0, 1\]"):
         clone(estimator).fit(X)
@@ -276,7 +287,7 @@ def test_rows_outside_the_support_are_refused(estimator, value):
 
 @every_estimator
 @pytest.mark.parametrize("change", [-1, 1])
-def test_a_code_of_another_width_is_refused(estimator, change):
+def test_a_code_of_another_width_is_refused(estimator: Any, change: int) -> None:
     model = fitted(estimator)
     width = len(model.get_feature_names_out())
     code = np.zeros((3, width + change))
@@ -290,7 +301,7 @@ def test_a_code_of_another_width_is_refused(estimator, change):
         model.inverse_transform(code)
 
 
-BAD_CODES = {
+BAD_CODES: dict[str, Any] = {
     "nan": (lambda code: code * np.nan, "latent code contains NaN"),
     "inf": (lambda code: code + np.inf, "latent code contains infinity"),
     "strings": (lambda code: np.full(code.shape, "one"), "could not convert string"),
@@ -301,7 +312,7 @@ BAD_CODES = {
 
 @every_estimator
 @pytest.mark.parametrize("case", BAD_CODES)
-def test_bad_codes_are_not_decoded(estimator, case):
+def test_bad_codes_are_not_decoded(estimator: Any, case: str) -> None:
     model = fitted(estimator)
     spoil, message = BAD_CODES[case]
     code = np.zeros((3, len(model.get_feature_names_out())))
@@ -313,7 +324,7 @@ def test_bad_codes_are_not_decoded(estimator, case):
     "estimator", [e for e in ESTIMATORS if is_ordinal(e)], ids=name_of
 )
 @pytest.mark.parametrize("index", [-1, 99, 0.5])
-def test_an_index_outside_the_codebook_is_refused(estimator, index):
+def test_an_index_outside_the_codebook_is_refused(estimator: Any, index: float) -> None:
     code = fitted(estimator).transform(rows_for(estimator)).astype(float)
     code[1, 0] = index
     with pytest.raises(ValueError, match=r"indices|integers|index"):
@@ -322,7 +333,7 @@ def test_an_index_outside_the_codebook_is_refused(estimator, index):
 
 # Weights.
 
-BAD_WEIGHTS = {
+BAD_WEIGHTS: dict[str, Any] = {
     "negative": (lambda n: np.r_[-1.0, np.ones(n - 1)], "Negative values.*sample_wei"),
     "nan": (lambda n: np.r_[np.nan, np.ones(n - 1)], "sample_weight contains NaN"),
     "inf": (lambda n: np.r_[np.inf, np.ones(n - 1)], "sample_weight contains infin"),
@@ -339,7 +350,7 @@ BAD_WEIGHTS = {
 
 @one_of_each
 @pytest.mark.parametrize("case", BAD_WEIGHTS)
-def test_bad_weights_are_refused(estimator, case):
+def test_bad_weights_are_refused(estimator: Any, case: str) -> None:
     X = rows_for(estimator)
     make, message = BAD_WEIGHTS[case]
     with pytest.raises(ValueError, match=message):
@@ -351,14 +362,16 @@ def test_bad_weights_are_refused(estimator, case):
 
 @one_of_each
 @pytest.mark.parametrize("n_samples", [0, -3, 2.5, NAN, "three", True, None])
-def test_a_number_of_samples_is_a_positive_int(estimator, n_samples):
+def test_a_number_of_samples_is_a_positive_int(
+    estimator: Any, n_samples: float
+) -> None:
     with pytest.raises(ValueError, match=r"'?n_samples'?.*at least one"):
         fitted(estimator).sample(n_samples)
 
 
 @one_of_each
 @pytest.mark.parametrize("random_state", ["seed", -1, 1.5])
-def test_a_seed_of_samples_is_a_seed(estimator, random_state):
+def test_a_seed_of_samples_is_a_seed(estimator: Any, random_state: Any) -> None:
     with pytest.raises(ValueError, match=r"(?i)seed|random_state"):
         fitted(estimator).sample(random_state=random_state)
 
@@ -367,9 +380,9 @@ def test_a_seed_of_samples_is_a_seed(estimator, random_state):
 
 
 @one_of_each
-def test_nothing_works_before_fit(estimator):
+def test_nothing_works_before_fit(estimator: Any) -> None:
     model, X = clone(estimator), rows_for(estimator)
-    calls = dict.fromkeys(METHODS_OF_ROWS, (X,))
+    calls: dict[str, Any] = dict.fromkeys(METHODS_OF_ROWS, (X,))
     calls |= {"inverse_transform": (X,), "sample": (), "get_feature_names_out": ()}
     for name, arguments in calls.items():
         if hasattr(model, name):
@@ -378,7 +391,7 @@ def test_nothing_works_before_fit(estimator):
 
 
 @one_of_each
-def test_a_failed_fit_leaves_an_unfitted_model_unfitted(estimator):
+def test_a_failed_fit_leaves_an_unfitted_model_unfitted(estimator: Any) -> None:
     model = clone(estimator)
     with pytest.raises(ValueError, match="contains infinity"):
         model.fit(_with(np.inf)(rows_for(estimator)))
@@ -387,7 +400,7 @@ def test_a_failed_fit_leaves_an_unfitted_model_unfitted(estimator):
 
 
 @one_of_each
-def test_values_whose_squares_overflow_are_named(estimator):
+def test_values_whose_squares_overflow_are_named(estimator: Any) -> None:
     X = rows_for(estimator) * 1e160
     words = r"magnitude .*overflow|in the range \[0, 1\]"
     with pytest.raises(ValueError, match=words):
@@ -395,7 +408,7 @@ def test_values_whose_squares_overflow_are_named(estimator):
 
 
 @one_of_each
-def test_a_failed_first_fit_leaves_nothing_fitted(estimator):
+def test_a_failed_first_fit_leaves_nothing_fitted(estimator: Any) -> None:
     model = clone(estimator).set_params(device="gpu")
     with pytest.raises(ValueError, match="gpu"):
         model.fit(rows_for(estimator))

@@ -8,12 +8,13 @@ import signal
 import threading
 import warnings
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from estimators import ONE_OF_EACH, class_name, rows_for
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -37,6 +38,7 @@ from skgen.exceptions import CheckpointWarning
 from skgen.io import save
 from skgen.likelihoods import Gaussian, Mixed
 from skgen.model_selection import BatchedGridSearchCV
+from tests.estimators import ONE_OF_EACH, class_name, rows_for
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
@@ -47,7 +49,7 @@ RNG = np.random.RandomState(0)
 X = np.concatenate([RNG.randn(60, 3) - 1, 0.5 * RNG.randn(60, 3) + 1])
 HOLES = np.where(RNG.rand(*X.shape) < 0.1, np.nan, X)
 LABELS = np.repeat([0, 1], 60)
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "hidden_layer_sizes": (8,),
     "batch_size": 32,
     "n_importance_samples": 4,
@@ -58,11 +60,11 @@ NETWORK = {
 class Dropout(torch.nn.Sequential):
     """A network of the user's that draws from torch's own generator."""
 
-    def __init__(self, n_inputs, n_outputs):
+    def __init__(self, n_inputs: Any, n_outputs: Any) -> None:
         super().__init__(torch.nn.Linear(n_inputs, n_outputs), torch.nn.Dropout(0.3))
 
 
-FITS = {
+FITS: dict[str, Any] = {
     "early stopping": (
         VAE(2, max_iter=12, n_iter_no_change=3, tol=0.05, **NETWORK),
         X,
@@ -139,19 +141,19 @@ class Killed(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def _every_iteration(monkeypatch):
+def _every_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save every iteration, whatever the clock says."""
     monkeypatch.setattr(checkpoints, "PART", math.inf)
 
 
 @pytest.fixture
-def writes(monkeypatch):
+def writes(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Count the writes, and kill the fit after those with some numbers."""
 
     class Writes:
         n, deadly = 0, ()
 
-    def write_file(*args):
+    def write_file(*args: Any) -> None:
         original(*args)
         Writes.n += 1
         if Writes.n in Writes.deadly:
@@ -162,7 +164,7 @@ def writes(monkeypatch):
     return Writes
 
 
-def killed_and_resumed(model, x, *args):
+def killed_and_resumed(model: Any, x: Any, *args: Any) -> Any:
     """Fit until no kill comes between; return the model and the number of kills."""
     for kills in range(1000):
         try:
@@ -172,7 +174,7 @@ def killed_and_resumed(model, x, *args):
     raise AssertionError("The fit does not end.")
 
 
-def state_of(model):
+def state_of(model: Any) -> Any:
     """All that a fit has set, as sums by name."""
     return {
         name: digest(value)
@@ -181,12 +183,12 @@ def state_of(model):
     }
 
 
-def assert_same_fit(model, other):
+def assert_same_fit(model: Any, other: Any) -> None:
     assert state_of(model) == state_of(other)
 
 
 @fits
-def test_a_checkpoint_changes_nothing(name, tmp_path):
+def test_a_checkpoint_changes_nothing(name: Any, tmp_path: Path) -> None:
     model, x = FITS[name]
     path = tmp_path / "run"
     with warnings.catch_warnings():
@@ -197,7 +199,9 @@ def test_a_checkpoint_changes_nothing(name, tmp_path):
 
 
 @fits
-def test_a_fit_that_is_killed_after_each_write_ends_as_if_never(name, tmp_path, writes):
+def test_a_fit_that_is_killed_after_each_write_ends_as_if_never(
+    name: Any, tmp_path: Path, writes: Any
+) -> None:
     model, x = FITS[name]
     writes.deadly = range(1, 10_000)
     model = clone(model)
@@ -213,7 +217,7 @@ KEPT = [each for each in ONE_OF_EACH if "checkpoint" in each.get_params()]
 
 
 @pytest.mark.parametrize("estimator", KEPT, ids=class_name)
-def test_every_model_goes_on(estimator, tmp_path, writes):
+def test_every_model_goes_on(estimator: Any, tmp_path: Path, writes: Any) -> None:
     x = rows_for(estimator)
     if isinstance(estimator, GaussianDensity):
         x = np.where(np.eye(*x.shape), np.nan, x)
@@ -224,13 +228,15 @@ def test_every_model_goes_on(estimator, tmp_path, writes):
     assert_same_fit(found, clone(estimator).fit(x))
 
 
-def test_all_that_iterate_can_be_kept():
+def test_all_that_iterate_can_be_kept() -> None:
     names = {class_name(each) for each in ONE_OF_EACH if hasattr(each, "max_iter")}
     kept = {class_name(each) for each in KEPT}
     assert names - kept <= {"KMeansAutoencoder"}  # scikit-learn's loop
 
 
-def test_rows_that_stay_on_a_disk_go_on(tmp_path, writes, monkeypatch):
+def test_rows_that_stay_on_a_disk_go_on(
+    tmp_path: Path, writes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data, "KEPT_ELEMENTS", 0)
     monkeypatch.setattr(data, "PIECE_ELEMENTS", 30)
     monkeypatch.setattr(data, "WINDOW_PIECES", 3)
@@ -244,9 +250,9 @@ def test_rows_that_stay_on_a_disk_go_on(tmp_path, writes, monkeypatch):
     assert_same_fit(found, model.fit(x))
 
 
-def test_all_pieces_of_a_fit_go_on(tmp_path, writes):
+def test_all_pieces_of_a_fit_go_on(tmp_path: Path, writes: Any) -> None:
     """A VAE that fills holes, its posterior of holes, the tokens, and so on."""
-    settings = {"n_tokens": 2, "code_size": 2, "max_iter": 2}
+    settings: dict[str, Any] = {"n_tokens": 2, "code_size": 2, "max_iter": 2}
     model = VQVAE(4, likelihood=Mixed(["real"] * 3), **settings, **NETWORK)
     writes.deadly = (1, 3, 4, 7, 8)
     ours = clone(model).set_params(checkpoint=tmp_path / "run")
@@ -256,7 +262,7 @@ def test_all_pieces_of_a_fit_go_on(tmp_path, writes):
     assert_same_fit(found, model.fit(HOLES))
 
 
-def test_a_model_inside_another_goes_on(tmp_path, writes):
+def test_a_model_inside_another_goes_on(tmp_path: Path, writes: Any) -> None:
     table = np.column_stack([HOLES[:, :2], LABELS])
     model = MixedDensity(VAE(2, max_iter=3, **NETWORK))
     writes.deadly = (2, 3, 4)
@@ -266,7 +272,7 @@ def test_a_model_inside_another_goes_on(tmp_path, writes):
     assert_same_fit(found.estimator_, model.fit(table).estimator_)
 
 
-def test_the_rest_is_done_and_no_more(tmp_path, writes):
+def test_the_rest_is_done_and_no_more(tmp_path: Path, writes: Any) -> None:
     model = VAE(2, max_iter=9, early_stopping=False, **NETWORK)
     path = tmp_path / "run"
     writes.deadly = (4,)
@@ -278,7 +284,7 @@ def test_the_rest_is_done_and_no_more(tmp_path, writes):
     assert f"checkpoint={str(path)!r} of VAE" in str(caught[0].message)
 
 
-def test_a_conditional_model_goes_on(tmp_path, writes):
+def test_a_conditional_model_goes_on(tmp_path: Path, writes: Any) -> None:
     model = ConditionalVAE(2, max_iter=4, **NETWORK)
     writes.deadly = (2, 5)
     ours = clone(model).set_params(checkpoint=tmp_path / "run")
@@ -292,7 +298,7 @@ def test_a_conditional_model_goes_on(tmp_path, writes):
         ours.fit(X, 1 - LABELS)
 
 
-def test_without_a_seed_one_is_kept(tmp_path, writes):
+def test_without_a_seed_one_is_kept(tmp_path: Path, writes: Any) -> None:
     model = VAE(2, max_iter=4, checkpoint=tmp_path / "run", **NETWORK)
     model.set_params(random_state=None)
     writes.deadly = (2,)
@@ -304,8 +310,10 @@ def test_without_a_seed_one_is_kept(tmp_path, writes):
 
 
 @pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
-def test_a_generator_counts_by_its_state(make, tmp_path, writes):
-    def model(seed):
+def test_a_generator_counts_by_its_state(
+    make: Any, tmp_path: Path, writes: Any
+) -> None:
+    def model(seed: int) -> Any:
         mixture = GaussianMixtureEM(2, n_init=2, tol=1e-6, random_state=make(seed))
         return mixture.set_params(checkpoint=tmp_path / "run")
 
@@ -326,7 +334,9 @@ def test_a_generator_counts_by_its_state(make, tmp_path, writes):
     ],
     ids=["VAE", "GaussianMixtureEM"],
 )
-def test_a_warm_fit_goes_on_from_its_checkpoint(model, tmp_path, writes):
+def test_a_warm_fit_goes_on_from_its_checkpoint(
+    model: Any, tmp_path: Path, writes: Any
+) -> None:
     model = clone(model).set_params(warm_start=True).fit(X)
     data = pickle.dumps(model)
     expected = model.fit(X)
@@ -342,11 +352,13 @@ def test_a_warm_fit_goes_on_from_its_checkpoint(model, tmp_path, writes):
         pickle.loads(data).set_params(checkpoint=tmp_path / "run").fit(X)
 
 
-def test_a_fit_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+def test_a_fit_that_was_interrupted_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = VAE(2, max_iter=6, checkpoint=tmp_path / "run", **NETWORK)
     original, count = checkpoints.write_file, []
 
-    def interrupted(*args):
+    def interrupted(*args: Any) -> None:
         original(*args)
         count.append(args)
         if len(count) == 3:
@@ -364,7 +376,7 @@ def test_a_fit_that_was_interrupted_goes_on(tmp_path, monkeypatch):
 # What is refused.
 
 
-CHANGES = {
+CHANGES: dict[str, Any] = {
     "learning_rate_init": lambda model: (model.set_params(learning_rate_init=0.1), X),
     "hidden_layer_sizes": lambda model: (model.set_params(hidden_layer_sizes=(9,)), X),
     "tol, max_iter": lambda model: (model.set_params(tol=1.0, max_iter=7), X),
@@ -377,7 +389,7 @@ CHANGES = {
 
 
 @pytest.fixture
-def killed(tmp_path, writes):
+def killed(tmp_path: Path, writes: Any) -> Any:
     """A model whose fit was killed after two epochs."""
     model = VAE(2, max_iter=5, checkpoint=tmp_path / "run", **NETWORK)
     writes.deadly = (2,)
@@ -387,7 +399,7 @@ def killed(tmp_path, writes):
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_another_fit_is_told_what_differs(name, killed):
+def test_another_fit_is_told_what_differs(name: Any, killed: Any) -> None:
     before = killed.checkpoint.read_bytes()
     model, x = CHANGES[name](clone(killed))
     words = {"X, the last": "X", "dtype of X": "X"}.get(name, name)
@@ -404,14 +416,16 @@ def test_another_fit_is_told_what_differs(name, killed):
         IWAE(**{**killed.get_params(), "max_grad_norm": 1.0}).fit(X)
 
 
-def test_what_changes_no_result_may_change(killed, capsys):
+def test_what_changes_no_result_may_change(
+    killed: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = clone(killed).set_params(verbose=1).fit(X)
     assert "epoch 3 of 5" in capsys.readouterr().out
     assert_same_fit(model, clone(killed).set_params(checkpoint=None).fit(X))
 
 
 @pytest.mark.parametrize("where", ["cut", "header", "end", "empty", "pickle"])
-def test_a_damaged_file_is_an_error(where, killed):
+def test_a_damaged_file_is_an_error(where: Any, killed: Any) -> None:
     path = killed.checkpoint
     data = bytearray(path.read_bytes())
     if where == "header":
@@ -427,7 +441,9 @@ def test_a_damaged_file_is_an_error(where, killed):
     assert path.read_bytes() == bytes(new)  # for the user to look at
 
 
-def test_a_model_is_no_checkpoint_nor_the_other_way_round(killed, tmp_path):
+def test_a_model_is_no_checkpoint_nor_the_other_way_round(
+    killed: Any, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="is not a file of skgen"):
         load(killed.checkpoint)
     model = GaussianMixtureEM(2, random_state=0).fit(X)
@@ -436,12 +452,14 @@ def test_a_model_is_no_checkpoint_nor_the_other_way_round(killed, tmp_path):
         model.set_params(checkpoint=tmp_path / "model").fit(X)
 
 
-def test_two_fits_cannot_have_one_file(tmp_path, monkeypatch):
+def test_two_fits_cannot_have_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = VAE(2, max_iter=3, checkpoint=tmp_path / "run", **NETWORK)
     writing, go_on = threading.Event(), threading.Event()
     original = checkpoints.write_file
 
-    def waits(*args):
+    def waits(*args: Any) -> None:
         original(*args)
         writing.set()
         go_on.wait()
@@ -463,11 +481,13 @@ def test_two_fits_cannot_have_one_file(tmp_path, monkeypatch):
 # What cannot be written.
 
 
-def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = VAE(2, max_iter=5, checkpoint=tmp_path / "run", **NETWORK)
     original, count = checkpoints.write_file, []
 
-    def full(*args):
+    def full(*args: Any) -> None:
         count.append(args)
         if len(count) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -487,7 +507,7 @@ def test_a_full_disk_is_a_warning(tmp_path, monkeypatch):
     assert_same_fit(found, clone(model).set_params(checkpoint=None).fit(X))
 
 
-def test_a_place_that_cannot_be_written_is_a_warning(tmp_path):
+def test_a_place_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     model = GaussianMixtureEM(2, random_state=0)
     ours = clone(model).set_params(checkpoint=tmp_path / "file" / "run")
@@ -497,7 +517,7 @@ def test_a_place_that_cannot_be_written_is_a_warning(tmp_path):
     assert_same_fit(ours, model.fit(X))
 
 
-def test_what_is_no_file_is_an_error():
+def test_what_is_no_file_is_an_error() -> None:
     model = GaussianMixtureEM(2, checkpoint=os.devnull)
     with pytest.raises(ValueError, match="no file that can be written"):
         model.fit(X)
@@ -506,7 +526,7 @@ def test_what_is_no_file_is_an_error():
 # Many fits.
 
 
-def test_a_search_has_a_file_for_each_fit(tmp_path, writes):
+def test_a_search_has_a_file_for_each_fit(tmp_path: Path, writes: Any) -> None:
     folder = tmp_path / "folder"
     model = VAE(2, max_iter=2, **NETWORK)
     grid = {"learning_rate_init": [1e-3, 1e-2]}
@@ -526,7 +546,7 @@ def test_a_search_has_a_file_for_each_fit(tmp_path, writes):
     assert (again.cv_results_[name] == found.cv_results_[name]).all()
 
 
-def test_a_batched_search_fits_one_by_one(tmp_path):
+def test_a_batched_search_fits_one_by_one(tmp_path: Path) -> None:
     model = GaussianMixtureEM(random_state=0, checkpoint=tmp_path)
     search = BatchedGridSearchCV(model, {"n_components": [1, 2]}, cv=2).fit(X)
     assert len([*tmp_path.iterdir()]) == 5
@@ -535,12 +555,12 @@ def test_a_batched_search_fits_one_by_one(tmp_path):
     assert search.best_score_ == pytest.approx(expected.best_score_)
 
 
-def test_a_fit_without_a_seed_leaves_nothing_in_a_folder(tmp_path):
+def test_a_fit_without_a_seed_leaves_nothing_in_a_folder(tmp_path: Path) -> None:
     GaussianMixtureEM(2, checkpoint=tmp_path).fit(X)
     assert not [*tmp_path.iterdir()]
 
 
-def test_files_of_models_name_no_checkpoint(tmp_path):
+def test_files_of_models_name_no_checkpoint(tmp_path: Path) -> None:
     model = GaussianMixtureEM(2, random_state=0, checkpoint=tmp_path / "run").fit(X)
     save(model, tmp_path / "model")
     assert load(tmp_path / "model").checkpoint is None
@@ -552,7 +572,7 @@ def test_files_of_models_name_no_checkpoint(tmp_path):
 class Scaled(torch.nn.Linear):
     """A network with a number that is no weight."""
 
-    def __init__(self, scale):
+    def __init__(self, scale: Any) -> None:
         super().__init__(2, 2)
         torch.nn.init.ones_(self.weight)
         torch.nn.init.ones_(self.bias)
@@ -560,11 +580,11 @@ class Scaled(torch.nn.Linear):
         self.itself = [self]
 
 
-def adder(n):
+def adder(n: int) -> Any:
     return lambda x: x + n
 
 
-def sorted_once(x):
+def sorted_once(x: Any) -> Any:
     """Make sparse rows that know of themselves that they are sorted."""
     rows = scipy.sparse.csr_array(x)
     assert rows.has_canonical_format
@@ -612,16 +632,16 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("one", "other"), EQUAL)
-def test_equal_values_have_equal_sums(one, other):
+def test_equal_values_have_equal_sums(one: Any, other: Any) -> None:
     assert digest(one()) == digest(other())
 
 
 @pytest.mark.parametrize("values", DIFFERENT)
-def test_different_values_have_different_sums(values):
+def test_different_values_have_different_sums(values: Any) -> None:
     assert len({*map(digest, values)}) == len(values)
 
 
-def test_a_sum_is_the_same_in_another_process():
+def test_a_sum_is_the_same_in_another_process() -> None:
     expected = digest([X[:0], (1, 2.5), {"a": None}, torch.ones(2), np.eye(2)[::-1]])
     assert expected.startswith("44fb205a9e5dce45")
 
@@ -629,13 +649,15 @@ def test_a_sum_is_the_same_in_another_process():
 # When it is written.
 
 
-def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
+def test_writing_takes_a_small_part_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoints, "PART", 1 / 10)
     now = [0.0]
     monkeypatch.setattr(checkpoints, "now", lambda: now[0])
     written = []
 
-    def write_file(*args):
+    def write_file(*args: Any) -> None:
         written.append(now[0])
         now[0] += 2.0
 
@@ -644,13 +666,15 @@ def test_writing_takes_a_small_part_of_the_time(tmp_path, monkeypatch):
     piece = checkpoint.next_piece()
     for epoch in range(1, 71):
         now[0] += 1.0
-        piece.save(lambda epoch=epoch: {"n_iter": epoch}, is_over=epoch == 70)
+        piece.save(lambda epoch=epoch: {"n_iter": epoch}, is_over=epoch == 70)  # type: ignore[misc]
     assert written == [1.0, 40.0, 60.0]  # each takes two seconds, of twenty
     checkpoint.end(keeps=True)
     assert written == [1.0, 40.0, 60.0, 76.0]
 
 
-def test_a_short_fit_writes_nothing(tmp_path, writes, monkeypatch):
+def test_a_short_fit_writes_nothing(
+    tmp_path: Path, writes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoints, "PART", 1 / 64)
     monkeypatch.setattr(checkpoints, "now", lambda: 0.0)
     model = GaussianMixtureEM(2, random_state=0)
@@ -664,17 +688,19 @@ def test_a_short_fit_writes_nothing(tmp_path, writes, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="There is no fork here.")
-def test_a_process_that_is_killed_goes_on(tmp_path, monkeypatch):
+def test_a_process_that_is_killed_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = IWAE(2, n_draws=2, max_iter=8, checkpoint=tmp_path / "run", **NETWORK)
     original, n_left = checkpoints.write_file, [0]
 
-    def write_file(*args):
+    def write_file(*args: Any) -> None:
         original(*args)
         n_left[0] -= 1
         if n_left[0] == 0:
             die()
 
-    def die():
+    def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(checkpoints, "write_file", write_file)

@@ -1,6 +1,7 @@
 """Densities of classes: Bayes' rule, rejection, and rows of rare classes."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,11 +31,11 @@ RARE = np.r_[0:50, 50:70, 100:105]  # 50, 20 and 5 of the classes
 
 
 @pytest.mark.filterwarnings("ignore:Column .* counts as constant:UserWarning")
-def test_scikit_learns_checks():
+def test_scikit_learns_checks() -> None:
     check_estimator(GenerativeClassifier(), on_skip=None)
 
 
-def test_gaussians_are_quadratic_discriminant_analysis():
+def test_gaussians_are_quadratic_discriminant_analysis() -> None:
     model = GenerativeClassifier(GaussianDensity(reg_covar=0)).fit(X, Y)
     # Its covariances have n - 1 below, ours n.
     joint = np.stack(
@@ -54,7 +55,7 @@ def test_gaussians_are_quadratic_discriminant_analysis():
     assert (model.predict(X) == qda.predict(X)).mean() > 0.99
 
 
-def test_the_density_of_rows_is_that_of_their_mixture():
+def test_the_density_of_rows_is_that_of_their_mixture() -> None:
     model = GenerativeClassifier().fit(X, NAMES)
     parts = [np.log(1 / 3) + density.score_samples(X) for density in model.estimators_]
     assert_allclose(model.score_samples(X), np.logaddexp.reduce(parts))
@@ -74,13 +75,13 @@ def test_the_density_of_rows_is_that_of_their_mixture():
     ids=lambda model: type(model).__name__,
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_any_density_classifies(density):
+def test_any_density_classifies(density: Any) -> None:
     model = GenerativeClassifier(density).fit(X, NAMES)
     assert model.score(X, NAMES) > 0.9
     assert set(model.classes_) == set(NAMES)
 
 
-def test_classes_have_their_part_of_the_rows_as_prior():
+def test_classes_have_their_part_of_the_rows_as_prior() -> None:
     model = GenerativeClassifier().fit(X[RARE], Y[RARE])
     assert_allclose(np.exp(model.class_log_prior_), [50 / 75, 20 / 75, 5 / 75])
     model.set_params(class_weight="balanced").fit(X[RARE], Y[RARE])
@@ -92,7 +93,7 @@ def test_classes_have_their_part_of_the_rows_as_prior():
     assert_allclose(np.exp(model.class_log_prior_), [50 / 90, 20 / 90, 20 / 90])
 
 
-def test_a_weight_of_two_is_a_row_twice():
+def test_a_weight_of_two_is_a_row_twice() -> None:
     weight = np.where(np.arange(len(X)) % 3 == 0, 2.0, 1.0)
     twice = np.r_[np.arange(len(X)), np.arange(0, len(X), 3)]
     one = GenerativeClassifier().fit(X, Y, sample_weight=weight)
@@ -100,7 +101,7 @@ def test_a_weight_of_two_is_a_row_twice():
     assert_allclose(one.predict_proba(X), other.predict_proba(X), atol=1e-9)
 
 
-def test_rows_of_no_class_are_rejected():
+def test_rows_of_no_class_are_rejected() -> None:
     model = GenerativeClassifier(reject=0.05, random_state=0).fit(X, Y)
     assert_array_equal(model.predict(X[:3] + 20), [-1, -1, -1])
     assert (model.predict(X) == -1).mean() < 0.25
@@ -109,7 +110,7 @@ def test_rows_of_no_class_are_rejected():
     assert (named.predict(X[:50]) == "setosa").mean() > 0.8
 
 
-def test_rejection_is_as_frequent_as_is_allowed():
+def test_rejection_is_as_frequent_as_is_allowed() -> None:
     rng = np.random.RandomState(0)
     rejected, n_fits = [], 30
     for seed in range(n_fits):
@@ -122,7 +123,7 @@ def test_rejection_is_as_frequent_as_is_allowed():
     assert np.mean(rejected) == pytest.approx(0.1, abs=0.02)
 
 
-def test_rows_are_drawn_with_their_classes():
+def test_rows_are_drawn_with_their_classes() -> None:
     model = GenerativeClassifier().fit(X[RARE], NAMES[RARE])
     rows, labels = model.sample(3000, random_state=0)
     assert rows.shape == (3000, 4)
@@ -135,11 +136,11 @@ def test_rows_are_drawn_with_their_classes():
     assert_array_equal(labels, same)
 
 
-def test_it_is_cross_validated():
+def test_it_is_cross_validated() -> None:
     assert cross_val_score(GenerativeClassifier(), X, NAMES).mean() > 0.95
 
 
-def test_a_class_that_cannot_be_fitted_is_named():
+def test_a_class_that_cannot_be_fitted_is_named() -> None:
     y = np.where(np.arange(len(X)) == 0, "single", "other")
     with pytest.raises(ValueError, match="class 'single', which has 1 rows"):
         GenerativeClassifier().fit(X, y)
@@ -164,7 +165,9 @@ def test_a_class_that_cannot_be_fitted_is_named():
         (lambda y: {1: 21}, [50, 21, 5]),
     ],
 )
-def test_classes_get_the_rows_that_are_asked_for(strategy, expected):
+def test_classes_get_the_rows_that_are_asked_for(
+    strategy: Any, expected: list[Any]
+) -> None:
     sampler = GenerativeOverSampler(sampling_strategy=strategy, random_state=0)
     rows, labels = sampler.fit_resample(X[RARE], Y[RARE])
     assert_array_equal(np.bincount(labels), expected)
@@ -173,7 +176,7 @@ def test_classes_get_the_rows_that_are_asked_for(strategy, expected):
     assert sum(sampler.sampling_strategy_.values()) == len(rows) - 75
 
 
-def test_a_ratio_is_that_of_two_classes():
+def test_a_ratio_is_that_of_two_classes() -> None:
     index = RARE[:70]
     sampler = GenerativeOverSampler(sampling_strategy=0.8, random_state=0)
     _, labels = sampler.fit_resample(X[index], NAMES[index])
@@ -182,7 +185,7 @@ def test_a_ratio_is_that_of_two_classes():
         sampler.fit_resample(X, Y)
 
 
-def test_new_rows_are_of_their_class():
+def test_new_rows_are_of_their_class() -> None:
     sampler = GenerativeOverSampler(random_state=0)
     rows, labels = sampler.fit_resample(X[RARE], Y[RARE])
     assert_allclose(rows[75:][labels[75:] == 1].mean(0), X[50:70].mean(0), atol=0.3)
@@ -191,7 +194,7 @@ def test_new_rows_are_of_their_class():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("library", [pd, polars])
 @pytest.mark.parametrize("table", [False, True])
-def test_a_table_stays_a_table(library, table):
+def test_a_table_stays_a_table(library: Any, table: bool) -> None:
     columns = {f"c{i}": X[RARE][:, i] for i in range(4)}
     model = None
     if table:
@@ -210,7 +213,7 @@ def test_a_table_stays_a_table(library, table):
     assert len(rows) == len(labels) == (80 if table else 150)
 
 
-def test_what_cannot_be_asked_for_is_named():
+def test_what_cannot_be_asked_for_is_named() -> None:
     with pytest.raises(ValueError, match="only adds rows"):
         GenerativeOverSampler(sampling_strategy={0: 3}).fit_resample(X, Y)
     with pytest.raises(ValueError, match="of which y has no row"):

@@ -4,20 +4,13 @@ import copy
 import importlib
 import pickle
 from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
 
 import joblib
 import numpy as np
 import pytest
 import torch
-from estimators import (
-    ESTIMATORS,
-    ONE_OF_EACH,
-    class_name,
-    dense,
-    fitted,
-    name_of,
-    rows_for,
-)
 from sklearn.base import clone
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.linear_model import LogisticRegression
@@ -50,14 +43,23 @@ from skgen.likelihoods import (
 )
 from skgen.model_selection import BatchedGridSearchCV
 from skgen.outliers import DensityOutlierDetector
+from tests.estimators import (
+    ESTIMATORS,
+    ONE_OF_EACH,
+    class_name,
+    dense,
+    fitted,
+    name_of,
+    rows_for,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 X = np.random.RandomState(0).randn(40, 3)
-TINY = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
+TINY: dict[str, Any] = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
 
 # Constructors of likelihoods, and what they read as.
-LIKELIHOODS = {
+LIKELIHOODS: dict[str, Any] = {
     "Gaussian()": Gaussian,
     "Gaussian(sigma='shared')": lambda: Gaussian("shared"),
     "Gaussian(sigma=0.5, min_sigma=0.1)": lambda: Gaussian(0.5, min_sigma=0.1),
@@ -77,7 +79,7 @@ every_likelihood = pytest.mark.parametrize("shown", LIKELIHOODS)
 
 
 @every_likelihood
-def test_likelihoods_of_the_same_options_are_one_to_clients(shown):
+def test_likelihoods_of_the_same_options_are_one_to_clients(shown: Any) -> None:
     one, other = (LIKELIHOODS[shown]() for _ in range(2))
     assert repr(one) == shown
     assert one == other
@@ -91,13 +93,13 @@ def test_likelihoods_of_the_same_options_are_one_to_clients(shown):
     assert joblib.hash(model) == joblib.hash(clone(model))
 
 
-def test_likelihoods_of_other_options_differ():
+def test_likelihoods_of_other_options_differ() -> None:
     every = [make() for make in LIKELIHOODS.values()]
     assert len(set(every)) == len({joblib.hash(each) for each in every}) == len(every)
     assert Gaussian() != "gaussian"
 
 
-def test_options_are_set_as_if_made_with_them():
+def test_options_are_set_as_if_made_with_them() -> None:
     likelihood = Gaussian("row")
     assert likelihood.set_params(sigma="shared") is likelihood
     assert likelihood == Gaussian("shared")
@@ -111,29 +113,32 @@ def test_options_are_set_as_if_made_with_them():
 
 
 @pytest.mark.parametrize("search", [GridSearchCV, BatchedGridSearchCV])
-def test_a_search_sets_options_of_likelihoods(search):
+def test_a_search_sets_options_of_likelihoods(search: Any) -> None:
     model = VAE(2, likelihood=Gaussian(), **TINY)
     params = model.get_params()
     assert params["likelihood__sigma"] == "feature"
     assert params["likelihood__min_sigma"] == 1e-3
-    grid = {"likelihood__sigma": ["feature", "shared", 0.5]}
+    grid: dict[str, Any] = {"likelihood__sigma": ["feature", "shared", 0.5]}
     found = search(model, grid, cv=2).fit(X).cv_results_["mean_test_score"]
     for sigma, score in zip(grid["likelihood__sigma"], found, strict=True):
-        one = {"likelihood": [Gaussian(sigma)]}
+        one: dict[str, Any] = {"likelihood": [Gaussian(sigma)]}
         expected = search(model, one, cv=2, refit=False).fit(X).cv_results_
         assert score == pytest.approx(expected["mean_test_score"][0], rel=1e-4)
     assert model.likelihood == Gaussian()
     assert repr(model.set_params(likelihood__sigma=0.5).likelihood) in repr(model)
 
 
-def test_a_name_has_no_options():
+def test_a_name_has_no_options() -> None:
     with pytest.raises(ValueError, match=r"such as likelihood=Gaussian\(\)"):
         VAE().set_params(likelihood__sigma="shared")
     model = VAE().set_params(likelihood=Gaussian(), likelihood__sigma="shared")
     assert model.likelihood == Gaussian("shared")
 
 
-def test_a_cache_of_a_pipeline_knows_a_likelihood(tmp_path, monkeypatch):
+def test_a_cache_of_a_pipeline_knows_a_likelihood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: Any
     fits, fit = [], VAE.fit
     monkeypatch.setattr(
         VAE, "fit", lambda self, *args, **kw: fits.append(1) or fit(self, *args, **kw)
@@ -148,7 +153,7 @@ def test_a_cache_of_a_pipeline_knows_a_likelihood(tmp_path, monkeypatch):
     assert len(fits) == 1
 
 
-def test_a_pickle_has_what_a_likelihood_has_learned():
+def test_a_pickle_has_what_a_likelihood_has_learned() -> None:
     likelihood = Gaussian()
     likelihood.set_rows(torch.from_numpy(X))
     assert pickle.loads(pickle.dumps(likelihood)).sigma.equal(likelihood.sigma)
@@ -161,24 +166,24 @@ def test_a_pickle_has_what_a_likelihood_has_learned():
 class TwoNormals(Likelihood):
     """A likelihood of the user's, of two that are equal."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.parts = nn.ModuleList([Gaussian("shared"), Gaussian("shared")])
 
-    def log_prob(self, outputs, x):
+    def log_prob(self, outputs: Any, x: Any) -> Any:
         return sum(
             part.log_prob(outputs[..., i::2], x[..., i::2])
-            for i, part in enumerate(self.parts)
+            for i, part in enumerate(cast(Any, self.parts))
         )
 
-    def mean(self, outputs):
+    def mean(self, outputs: Any) -> Any:
         return outputs
 
-    def draw(self, outputs, generator):
+    def draw(self, outputs: Any, generator: Any) -> Any:
         return outputs
 
 
-def test_equal_likelihoods_in_one_network_have_weights_of_their_own():
+def test_equal_likelihoods_in_one_network_have_weights_of_their_own() -> None:
     model = VAE(2, likelihood=TwoNormals(), **TINY).fit(X)
     one, other = model.module_.likelihood.parts
     assert one != other
@@ -191,21 +196,21 @@ def test_equal_likelihoods_in_one_network_have_weights_of_their_own():
 class Triangular(Likelihood):
     """A likelihood of the user's, whose argument is no option."""
 
-    def __init__(self, scale):
+    def __init__(self, scale: Any) -> None:
         super().__init__()
         self.scale = scale
 
-    def log_prob(self, outputs, x):
+    def log_prob(self, outputs: Any, x: Any) -> Any:
         return -((x - outputs).abs() / self.scale).sum(-1)
 
-    def mean(self, outputs):
+    def mean(self, outputs: Any) -> Any:
         return outputs
 
-    def draw(self, outputs, generator):
+    def draw(self, outputs: Any, generator: Any) -> Any:
         return outputs
 
 
-def test_a_likelihood_that_does_not_say_its_options_is_copied():
+def test_a_likelihood_that_does_not_say_its_options_is_copied() -> None:
     mine = Triangular(2.0)
     assert mine != Triangular(2.0)
     assert mine == mine
@@ -221,7 +226,7 @@ def test_a_likelihood_that_does_not_say_its_options_is_copied():
 TABLE = np.random.RandomState(0).randint(1, 90, size=(40, 3)) / 10
 INT_TABLE = (10 * TABLE).astype(int)
 HIDDEN = TABLE > 8
-CONTAINERS = {
+CONTAINERS: dict[str, Any] = {
     "tensor": (torch.from_numpy(TABLE), TABLE),
     "gradient": (torch.from_numpy(TABLE).requires_grad_(), TABLE),
     "bfloat16": (
@@ -235,17 +240,17 @@ CONTAINERS = {
     ),
     "masked integers": (
         np.ma.masked_array(INT_TABLE, mask=HIDDEN),
-        np.where(HIDDEN, None, INT_TABLE.astype(object)),
+        np.where(HIDDEN, cast(Any, None), INT_TABLE.astype(object)),
     ),
 }
 
 
-def mixed():
+def mixed() -> Any:
     return MixedDensity(VAE(2, **TINY), kinds=dict.fromkeys(range(3), "real"))
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_a_mixed_density_reads_containers_as_arrays(name):
+def test_a_mixed_density_reads_containers_as_arrays(name: Any) -> None:
     rows, same = CONTAINERS[name]
     model, expected = mixed().fit(rows), mixed().fit(same)
     assert model.score(rows) == expected.score(same)
@@ -259,17 +264,17 @@ def test_a_mixed_density_reads_containers_as_arrays(name):
         assert filled.dtype == model.sample(2).dtype == int
 
 
-def test_a_mixed_density_reads_decimals():
+def test_a_mixed_density_reads_decimals() -> None:
     rows = np.array([[Decimal(str(x)) for x in row] for row in TABLE], dtype=object)
     model = mixed().fit(rows)
     assert model.score(rows) == pytest.approx(mixed().fit(TABLE).score(TABLE))
     assert isinstance(model.sample(1)[0, 0], Decimal)
 
 
-def test_a_mixed_density_reads_tables_of_arrow():
+def test_a_mixed_density_reads_tables_of_arrow() -> None:
     arrow, pandas = pytest.importorskip("pyarrow"), pytest.importorskip("pandas")
     numbers = [Decimal(str(x)) for x in TABLE[:, 1]]
-    columns = {
+    columns: dict[str, Any] = {
         "size": TABLE[:, 0],
         "price": numbers,
         "count": [None, *INT_TABLE[1:, 0].tolist()],
@@ -300,14 +305,14 @@ one_of_each = pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
 
 
 @one_of_each
-def test_random_states_of_samples_are_taken_by_position(estimator):
+def test_random_states_of_samples_are_taken_by_position(estimator: Any) -> None:
     model = fitted(estimator)
     assert np.array_equal(model.sample(3, 1), model.sample(3, random_state=1))
 
 
 @one_of_each
 @pytest.mark.parametrize("search", [GridSearchCV, BatchedGridSearchCV])
-def test_a_weighted_search_scores_with_weights(estimator, search):
+def test_a_weighted_search_scores_with_weights(estimator: Any, search: Any) -> None:
     rows = rows_for(estimator)
     weight = np.linspace(0.1, 2, len(rows))
     found = search(clone(estimator), {}, cv=2).fit(rows, sample_weight=weight)
@@ -319,7 +324,7 @@ def test_a_weighted_search_scores_with_weights(estimator, search):
 
 
 @one_of_each
-def test_a_device_of_torch_is_a_device(estimator, tmp_path):
+def test_a_device_of_torch_is_a_device(estimator: Any, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     rows = rows_for(estimator)
     model = clone(estimator).set_params(device=cpu).fit(rows)
@@ -329,7 +334,9 @@ def test_a_device_of_torch_is_a_device(estimator, tmp_path):
     assert load(tmp_path / "model").score(rows) == model.score(rows)
 
 
-def test_a_cuda_device_in_a_forked_process_is_refused(monkeypatch):
+def test_a_cuda_device_in_a_forked_process_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
     for device in ("cuda", "auto"):
@@ -342,7 +349,7 @@ GAUSSIANS = [each for each in ESTIMATORS if isinstance(each, GaussianDensity)]
 
 
 @pytest.mark.parametrize("estimator", GAUSSIANS, ids=str)
-def test_mahalanobis_distances_are_those_of_the_covariance(estimator):
+def test_mahalanobis_distances_are_those_of_the_covariance(estimator: Any) -> None:
     rows = rows_for(estimator)
     model = fitted(estimator)
     centred = rows - model.mean_
@@ -357,7 +364,7 @@ def test_mahalanobis_distances_are_those_of_the_covariance(estimator):
     np.testing.assert_allclose(model.mahalanobis(holed), expected, rtol=1e-6)
 
 
-def test_mahalanobis_distances_are_as_in_scikit_learn():
+def test_mahalanobis_distances_are_as_in_scikit_learn() -> None:
     ours, theirs = GaussianDensity(reg_covar=0).fit(X), EmpiricalCovariance().fit(X)
     np.testing.assert_allclose(ours.mahalanobis(X), theirs.mahalanobis(X))
     np.testing.assert_allclose(ours.get_covariance(), theirs.covariance_)
@@ -369,23 +376,23 @@ def test_mahalanobis_distances_are_as_in_scikit_learn():
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 
 
-def through_skops(model):
+def through_skops(model: Any) -> Any:
     skops = pytest.importorskip("skops.io")
     data = skops.dumps(model)
     assert set(skops.get_untrusted_types(data=data)) <= set(TRUSTED_TYPES)
     return skops.loads(data, trusted=TRUSTED_TYPES)
 
 
-def assert_same(one, other, rows):
+def assert_same(one: Any, other: Any, rows: Any) -> None:
     """Scores, codes and draws are equal to the bit."""
     assert np.array_equal(one.score_samples(rows), other.score_samples(rows))
     assert np.array_equal(dense(one.transform(rows)), dense(other.transform(rows)))
     drawn = (each.sample(3, random_state=0) for each in (one, other))
-    assert np.array_equal(*map(np.asarray, drawn))
+    assert np.array_equal(*cast(Any, map(np.asarray, drawn)))
 
 
 @every_estimator
-def test_skops_loads_an_estimator_of_trusted_types(estimator):
+def test_skops_loads_an_estimator_of_trusted_types(estimator: Any) -> None:
     rows, model = rows_for(estimator), fitted(estimator)
     assert_same(through_skops(model), model, rows)
     if hasattr(model, "partial_fit"):
@@ -393,7 +400,7 @@ def test_skops_loads_an_estimator_of_trusted_types(estimator):
         assert_same(found.partial_fit(rows), other.partial_fit(rows), rows)
 
 
-def test_skops_loads_what_is_around_estimators():
+def test_skops_loads_what_is_around_estimators() -> None:
     rows = rows_for(ONE_OF_EACH[0])
     y = np.where(rows[:, 0] > 0, "one", "two")
     vae = VAE(2, **TINY)
@@ -409,19 +416,21 @@ def test_skops_loads_what_is_around_estimators():
     assert np.array_equal(found.predict(rows), detector.predict(rows))
 
 
-def test_trusted_types_are_there():
+def test_trusted_types_are_there() -> None:
     for name in TRUSTED_TYPES:
         home, _, cls = name.rpartition(".")
         assert isinstance(getattr(importlib.import_module(home), cls), type)
 
 
 @every_estimator
-def test_pickles_hold_no_tensors(estimator):
+def test_pickles_hold_no_tensors(estimator: Any) -> None:
     assert b"torch" not in pickle.dumps(fitted(estimator))
 
 
 @one_of_each
-def test_a_pickle_on_a_file_that_is_mapped_evaluates_and_goes_on(estimator, tmp_path):
+def test_a_pickle_on_a_file_that_is_mapped_evaluates_and_goes_on(
+    estimator: Any, tmp_path: Path
+) -> None:
     rows, model = rows_for(estimator), fitted(estimator)
     joblib.dump(model, tmp_path / "model")
     found = joblib.load(tmp_path / "model", mmap_mode="r")
@@ -432,7 +441,7 @@ def test_a_pickle_on_a_file_that_is_mapped_evaluates_and_goes_on(estimator, tmp_
         )
 
 
-def test_networks_that_are_not_built_again_are_pickled_as_they_are():
+def test_networks_that_are_not_built_again_are_pickled_as_they_are() -> None:
     changed = VAE(2, **TINY).fit(X)
     changed.set_params(activation="none", hidden_layer_sizes="none")
     own = VAE(2, encoder=nn.Linear(3, 4), **TINY).fit(X)
@@ -443,7 +452,7 @@ def test_networks_that_are_not_built_again_are_pickled_as_they_are():
         assert_same(pickle.loads(pickle.dumps(model)), model, X)
 
 
-def test_copies_share_or_own_what_is_inside():
+def test_copies_share_or_own_what_is_inside() -> None:
     model = fitted(next(each for each in ONE_OF_EACH if isinstance(each, VAE)))
     shallow, deep = copy.copy(model), copy.deepcopy(model)
     assert shallow.module_ is model.module_

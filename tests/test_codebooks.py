@@ -1,12 +1,14 @@
 """Codebooks: averages against their closed forms, and gradients against matrices."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from sklearn.cluster import KMeans
+from torch import Tensor
 from torch.autograd.functional import jacobian
-from toys import codebook, generator, normal, uniform
 
 from skgen._networks.codebooks import (
     DEAD_SHARE,
@@ -19,6 +21,7 @@ from skgen._networks.codebooks import (
     rotated,
     straight_through,
 )
+from tests.toys import codebook, generator, normal, uniform
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -26,40 +29,40 @@ K, C = 4, 3
 CODES, VECTORS = normal(K, C, seed=1), normal(200, C, seed=2)
 
 
-def unknown(vectors=CODES):
+def unknown(vectors: Any = CODES) -> Any:
     """A codebook that has seen nothing."""
     return CodeAverages(vectors, vectors.new_zeros(K), vectors.new_zeros(()))
 
 
-def codes(distance="euclidean", vectors=CODES):
+def codes(distance: str = "euclidean", vectors: Tensor = CODES) -> Any:
     return codebook(vectors.clone(), distance)
 
 
-def batch(z=VECTORS, weight=None):
+def batch(z: Tensor = VECTORS, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return code_sums(z, codes().nearest(z), weight, K)
 
 
-def means_of(counts, sums):
+def means_of(counts: Tensor, sums: Tensor) -> Tensor:
     return sums / counts[:, None]
 
 
 # What is nearest.
 
 
-def test_distances_are_those_of_torch():
+def test_distances_are_those_of_torch() -> None:
     z = normal(2, 5, C, seed=3)
     expected = torch.cdist(z, CODES) ** 2
     torch.testing.assert_close(codes().distances(z), expected)
     assert codes().nearest(z).equal(expected.argmin(-1))
 
 
-def test_cosine_distances_are_twice_one_minus_the_cosine():
+def test_cosine_distances_are_twice_one_minus_the_cosine() -> None:
     z = normal(2, 5, C, seed=3)
     cosine = torch.cosine_similarity(z[..., None, :], CODES, dim=-1)
     torch.testing.assert_close(codes("cosine").distances(z), 2 - 2 * cosine)
 
 
-def test_cosine_sees_no_lengths():
+def test_cosine_sees_no_lengths() -> None:
     z, lengths = normal(50, C, seed=3), normal(50, 1, seed=4).exp()
     book = codes("cosine")
     longer = codes("cosine", CODES * normal(K, 1, seed=5).exp())
@@ -70,7 +73,7 @@ def test_cosine_sees_no_lengths():
     torch.testing.assert_close(book(tokens).norm(dim=-1), torch.ones(50).double())
 
 
-def test_tokens_look_up_their_vectors():
+def test_tokens_look_up_their_vectors() -> None:
     tokens = torch.tensor([[0, 3], [2, 2]])
     assert codes()(tokens).equal(CODES[tokens])
 
@@ -78,7 +81,7 @@ def test_tokens_look_up_their_vectors():
 # Averages.
 
 
-def test_counts_and_sums_are_those_of_the_vectors():
+def test_counts_and_sums_are_those_of_the_vectors() -> None:
     tokens, weight = codes().nearest(VECTORS), uniform(200, seed=3)
     counts, sums = batch(weight=weight)
     for k in range(K):
@@ -87,14 +90,14 @@ def test_counts_and_sums_are_those_of_the_vectors():
         torch.testing.assert_close(sums[k], weight[mine] @ VECTORS[mine])
 
 
-def test_the_first_step_gives_the_means_of_its_batch():
+def test_the_first_step_gives_the_means_of_its_batch() -> None:
     counts, sums = batch()
     state = follow(unknown(), counts, sums)
     torch.testing.assert_close(state.vectors, means_of(counts, sums))
     torch.testing.assert_close(state.usage, counts / 200)
 
 
-def test_averages_are_those_of_counts_and_sums():
+def test_averages_are_those_of_counts_and_sums() -> None:
     # The textbook's state: averages of counts and of sums, from zero.
     state, N, m, mass = unknown(), torch.zeros(K), torch.zeros(K, C), 0.0
     for seed in range(10):
@@ -107,7 +110,7 @@ def test_averages_are_those_of_counts_and_sums():
         assert state.usage.sum().item() == pytest.approx(1, abs=1e-12)
 
 
-def test_equal_batches_lead_to_their_means():
+def test_equal_batches_lead_to_their_means() -> None:
     start = follow(unknown(), *batch(normal(50, C, seed=9)))
     counts, sums = batch()
     state = start
@@ -121,7 +124,7 @@ def test_equal_batches_lead_to_their_means():
     torch.testing.assert_close(state.usage, counts / 200, atol=1e-12, rtol=0)
 
 
-def test_without_a_past_a_step_is_lloyds():
+def test_without_a_past_a_step_is_lloyds() -> None:
     one = KMeans(K, init=CODES.numpy(), n_init=1, max_iter=1, tol=0, algorithm="lloyd")
     one.fit(VECTORS.numpy())
     state = follow(follow(unknown(), *batch(normal(50, C))), *batch(), decay=0.0)
@@ -131,7 +134,7 @@ def test_without_a_past_a_step_is_lloyds():
     torch.testing.assert_close(state.vectors, expected)
 
 
-def test_codes_without_vectors_stay():
+def test_codes_without_vectors_stay() -> None:
     counts, sums = torch.tensor([3.0, 0.0, 1.0, 0.0]).double(), normal(K, C, seed=6)
     sums[1] = sums[3] = 0
     state = follow(unknown(), counts, sums)
@@ -143,7 +146,7 @@ def test_codes_without_vectors_stay():
     assert moved.vectors.isfinite().all()
 
 
-def test_a_weight_of_two_is_a_vector_given_twice():
+def test_a_weight_of_two_is_a_vector_given_twice() -> None:
     weight = torch.ones(200).double()
     weight[:50] = 2
     for one, two in zip(
@@ -152,7 +155,7 @@ def test_a_weight_of_two_is_a_vector_given_twice():
         torch.testing.assert_close(one, two)
 
 
-def test_the_scale_of_weights_is_no_matter():
+def test_the_scale_of_weights_is_no_matter() -> None:
     counts, sums = batch()
     state, more = unknown(), unknown()
     for factor in (3.0, 0.1, 7.0):
@@ -167,12 +170,12 @@ def test_the_scale_of_weights_is_no_matter():
 # Dead codes.
 
 
-def used(shares, mass=1.0):
+def used(shares: Any, mass: Any = 1.0) -> Any:
     shares = torch.tensor(shares, dtype=torch.float64)
     return CodeAverages(CODES, shares * mass, torch.tensor(mass, dtype=torch.float64))
 
 
-def test_dead_codes_start_anew_and_others_stay():
+def test_dead_codes_start_anew_and_others_stay() -> None:
     low = DEAD_SHARE / K
     state = used([0.6, 0.99 * low, 1.01 * low, 0.0], mass=0.8)
     fresh = normal(K, C, seed=7)
@@ -186,12 +189,12 @@ def test_dead_codes_start_anew_and_others_stay():
     assert revive(revived, normal(K, C, seed=8)).vectors.equal(revived.vectors)
 
 
-def test_a_short_past_kills_nothing():
+def test_a_short_past_kills_nothing() -> None:
     state = used([1.0, 0.0, 0.0, 0.0], mass=0.3)
     assert revive(state, normal(K, C, seed=7)).vectors.equal(CODES)
 
 
-def test_revived_codes_are_nearest_to_the_vectors_they_were_put_on():
+def test_revived_codes_are_nearest_to_the_vectors_they_were_put_on() -> None:
     fresh = pick(VECTORS, uniform(K, seed=3))
     revived = revive(used([1.0, 0.0, 0.0, 0.0]), fresh)
     book = codes()
@@ -203,13 +206,13 @@ def test_revived_codes_are_nearest_to_the_vectors_they_were_put_on():
     assert (after.usage[1:] > 0.9 / K).all()
 
 
-def test_picks_are_vectors_of_the_batch_and_reach_its_ends():
+def test_picks_are_vectors_of_the_batch_and_reach_its_ends() -> None:
     ends = torch.tensor([0.0, 0.5, 1 - 2**-24], dtype=torch.float32)
     z = normal(7, C, dtype=torch.float32)
     assert pick(z, ends).equal(z[[0, 3, 6]])
 
 
-def test_unused_codes_come_to_life():
+def test_unused_codes_come_to_life() -> None:
     # Far codes are nearest to nothing; with revival all are used alike before long.
     vectors = CODES + torch.tensor([[0.0], [100.0], [100.0], [100.0]])
     book, noise = codes(vectors=vectors), uniform(300, K, seed=4)
@@ -224,7 +227,7 @@ def test_unused_codes_come_to_life():
 # Starts.
 
 
-def test_the_start_is_that_of_k_means():
+def test_the_start_is_that_of_k_means() -> None:
     centres = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]]).double()
     z = centres.repeat(100, 1) + 0.01 * normal(300, 2, seed=3)
     codes = k_means_codes(z, 3, generator())
@@ -233,20 +236,20 @@ def test_the_start_is_that_of_k_means():
     assert found.values.max() < 0.03
 
 
-def test_a_seed_gives_one_start():
+def test_a_seed_gives_one_start() -> None:
     first, again = (k_means_codes(VECTORS, K, generator(3)) for _ in range(2))
     assert first.equal(again)
     assert not first.equal(k_means_codes(VECTORS, K, generator(4)))
 
 
 @pytest.mark.parametrize("z", [VECTORS[:3], VECTORS[:1].repeat(5, 1) + 0.0])
-def test_few_vectors_start_many_codes(z):
+def test_few_vectors_start_many_codes(z: Tensor) -> None:
     codes = k_means_codes(torch.cat([z, z + 1]), 20, generator())
     assert codes.shape == (20, C)
     assert len(codes.unique(dim=0)) == 20
 
 
-def test_a_start_forgets_the_averages():
+def test_a_start_forgets_the_averages() -> None:
     book = codes("cosine")
     book.set_averages(used([0.7, 0.1, 0.1, 0.1]))
     book.start(VECTORS, generator())
@@ -258,7 +261,7 @@ def test_a_start_forgets_the_averages():
 # Gradients.
 
 
-def rotation(u, v):
+def rotation(u: Tensor, v: Tensor) -> Tensor:
     """The rotation of the plane of u and v that takes u to v; unit vectors."""
     cosine, sine = u @ v, (1 - (u @ v) ** 2).sqrt()
     w = (v - cosine * u) / sine
@@ -267,18 +270,18 @@ def rotation(u, v):
 
 
 @pytest.mark.parametrize("gradient", [straight_through, rotated])
-def test_values_are_the_codes(gradient):
+def test_values_are_the_codes(gradient: Callable[..., Any]) -> None:
     z, e = normal(50, C, seed=3), normal(50, C, seed=4)
     torch.testing.assert_close(gradient(z, e), e, atol=1e-15, rtol=1e-14)
 
 
-def test_straight_through_copies():
+def test_straight_through_copies() -> None:
     z, e = normal(2, C, seed=3)
     assert jacobian(lambda z: straight_through(z, e), z).equal(torch.eye(C).double())
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_rotation_trick_turns_and_scales(seed):
+def test_the_rotation_trick_turns_and_scales(seed: int) -> None:
     z, e = normal(2, C, seed=seed)
     R = rotation(z / z.norm(), e / e.norm())
     torch.testing.assert_close(R @ R.T, torch.eye(C).double())
@@ -287,7 +290,7 @@ def test_the_rotation_trick_turns_and_scales(seed):
     torch.testing.assert_close(jacobian(lambda z: rotated(z, e), z), expected)
 
 
-def test_a_code_in_the_same_direction_scales_alone():
+def test_a_code_in_the_same_direction_scales_alone() -> None:
     z = normal(C, seed=3)
     torch.testing.assert_close(
         jacobian(lambda z: rotated(z, 2.5 * z.detach()), z), 2.5 * torch.eye(C).double()
@@ -295,7 +298,7 @@ def test_a_code_in_the_same_direction_scales_alone():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_where_nothing_can_be_turned_the_gradient_is_copied(dtype):
+def test_where_nothing_can_be_turned_the_gradient_is_copied(dtype: torch.dtype) -> None:
     z = normal(C, seed=3, dtype=dtype)
     cases = [(0 * z, z), (z, -2 * z), (1e-30 * z, z), (0 * z, 0 * z)]
     for start, code in cases:
@@ -304,7 +307,7 @@ def test_where_nothing_can_be_turned_the_gradient_is_copied(dtype):
         assert matrix.equal(torch.eye(C, dtype=dtype))
 
 
-def test_no_gradient_reaches_the_codes():
+def test_no_gradient_reaches_the_codes() -> None:
     z, e = normal(2, 5, C, seed=3)
     e.requires_grad_()
     for gradient in (straight_through, rotated):
@@ -312,7 +315,7 @@ def test_no_gradient_reaches_the_codes():
         assert torch.autograd.grad(value, e, allow_unused=True) == (None,)
 
 
-def test_rotated_gradients_keep_their_angle_to_the_code():
+def test_rotated_gradients_keep_their_angle_to_the_code() -> None:
     z, e, g = normal(3, C, seed=3)
     back = g @ jacobian(lambda z: rotated(z, e), z)
     at_code = torch.cosine_similarity(g, e, dim=0)

@@ -3,6 +3,8 @@
 import datetime
 import math
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import polars as pl
 import pytest
 import scipy.stats
 import torch
+from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import skgen
@@ -24,15 +27,15 @@ from skgen.likelihoods.kinds import Levels, negative_binomial_log_prob
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-TINY = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
+TINY: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
 INF = math.inf
 
 
-def table_model(**params):
+def table_model(**params: Any) -> Any:
     return MixedDensity(VAE(1, **TINY), **params)
 
 
-def constant_decoder(kind, values):
+def constant_decoder(kind: Any, values: NDArray[Any]) -> tuple[Any, ...]:
     """Return a likelihood of one column, its standardiser, and its best outputs."""
     likelihood = Mixed([kind])
     x = torch.tensor(values, dtype=torch.float64)[:, None]
@@ -42,7 +45,7 @@ def constant_decoder(kind, values):
     return likelihood.double(), standardizer, outputs.double()
 
 
-def log_prob(kind, values, at):
+def log_prob(kind: tuple[Any, ...], values: NDArray[Any], at: Any) -> Any:
     likelihood, standardizer, outputs = constant_decoder(kind, values)
     x = standardizer(torch.tensor(at, dtype=torch.float64)[:, None])
     with torch.no_grad():
@@ -50,7 +53,7 @@ def log_prob(kind, values, at):
     return (found - standardizer.log_scale).numpy()
 
 
-def draws(kind, values, n=4000):
+def draws(kind: Any, values: NDArray[Any], n: int = 4000) -> tuple[Any, ...]:
     likelihood, standardizer, outputs = constant_decoder(kind, values)
     generator = make_generator(0, torch.device("cpu"))
     with torch.no_grad():
@@ -62,12 +65,12 @@ def draws(kind, values, n=4000):
 # Counts.
 
 
-def wide(*numbers):
+def wide(*numbers: Any) -> Any:
     return (torch.tensor(number, dtype=torch.float64) for number in numbers)
 
 
 @pytest.mark.parametrize("mean", [1e-3, 2.5, 1e5, 1.7e9])
-def test_counts_without_dispersion_are_poisson(mean):
+def test_counts_without_dispersion_are_poisson(mean: float) -> None:
     x = np.unique(scipy.stats.poisson(mean).ppf([1e-4, 0.1, 0.5, 0.9, 1 - 1e-4]))
     found = negative_binomial_log_prob(*wide(x, mean, 1e34))
     expected = scipy.stats.poisson(mean).logpmf(x)
@@ -76,14 +79,14 @@ def test_counts_without_dispersion_are_poisson(mean):
 
 @pytest.mark.parametrize("r", [1e-2, 1.0, 50.0, 1e6])
 @pytest.mark.parametrize("mean", [0.1, 30.0, 1e4])
-def test_counts_are_negative_binomial(mean, r):
+def test_counts_are_negative_binomial(mean: float, r: float) -> None:
     x = np.array([0.0, 1.0, 17.0, 1e4])
     found = negative_binomial_log_prob(*wide(x, mean, r))
     expected = scipy.stats.nbinom(r, r / (r + mean)).logpmf(x)
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-7)
 
 
-def test_large_counts_sum_to_one():
+def test_large_counts_sum_to_one() -> None:
     mean, r = 1.7e9, 5e8  # far from Poisson, and narrow
     sigma = math.sqrt(mean + mean**2 / r)
     x = np.round(np.linspace(mean - 9 * sigma, mean + 9 * sigma, 20001))
@@ -92,7 +95,7 @@ def test_large_counts_sum_to_one():
 
 
 @pytest.mark.parametrize("name", ["Poisson", "Unix seconds", "dates as YYYYMMDD"])
-def test_counts_with_a_large_mean_keep_their_width(name):
+def test_counts_with_a_large_mean_keep_their_width(name: str) -> None:
     rng = np.random.RandomState(0)
     values = {
         "Poisson": rng.poisson(1e5, 1000),
@@ -109,7 +112,7 @@ def test_counts_with_a_large_mean_keep_their_width(name):
 
 ENDS = np.linspace(0, 1, 4001)
 RNG = np.random.RandomState(0)
-KINDS = {
+KINDS: dict[str, Any] = {
     "share": (("bounded", 0, 1), RNG.beta(0.6, 0.6, 500), ENDS),
     "far from zero": (
         ("bounded", 1e9, 1e9 + 9),
@@ -136,7 +139,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_has_a_mass_of_one_within_its_range(name):
+def test_a_kind_has_a_mass_of_one_within_its_range(name: str) -> None:
     kind, values, at = KINDS[name]
     values, at = values.astype(float), at.astype(float)
     mass = np.exp(log_prob(kind, values, at))
@@ -150,7 +153,7 @@ def test_a_kind_has_a_mass_of_one_within_its_range(name):
         assert set(x) <= set(at)
 
 
-def test_an_atom_has_a_mass_and_the_rest_a_density():
+def test_an_atom_has_a_mass_and_the_rest_a_density() -> None:
     rng = np.random.RandomState(1)
     rain = np.where(rng.rand(2000) < 0.6, 0.0, rng.gamma(2, 3, 2000))
     kind = ("inflated", "positive", (0.0,))
@@ -171,7 +174,7 @@ def test_an_atom_has_a_mass_and_the_rest_a_density():
     )
 
 
-def test_atoms_off_zero_keep_their_mass():
+def test_atoms_off_zero_keep_their_mass() -> None:
     rng = np.random.RandomState(2)
     values = np.where(
         rng.rand(800) < 0.5, rng.choice([0.1, 3.3], 800), 7 + rng.randn(800)
@@ -200,16 +203,18 @@ def test_atoms_off_zero_keep_their_mass():
         ("inflated", "real", (INF,)),
     ],
 )
-def test_kinds_that_cannot_be(kind):
+def test_kinds_that_cannot_be(kind: tuple[Any, ...]) -> None:
     with pytest.raises(ValueError, match="'kinds' parameter of Mixed must be"):
         Mixed([kind])
 
 
-def test_starting_from_many_levels_makes_no_one_hot_rows():
+def test_starting_from_many_levels_makes_no_one_hot_rows() -> None:
     class Largest(TorchDispatchMode):
         size = 0
 
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             made = function(*args, **(kwargs or {}))
             if isinstance(made, torch.Tensor):
                 self.size = max(self.size, made.numel())
@@ -226,7 +231,7 @@ def test_starting_from_many_levels_makes_no_one_hot_rows():
 # What a column is taken for.
 
 
-def random_columns(n, seed):
+def random_columns(n: int, seed: int) -> dict[str, Any]:
     rng = np.random.RandomState(seed)
     return {
         "month": rng.randint(1, 13, n),
@@ -279,14 +284,14 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_kinds_are_those_that_score_best(seed):
+def test_kinds_are_those_that_score_best(seed: int) -> None:
     for name, x in random_columns(800, seed).items():
         found = guessed(x.astype(float), is_whole=x.dtype.kind == "i")
         assert found.kind in EXPECTED[name], (name, found)
 
 
 @pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e-9, 1e9, 1e148, 1e300])
-def test_a_guess_holds_at_any_scale(scale):
+def test_a_guess_holds_at_any_scale(scale: float) -> None:
     x = scale * (1 + np.random.RandomState(0).rand(50))
     for each in (x, -x):
         found = guessed(each, is_whole=False)
@@ -294,12 +299,12 @@ def test_a_guess_holds_at_any_scale(scale):
 
 
 @pytest.fixture(scope="module")
-def guesses():
+def guesses() -> tuple[Any, ...]:
     table = pd.DataFrame(random_columns(400, seed=7))
     return table, table_model().fit(table)
 
 
-def test_samples_stay_in_the_range_of_their_kind(guesses):
+def test_samples_stay_in_the_range_of_their_kind(guesses: tuple[Any, ...]) -> None:
     table, model = guesses
     drawn = model.sample(1500, random_state=0)
     assert (drawn.dtypes == table.dtypes).all()
@@ -315,7 +320,7 @@ def test_samples_stay_in_the_range_of_their_kind(guesses):
     assert drawn["seconds"].std() == pytest.approx(table["seconds"].std(), rel=0.2)
 
 
-def test_a_file_holds_every_kind(guesses, tmp_path):
+def test_a_file_holds_every_kind(guesses: tuple[Any, ...], tmp_path: Path) -> None:
     table, model = guesses
     skgen.save(model, tmp_path / "model")
     same = skgen.load(tmp_path / "model")
@@ -324,7 +329,7 @@ def test_a_file_holds_every_kind(guesses, tmp_path):
     pd.testing.assert_frame_equal(*drawn)
 
 
-def test_imputed_cells_stay_in_their_range(guesses):
+def test_imputed_cells_stay_in_their_range(guesses: tuple[Any, ...]) -> None:
     table, model = guesses
     holes = table[:20].astype(object)
     holes.loc[::2, ["month", "gain", "share", "stars"]] = None
@@ -336,10 +341,10 @@ def test_imputed_cells_stay_in_their_range(guesses):
         assert filled["share"].between(0, 1).all()
 
 
-def test_bounds_may_be_given():
+def test_bounds_may_be_given() -> None:
     rng = np.random.RandomState(0)
     table = pd.DataFrame({"grade": rng.randint(3, 9, 80), "x": 2 + rng.rand(80)})
-    kinds = {"grade": ("bounded", 0, 10), "x": ("bounded", 0, None)}
+    kinds: dict[str, Any] = {"grade": ("bounded", 0, 10), "x": ("bounded", 0, None)}
     model = table_model(kinds=kinds).fit(table)
     assert model.kinds_ == {"grade": "bounded", "x": "bounded"}
     assert np.isfinite(model.score(pd.DataFrame({"grade": [0, 10], "x": [0.0, 99.0]})))
@@ -350,7 +355,7 @@ def test_bounds_may_be_given():
     assert drawn["x"].min() >= 0
 
 
-def test_ordered_levels_and_atoms_may_be_given():
+def test_ordered_levels_and_atoms_may_be_given() -> None:
     rng = np.random.RandomState(0)
     table = pd.DataFrame(
         {
@@ -359,7 +364,7 @@ def test_ordered_levels_and_atoms_may_be_given():
             "gain": np.where(rng.rand(90) < 0.1, 0.0, 5 + rng.rand(90)),
         }
     )
-    kinds = {
+    kinds: dict[str, Any] = {
         "size": ("ordinal", ["S", "M", "L", "XL"]),
         "score": "ordinal",
         "gain": ("inflated", [0.0], ("bounded", 5, 6)),
@@ -384,7 +389,7 @@ def test_ordered_levels_and_atoms_may_be_given():
         ("inflated", ["a"]),
     ],
 )
-def test_kinds_with_options_that_cannot_be(kind):
+def test_kinds_with_options_that_cannot_be(kind: tuple[Any, ...]) -> None:
     table = pd.DataFrame({"x": np.arange(20.0)})
     with pytest.raises(ValueError, match="'kinds' parameter of MixedDensity has"):
         table_model(kinds={"x": kind}).fit(table)
@@ -393,13 +398,13 @@ def test_kinds_with_options_that_cannot_be(kind):
 # Parts of a column.
 
 
-def test_a_kind_that_was_given_keeps_its_name():
+def test_a_kind_that_was_given_keeps_its_name() -> None:
     table = pd.DataFrame({"a": [1, 2] * 10, "b": ["x"] * 20, "c": np.arange(20.0)})
-    kinds = {"a": "categorical", "b": "binary"}
+    kinds: dict[str, Any] = {"a": "categorical", "b": "binary"}
     assert table_model(kinds=kinds).fit(table).kinds_ == {**kinds, "c": "real"}
 
 
-def test_an_error_of_a_guess_names_the_kind_that_would_do():
+def test_an_error_of_a_guess_names_the_kind_that_would_do() -> None:
     table = pd.DataFrame({"n": [0, 1] * 20, "x": np.arange(40.0)})
     model = table_model().fit(table)
     assert model.kinds_["n"] == "binary"
@@ -409,14 +414,14 @@ def test_an_error_of_a_guess_names_the_kind_that_would_do():
         model.score(table.assign(n=0.5))
 
 
-def test_two_values_of_which_one_is_rare_are_numbers():
+def test_two_values_of_which_one_is_rare_are_numbers() -> None:
     x = np.full(40, 2.5)
     x[7] = 3.1
     kind = table_model().fit(pd.DataFrame({"x": x})).kinds_["x"]
     assert kind in ("real", "positive")
 
 
-def test_booleans_of_numpy_are_booleans():
+def test_booleans_of_numpy_are_booleans() -> None:
     flags = np.empty(30, dtype=object)
     flags[:] = [np.bool_(i % 2) for i in range(30)]
     model = table_model().fit(pd.DataFrame({"flag": flags, "x": np.arange(30.0)}))
@@ -424,7 +429,7 @@ def test_booleans_of_numpy_are_booleans():
 
 
 @pytest.mark.parametrize("dtype", [float, int])
-def test_masked_cells_are_missing(dtype):
+def test_masked_cells_are_missing(dtype: type[Any]) -> None:
     rows = np.random.RandomState(0).randint(0, 9, (60, 2)).astype(dtype)
     masked = np.ma.masked_array(rows, np.arange(120).reshape(60, 2) % 5 == 0)
     model = table_model(kinds={0: "real", 1: "real"}).fit(masked)
@@ -444,7 +449,7 @@ IDS = [120207123456789011, 120207123456789012, 2**62 + 1]
 
 @pytest.mark.parametrize("levels", [IDS, IDS[:2], [2**63 + 3, 2**64 - 1]])
 @pytest.mark.parametrize("container", ["pandas", "polars", "array", "objects", "list"])
-def test_large_levels_stay_as_they_are(levels, container):
+def test_large_levels_stay_as_they_are(levels: list[Any], container: str) -> None:
     ids = np.array(levels)[np.arange(40) % len(levels)]
     rows = {
         "pandas": lambda: pd.DataFrame({0: ids, 1: np.arange(40) % 7}),
@@ -462,7 +467,7 @@ def test_large_levels_stay_as_they_are(levels, container):
         assert {int(value) for value in first} <= set(levels)
 
 
-def test_rounding_saturates_at_the_ends_of_a_dtype():
+def test_rounding_saturates_at_the_ends_of_a_dtype() -> None:
     for name in ("int8", "uint8", "int32", "int64", "uint64"):
         low, high = int(np.iinfo(name).min), int(np.iinfo(name).max)
         found = saturated(np.array([-1e30, low, 0.4, high, 1e30]), low, high)
@@ -472,7 +477,7 @@ def test_rounding_saturates_at_the_ends_of_a_dtype():
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64])
-def test_integers_at_the_ends_of_their_dtype(dtype):
+def test_integers_at_the_ends_of_their_dtype(dtype: type[Any]) -> None:
     limits = np.iinfo(dtype)
     rng = np.random.RandomState(0)
     near = rng.randint(0, 1000, 60)
@@ -487,7 +492,7 @@ def test_integers_at_the_ends_of_their_dtype(dtype):
         assert (model.impute(table)["id"] == ids).all()
 
 
-def test_an_array_of_integers_comes_back():
+def test_an_array_of_integers_comes_back() -> None:
     rows = np.random.RandomState(0).randint(0, 1000, (60, 2)).astype(np.int16)
     drawn = table_model(kinds={0: "real"}).fit(rows).sample(30, random_state=0)
     assert drawn.dtype == np.int16
@@ -498,7 +503,7 @@ def test_an_array_of_integers_comes_back():
 STEPS = np.random.RandomState(0).randint(0, 700, 60)
 DAYS = pd.Series(pd.Timestamp("2021-03-01") + pd.to_timedelta(STEPS, "D"))
 TIMES = DAYS + pd.to_timedelta(STEPS * 61, "s")
-PANDAS = {
+PANDAS: dict[str, Any] = {
     "days": DAYS,
     "nanoseconds": TIMES.astype("datetime64[ns]"),
     "zone": TIMES.dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin"),
@@ -521,7 +526,7 @@ PANDAS = {
     ),
 }
 OBJECTS = [time.to_pydatetime() for time in TIMES]
-POLARS = {
+POLARS: dict[str, Any] = {
     "date": pl.Series([day.date() for day in DAYS]),
     "ms": pl.Series(OBJECTS).cast(pl.Datetime("ms")),
     "zone": pl.Series(OBJECTS)
@@ -540,7 +545,7 @@ TIMED = [
 
 
 @pytest.mark.parametrize("table", TIMED)
-def test_dates_and_their_kind_come_back(table, tmp_path):
+def test_dates_and_their_kind_come_back(table: Any, tmp_path: Path) -> None:
     model = table_model().fit(table)
     drawn = model.sample(40, random_state=0)
     assert type(drawn) is type(table)
@@ -554,7 +559,7 @@ def test_dates_and_their_kind_come_back(table, tmp_path):
     assert same.score(table) == model.score(table)
 
 
-def test_days_are_whole_and_near_those_of_the_table():
+def test_days_are_whole_and_near_those_of_the_table() -> None:
     drawn = (
         table_model().fit(pd.DataFrame({"t": DAYS})).sample(200, random_state=0)["t"]
     )
@@ -563,7 +568,7 @@ def test_days_are_whole_and_near_those_of_the_table():
     assert abs(drawn.mean() - DAYS.mean()) < DAYS.std() / 2
 
 
-def test_dates_are_imputed_and_bounded():
+def test_dates_are_imputed_and_bounded() -> None:
     table = pd.DataFrame({"t": DAYS, "x": STEPS.astype(float)})
     holes = table.copy()
     holes.loc[::4, "t"] = pd.NaT
@@ -579,15 +584,15 @@ def test_dates_are_imputed_and_bounded():
     assert model.sample(200, random_state=0)["t"].between(low, high).all()
 
 
-def test_the_score_of_dates_is_a_density_of_days():
+def test_the_score_of_dates_is_a_density_of_days() -> None:
     table = pd.DataFrame({"t": DAYS})
     days = pd.DataFrame({"t": (DAYS - DAYS.min()) / pd.Timedelta(days=1)})
-    kinds = {"t": "real"}
+    kinds: dict[str, Any] = {"t": "real"}
     scores = [table_model(kinds=kinds).fit(each).score(each) for each in (table, days)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-6)
 
 
-def test_an_array_of_dates_comes_back():
+def test_an_array_of_dates_comes_back() -> None:
     rows = DAYS.to_numpy().astype("datetime64[D]")[:, None]
     drawn = table_model().fit(rows).sample(20, random_state=0)
     assert drawn.dtype == rows.dtype
@@ -596,7 +601,7 @@ def test_an_array_of_dates_comes_back():
     assert {type(day) for day in drawn[:, 0]} == {datetime.date}
 
 
-def test_dates_are_not_taken_for_numbers():
+def test_dates_are_not_taken_for_numbers() -> None:
     model = table_model().fit(pd.DataFrame({"t": DAYS}))
     with pytest.raises(ValueError, match="of dates or times, but: its values are of"):
         model.score(pd.DataFrame({"t": STEPS}))

@@ -1,26 +1,28 @@
 """Rows drawn and scored given some of their cells, against closed forms."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from estimators import class_name, features, fitted
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import kstest, norm, truncnorm
-from test_incomplete_rows import EXACT, each_model, marginal, mixture_of
 
 from skgen import GaussianDensity, GaussianMixtureEM, KMeansAutoencoder
 from skgen._em.truncation import log_normal_mass, truncated_normal
 from skgen.exceptions import DegenerateWeightsWarning
+from tests.estimators import class_name, features, fitted
+from tests.test_incomplete_rows import EXACT, each_model, marginal, mixture_of
 
 NAN = np.nan
 N = 4000
 
 
-def moments(model, row):
+def moments(model: Any, row: NDArray[Any]) -> tuple[Any, ...]:
     """Conditional mean and covariance of a row with holes."""
     log_masses, means, spreads = marginal(model, row)
     p, missing = np.exp(log_masses - logsumexp(log_masses)), np.isnan(row)
@@ -30,7 +32,9 @@ def moments(model, row):
     return mean, np.einsum("k,kij", p, spreads + outer)
 
 
-def assert_moments(drawn, mean, covariance):
+def assert_moments(
+    drawn: NDArray[Any], mean: NDArray[Any], covariance: NDArray[Any]
+) -> None:
     root = np.linalg.cholesky(covariance)
     white = np.linalg.solve(root, (drawn - mean).T)
     assert_allclose(white.mean(1), 0, atol=5 / len(drawn) ** 0.5)
@@ -41,9 +45,9 @@ def assert_moments(drawn, mean, covariance):
 
 
 @each_model
-def test_samples_given_values_have_the_conditional_moments(estimator):
+def test_samples_given_values_have_the_conditional_moments(estimator: Any) -> None:
     model, row = fitted(estimator), features(60)[7]
-    given = {1: row[1], 3: row[3]}
+    given: dict[Any, Any] = {1: row[1], 3: row[3]}
     drawn = model.sample(N, 0, given=given)
     assert_array_equal(drawn[:, [1, 3]], np.tile(row[[1, 3]], (N, 1)))
     row[[0, 2, 4]] = NAN
@@ -53,7 +57,7 @@ def test_samples_given_values_have_the_conditional_moments(estimator):
 
 
 @each_model
-def test_scores_given_columns_are_differences_of_log_marginals(estimator):
+def test_scores_given_columns_are_differences_of_log_marginals(estimator: Any) -> None:
     model, rows = fitted(estimator), features(20, seed=3)
     rest = rows.copy()
     rest[:, [0, 3, 4]] = NAN
@@ -64,7 +68,7 @@ def test_scores_given_columns_are_differences_of_log_marginals(estimator):
     assert_allclose(model.score_samples(rows, given=range(5)), 0, atol=1e-9)
 
 
-def test_a_conditional_score_is_the_conditional_density():
+def test_a_conditional_score_is_the_conditional_density() -> None:
     X = features(200)
     model = GaussianDensity(reg_covar=0).fit(X)
     m, S = model.mean_, model.get_covariance()
@@ -74,7 +78,7 @@ def test_a_conditional_score_is_the_conditional_density():
     assert_allclose(model.score_samples(X, given=[1, 2, 3, 4]), expected, atol=1e-8)
 
 
-def test_rows_of_a_table_are_each_completed():
+def test_rows_of_a_table_are_each_completed() -> None:
     table = pd.DataFrame(features(60), columns=list("abcde"))
     model = GaussianMixtureEM(2, random_state=0).fit(table)
     known = table.loc[:2, ["d", "a"]]
@@ -96,7 +100,7 @@ def test_rows_of_a_table_are_each_completed():
 
 
 @each_model
-def test_rows_come_with_the_codes_they_were_drawn_from(estimator):
+def test_rows_come_with_the_codes_they_were_drawn_from(estimator: Any) -> None:
     model = fitted(estimator)
     rows, code = model.sample(500, 0, noise=False, return_code=True)
     assert type(code) is type(model.transform(rows))
@@ -117,7 +121,9 @@ def test_rows_come_with_the_codes_they_were_drawn_from(estimator):
 
 
 @pytest.mark.parametrize("n_components", [None, 2])
-def test_codes_of_a_gaussian_given_cells_are_of_the_posterior(n_components):
+def test_codes_of_a_gaussian_given_cells_are_of_the_posterior(
+    n_components: int | None,
+) -> None:
     model = GaussianDensity(n_components).fit(features())
     row = features(60)[7]
     row[[1, 2]] = NAN
@@ -128,7 +134,7 @@ def test_codes_of_a_gaussian_given_cells_are_of_the_posterior(n_components):
         assert_allclose(model.transform(drawn), code, atol=1e-6)
 
 
-def test_sparse_codes_are_sparse():
+def test_sparse_codes_are_sparse() -> None:
     model = KMeansAutoencoder(3, encode="onehot", random_state=0).fit(features())
     _, code = model.sample(9, 0, return_code=True)
     assert scipy.sparse.issparse(code)
@@ -138,7 +144,7 @@ def test_sparse_codes_are_sparse():
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
-def test_one_interval_is_a_truncated_density(covariance_type):
+def test_one_interval_is_a_truncated_density(covariance_type: Any) -> None:
     model = GaussianMixtureEM(1, covariance_type=covariance_type).fit(features(200))
     _, (mean,), (S,) = mixture_of(model)
     low, high, sd = mean[1] + 1, mean[1] + 30, S[1, 1] ** 0.5
@@ -151,9 +157,9 @@ def test_one_interval_is_a_truncated_density(covariance_type):
     assert kstest(rest, norm(0, spread).cdf).pvalue > 1e-3
 
 
-def test_independent_columns_are_truncated_exactly():
+def test_independent_columns_are_truncated_exactly() -> None:
     model = GaussianMixtureEM(3, covariance_type="diag", random_state=0).fit(features())
-    given = {0: (None, 1.0), 1: (0.0, 40.0), 4: (-5.0, None)}
+    given: dict[Any, Any] = {0: (None, 1.0), 1: (0.0, 40.0), 4: (-5.0, None)}
     drawn = model.sample(N, 0, given=given)
     whole = model.sample(400_000, random_state=1)
     kept = whole[
@@ -166,11 +172,11 @@ def test_independent_columns_are_truncated_exactly():
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])
-def test_dependent_columns_are_resampled(covariance_type):
+def test_dependent_columns_are_resampled(covariance_type: Any) -> None:
     model = GaussianMixtureEM(2, covariance_type=covariance_type, random_state=0).fit(
         features()
     )
-    given = {0: (-2.0, 3.0), 1: (0.0, 40.0), 3: (-4.0, 1.0)}
+    given: dict[Any, Any] = {0: (-2.0, 3.0), 1: (0.0, 40.0), 3: (-4.0, 1.0)}
     drawn = model.sample(N, 0, given=given)
     whole = model.sample(400_000, random_state=1)
     kept = whole[
@@ -186,7 +192,7 @@ def test_dependent_columns_are_resampled(covariance_type):
     assert_allclose(drawn.std(0) / scale, 1, atol=0.15)
 
 
-def test_levels_come_in_proportion_to_their_density():
+def test_levels_come_in_proportion_to_their_density() -> None:
     model = GaussianMixtureEM(2, random_state=0).fit(features())
     levels = [0.0, 1.0, 2.5]
     drawn = model.sample(N, 0, given={0: levels, 2: 0.1})
@@ -200,7 +206,7 @@ def test_levels_come_in_proportion_to_their_density():
     assert ((both[:, 1] >= 0) & (both[:, 1] <= 5)).all()
 
 
-def test_few_effective_draws_are_said():
+def test_few_effective_draws_are_said() -> None:
     rng = np.random.RandomState(0)
     x = rng.randn(500)
     X = np.column_stack([x, x + 1e-3 * rng.randn(500), x + 1e-3 * rng.randn(500)])
@@ -212,7 +218,7 @@ def test_few_effective_draws_are_said():
         model.sample(50, 0, given={0: (-3, 3), 1: (-3, 1)})
 
 
-def test_truncated_normals_keep_their_digits_far_out():
+def test_truncated_normals_keep_their_digits_far_out() -> None:
     rng = np.random.RandomState(0)
     a, b = np.array([30.0, -31, -1, 5, -np.inf]), np.array([31.0, -30, 2, np.inf, -20])
     expected = [truncnorm(*ends).mean() for ends in zip(a, b)]
@@ -227,7 +233,7 @@ def test_truncated_normals_keep_their_digits_far_out():
 
 # What is wrong is said.
 
-BAD = {
+BAD: dict[str, Any] = {
     "no column": ({9: 1.0}, "has the column 9"),
     "no name": ({"x": 1.0}, "has the column 'x'"),
     "text": ({0: "big"}, "'big' for the column 0"),
@@ -241,14 +247,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_conditions_are_named(case):
+def test_bad_conditions_are_named(case: str) -> None:
     given, message = BAD[case]
     model = GaussianDensity().fit(features())
     with pytest.raises(ValueError, match=f"'given' of GaussianDensity.*{message}"):
         model.sample(3, given=given)
 
 
-def test_draws_given_cells_repeat_under_a_seed():
+def test_draws_given_cells_repeat_under_a_seed() -> None:
     model = fitted(EXACT[0])
     first, same = (model.sample(5, 3, given={0: (0, 1), 1: (0, 9)}) for _ in "12")
     assert_array_equal(first, same)

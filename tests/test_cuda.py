@@ -1,15 +1,16 @@
 """Every estimator on a CUDA device: the laws that only a device can break."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from estimators import CLOSED_FORM, ONE_OF_EACH, class_name, dense, rows_for
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from skgen._utils.tensors import has_room
+from tests.estimators import CLOSED_FORM, ONE_OF_EACH, class_name, dense, rows_for
 
 pytestmark = [
     pytest.mark.cuda,
@@ -21,12 +22,12 @@ pytestmark = [
 one_of_each = pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
 
 
-def on_cuda(estimator):
+def on_cuda(estimator: Any) -> Any:
     return clone(estimator).set_params(device="cuda")
 
 
 @one_of_each
-def test_a_fit_on_cuda_repeats_and_answers_on_the_host(estimator):
+def test_a_fit_on_cuda_repeats_and_answers_on_the_host(estimator: Any) -> None:
     X = rows_for(estimator)
     model, again = on_cuda(estimator).fit(X), on_cuda(estimator).fit(X)
     assert model.device_.startswith("cuda")
@@ -40,7 +41,7 @@ def test_a_fit_on_cuda_repeats_and_answers_on_the_host(estimator):
 
 
 @one_of_each
-def test_a_model_of_cuda_scores_the_same_on_the_cpu(estimator):
+def test_a_model_of_cuda_scores_the_same_on_the_cpu(estimator: Any) -> None:
     X = rows_for(estimator)
     model = on_cuda(estimator).fit(X)
     state = pickle.loads(pickle.dumps(model))
@@ -52,7 +53,7 @@ def test_a_model_of_cuda_scores_the_same_on_the_cpu(estimator):
 @pytest.mark.parametrize(
     "estimator", [e for e in ONE_OF_EACH if hasattr(e, "partial_fit")], ids=class_name
 )
-def test_partial_fits_go_on_from_one_device_to_another(estimator):
+def test_partial_fits_go_on_from_one_device_to_another(estimator: Any) -> None:
     X = rows_for(estimator)
     model = clone(estimator).partial_fit(X)
     model.set_params(device="cuda").partial_fit(X)
@@ -64,7 +65,9 @@ def test_partial_fits_go_on_from_one_device_to_another(estimator):
     [e for e in ONE_OF_EACH if hasattr(e, "early_stopping")],
     ids=class_name,
 )
-def test_rows_that_a_device_has_no_room_for_are_streamed(estimator, monkeypatch):
+def test_rows_that_a_device_has_no_room_for_are_streamed(
+    estimator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     X = rows_for(estimator)
     monkeypatch.setattr("skgen.models.neural.has_room", lambda device, n_bytes: False)
     monkeypatch.setattr("skgen._training.data.KEPT_ELEMENTS", 0)
@@ -75,7 +78,7 @@ def test_rows_that_a_device_has_no_room_for_are_streamed(estimator, monkeypatch)
     assert_allclose(model.loss_curve_, again.loss_curve_, rtol=1e-4)
 
 
-def test_data_fit_where_as_much_again_is_free():
+def test_data_fit_where_as_much_again_is_free() -> None:
     device = torch.device("cuda")
     free, _ = torch.cuda.mem_get_info(device)
     assert has_room(device, free // 4)
@@ -83,7 +86,7 @@ def test_data_fit_where_as_much_again_is_free():
 
 
 @pytest.mark.parametrize("name", CLOSED_FORM)
-def test_holes_and_conditions_on_cuda_are_those_of_the_host(name):
+def test_holes_and_conditions_on_cuda_are_those_of_the_host(name: Any) -> None:
     host = clone(next(e for e in ONE_OF_EACH if class_name(e) == name))
     rows = rows_for(host)
     holes = np.where(np.random.RandomState(0).rand(*rows.shape) < 0.2, np.nan, rows)

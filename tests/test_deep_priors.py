@@ -1,12 +1,13 @@
 """Stochastic layers stacked: a linear model of two layers whose density is known."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
-from toys import D, K, draws_of, gaussian, generator, leaves_generators, linear, normal
 
 from skgen import IWAE, VAE, BetaVAE
 from skgen._networks.dense import Standardizer
@@ -19,6 +20,16 @@ from skgen.objectives import (
     log_weights,
 )
 from skgen.priors import DeepPrior, Normal, StandardNormal
+from tests.toys import (
+    D,
+    K,
+    draws_of,
+    gaussian,
+    generator,
+    leaves_generators,
+    linear,
+    normal,
+)
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -28,14 +39,14 @@ S = torch.tensor([0.5, 0.8], dtype=torch.float64)
 ABOVE = A**2 + S**2  # variance of z
 
 
-def diagonal(mean, log_sigma, shift=0.0):
+def diagonal(mean: Tensor, log_sigma: Tensor, shift: float = 0.0) -> Any:
     """A linear network to (mean * input + shift, log_sigma)."""
     weight = torch.cat([torch.diag(mean), torch.zeros(K, K).double()])
     return linear(weight, torch.cat([torch.full_like(mean, shift), log_sigma]))
 
 
 @leaves_generators
-def two_layers(shift=0.0, above_shift=0.0):
+def two_layers(shift: Any = 0.0, above_shift: Any = 0.0) -> Any:
     """Model, marginal p(x); exact posteriors where the shifts are zero."""
     Q = torch.linalg.qr(normal(D, K)).Q
     W, sigma = Q * torch.tensor([2.0, 0.8], dtype=torch.float64), 0.6
@@ -64,14 +75,14 @@ def two_layers(shift=0.0, above_shift=0.0):
     return model, MultivariateNormal(torch.zeros(D).double(), covariance)
 
 
-def test_weights_are_the_exact_density_under_the_exact_posteriors():
+def test_weights_are_the_exact_density_under_the_exact_posteriors() -> None:
     model, marginal = two_layers()
     x = draws_of(marginal, N)
     log_w = log_weights(model, Batch(x, normal(3, N, 2 * K)))
     torch.testing.assert_close(log_w, marginal.log_prob(x).expand(3, N))
 
 
-def test_the_bound_of_wrong_posteriors_is_below_and_closes():
+def test_the_bound_of_wrong_posteriors_is_below_and_closes() -> None:
     model, marginal = two_layers(shift=0.2, above_shift=0.5)
     x = draws_of(marginal, N)
     with torch.no_grad():
@@ -86,7 +97,7 @@ def test_the_bound_of_wrong_posteriors_is_below_and_closes():
     assert abs(gaps[-1]) < 5e-3
 
 
-def test_the_kl_of_each_coordinate_is_that_of_both_layers():
+def test_the_kl_of_each_coordinate_is_that_of_both_layers() -> None:
     # Of independent coordinates: KL(q(z|x) || p(z)) + E_q KL(q(u|z) || p(u|z)).
     model, marginal = two_layers(shift=0.2)
     x = draws_of(marginal, N)
@@ -99,7 +110,7 @@ def test_the_kl_of_each_coordinate_is_that_of_both_layers():
     assert (reconstruction - kl.sum(-1)).mean() < marginal.log_prob(x).mean()
 
 
-def test_draws_have_the_marginal_covariance():
+def test_draws_have_the_marginal_covariance() -> None:
     model, marginal = two_layers()
     with torch.no_grad():
         x = model.draw(50_000, True, generator())
@@ -108,7 +119,7 @@ def test_draws_have_the_marginal_covariance():
     )
 
 
-def test_codes_of_the_user_are_those_of_the_first_layer():
+def test_codes_of_the_user_are_those_of_the_first_layer() -> None:
     model, marginal = two_layers()
     x = draws_of(marginal, N)
     z = model.encode(x)
@@ -119,13 +130,17 @@ def test_codes_of_the_user_are_those_of_the_first_layer():
     )
 
 
-def _replace_bias(rows, layer, args, outputs):
+def _replace_bias(
+    rows: Tensor, layer: Any, args: tuple[Any, ...], outputs: Tensor
+) -> Any:
     """Give each row a bias of its own, frozen where that of the layer is."""
     rows = rows if layer.bias.requires_grad else rows.detach()
     return outputs - layer.bias.detach() + rows
 
 
-def _encoder_gradients(gradient, n=20_000, draws=4):
+def _encoder_gradients(
+    gradient: str, n: int = 20_000, draws: Any = 4
+) -> tuple[Any, ...]:
     """Mean over n rows and its error: of the gradient of each encoder's bias."""
     model, marginal = two_layers(shift=0.2, above_shift=0.4)
     x = draws_of(marginal, 1).expand(n, D)
@@ -139,7 +154,7 @@ def _encoder_gradients(gradient, n=20_000, draws=4):
     return torch.autograd.grad(terms.loss.sum(), rows)
 
 
-def test_doubly_reparameterised_gradients_have_the_mean_of_the_standard_ones():
+def test_doubly_reparameterised_gradients_have_the_mean_of_the_standard_ones() -> None:
     for plain, doubly in zip(
         _encoder_gradients("standard"), _encoder_gradients("dreg")
     ):
@@ -150,7 +165,9 @@ def test_doubly_reparameterised_gradients_have_the_mean_of_the_standard_ones():
 
 
 @pytest.mark.parametrize("gradient", ["stl", "dreg"])
-def test_gradients_without_the_score_vanish_at_the_exact_posteriors(gradient):
+def test_gradients_without_the_score_vanish_at_the_exact_posteriors(
+    gradient: str,
+) -> None:
     model, marginal = two_layers()
     x, noise = draws_of(marginal, N), normal(4, N, 2 * K)
     ImportanceWeightedLoss(gradient)(model, Batch(x, noise)).loss.mean().backward()
@@ -160,7 +177,7 @@ def test_gradients_without_the_score_vanish_at_the_exact_posteriors(gradient):
     assert model.prior.decoder.weight.grad.abs().max() > 1e-3
 
 
-def test_three_layers_are_two_with_a_layer_above():
+def test_three_layers_are_two_with_a_layer_above() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         top = StandardNormal(1)
@@ -184,7 +201,7 @@ def test_three_layers_are_two_with_a_layer_above():
 
 # Estimators.
 
-SMALL = {"max_iter": 4, "n_importance_samples": 4, "random_state": 0}
+SMALL: dict[str, Any] = {"max_iter": 4, "n_importance_samples": 4, "random_state": 0}
 few_epochs = pytest.mark.filterwarnings(
     "ignore:.*maximum iterations:sklearn.exceptions.ConvergenceWarning"
 )
@@ -192,7 +209,7 @@ few_epochs = pytest.mark.filterwarnings(
 
 @few_epochs
 @pytest.mark.parametrize("cls", [VAE, BetaVAE, IWAE])
-def test_an_estimator_of_two_layers(cls):
+def test_an_estimator_of_two_layers(cls: type[Any]) -> None:
     X = normal(80, 6, seed=3).numpy()
     model = cls((4, 2), hidden_layer_sizes=((8, 7), (5,)), **SMALL).fit(X)
     assert model.transform(X).shape == (80, 4)
@@ -210,7 +227,7 @@ def test_an_estimator_of_two_layers(cls):
 
 
 @few_epochs
-def test_one_sequence_of_widths_serves_all_layers():
+def test_one_sequence_of_widths_serves_all_layers() -> None:
     X = normal(40, 5, seed=3).numpy()
     model = VAE((3, 2), hidden_layer_sizes=(7,), **SMALL).fit(X)
     assert [m.out_features for m in model.module_.prior.encoder[::2]] == [7, 4]
@@ -219,7 +236,7 @@ def test_one_sequence_of_widths_serves_all_layers():
     np.testing.assert_array_equal(single.score_samples(X), plain.score_samples(X))
 
 
-def test_widths_for_another_number_of_layers_are_refused():
+def test_widths_for_another_number_of_layers_are_refused() -> None:
     X = normal(40, 5, seed=3).numpy()
     model = VAE((3, 2), hidden_layer_sizes=((7,), (7,), (7,)), **SMALL)
     with pytest.raises(ValueError, match=r"3 stochastic layers.*n_components=\(3, 2\)"):

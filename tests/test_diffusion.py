@@ -2,6 +2,8 @@
 
 import math
 import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from skgen.objectives import DiffusionLoss
 # Few epochs, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_layer_sizes": (32, 32),
     "learning_rate_init": 5e-3,
     "batch_size": 100,
@@ -37,18 +39,18 @@ EXACT = multivariate_normal(np.zeros(2), COVARIANCE)
 DRAWN = EXACT.rvs(800, random_state=0)
 
 
-def diffusion(**params):
+def diffusion(**params: Any) -> Any:
     return Diffusion(**{**SMALL, **params})
 
 
 class OfNormal(nn.Module):
     """The F of normal rows: v = alpha eps - sigma x, given z = alpha x + sigma eps."""
 
-    def __init__(self, covariance):
+    def __init__(self, covariance: Any) -> None:
         super().__init__()
         self.covariance = nn.Parameter(torch.as_tensor(covariance))
 
-    def forward(self, inputs):
+    def forward(self, inputs: Any) -> Any:
         d = len(self.covariance)
         z, part = inputs[..., :d], inputs[..., d : d + 1]
         level = Level(FIRST + (LAST - FIRST) * (part + 1) / 2)
@@ -60,7 +62,7 @@ class OfNormal(nn.Module):
         return (level.alpha * z - x) / level.sigma
 
 
-def module_of(network, n_times=64, n_steps=64):
+def module_of(network: Any, n_times: Any = 64, n_steps: Any = 64) -> Any:
     torch.manual_seed(0)
     d = 2
     module = DiffusionModel(
@@ -70,17 +72,21 @@ def module_of(network, n_times=64, n_steps=64):
 
 
 @pytest.fixture(scope="module")
-def exact():
+def exact() -> Any:
     return module_of(OfNormal(COVARIANCE))
 
 
 @pytest.fixture(scope="module")
-def by_side():
-    params = {"batch_size": 25, "max_iter": 50, "weight_averaging": 0.98}
+def by_side() -> Any:
+    params: dict[str, Any] = {
+        "batch_size": 25,
+        "max_iter": 50,
+        "weight_averaging": 0.98,
+    }
     return diffusion(condition="auto", **params).fit(MOONS, SIDE)
 
 
-def careful(module, x, n_samples=8):
+def careful(module: Any, x: Any, n_samples: Any = 8) -> Any:
     generator = torch.Generator().manual_seed(0)
     return module.careful_log_prob(x, n_samples, generator).T
 
@@ -88,7 +94,9 @@ def careful(module, x, n_samples=8):
 # The mathematics, where F is known.
 
 
-def test_with_the_score_of_a_normal_the_bound_and_the_ode_are_its_density(exact):
+def test_with_the_score_of_a_normal_the_bound_and_the_ode_are_its_density(
+    exact: Any,
+) -> None:
     x = torch.from_numpy(DRAWN)
     truth = EXACT.logpdf(DRAWN)
     with torch.no_grad():
@@ -101,7 +109,7 @@ def test_with_the_score_of_a_normal_the_bound_and_the_ode_are_its_density(exact)
     assert gap.std() < 1
 
 
-def test_a_network_of_zeros_is_a_standard_normal():
+def test_a_network_of_zeros_is_a_standard_normal() -> None:
     layer = nn.Linear(2 + 13, 2)
     layer.weight.data.zero_(), layer.bias.data.zero_()
     module = module_of(layer, n_steps=4)
@@ -114,7 +122,7 @@ def test_a_network_of_zeros_is_a_standard_normal():
     assert_allclose(careful(module, x)[0], expected, atol=5e-3)
 
 
-def test_the_loss_is_the_error_of_the_noise(exact):
+def test_the_loss_is_the_error_of_the_noise(exact: Any) -> None:
     x = torch.from_numpy(DRAWN[:5])
     noise = exact.standard_noise((4000, 5), torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -131,7 +139,7 @@ def test_the_loss_is_the_error_of_the_noise(exact):
     assert_allclose(loss, plain, atol=0.6)  # whose errors are those of plain
 
 
-def test_hutchinsons_estimate_is_unbiased(exact):
+def test_hutchinsons_estimate_is_unbiased(exact: Any) -> None:
     x = torch.from_numpy(DRAWN[:1]).repeat(400, 1)
     rough, _ = careful(exact, x, 1)
     assert rough.std() > 1e-3
@@ -139,7 +147,7 @@ def test_hutchinsons_estimate_is_unbiased(exact):
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_samplers_draw_from_the_density(exact, sampler):
+def test_samplers_draw_from_the_density(exact: Any, sampler: Any) -> None:
     with torch.no_grad():
         drawn = exact.draw(
             4000, True, torch.Generator().manual_seed(0), sampler=sampler, n_steps=100
@@ -148,7 +156,7 @@ def test_samplers_draw_from_the_density(exact, sampler):
     assert_allclose(np.cov(drawn.T), COVARIANCE, atol=0.08)
 
 
-def test_codes_are_normal_and_come_back(exact):
+def test_codes_are_normal_and_come_back(exact: Any) -> None:
     x = torch.from_numpy(DRAWN)
     with torch.no_grad():
         codes = exact.encode(x)
@@ -159,7 +167,7 @@ def test_codes_are_normal_and_come_back(exact):
 # What is learned.
 
 
-def test_a_normal_table_is_learned_from_below():
+def test_a_normal_table_is_learned_from_below() -> None:
     rows = DRAWN @ np.diag([10.0, 0.1]) + [5, -3]
     law = multivariate_normal([5, -3], COVARIANCE * np.outer([10, 0.1], [10, 0.1]))
     fresh = law.rvs(200, random_state=1)
@@ -174,21 +182,21 @@ def test_a_normal_table_is_learned_from_below():
     assert_allclose(np.corrcoef(drawn.T)[0, 1], 0.8, atol=0.1)
 
 
-def test_moons_have_a_density_that_integrates_to_one(by_side):
+def test_moons_have_a_density_that_integrates_to_one(by_side: Any) -> None:
     axis = np.linspace(-2.5, 3.5, 40)
     points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     density = np.exp(by_side.log_likelihood(points.astype(np.float32), y=1).log_prob)
     assert abs(density.sum() * (axis[1] - axis[0]) ** 2 - 1) < 0.05
 
 
-def test_it_gains_over_independent_normals(by_side):
+def test_it_gains_over_independent_normals(by_side: Any) -> None:
     start = GaussianDensity(covariance_type="diag").fit(MOONS)
     assert by_side.score(MOONS, SIDE) > start.score(MOONS) + 0.4
     assert by_side.score(MOONS) < by_side.score(MOONS, SIDE)
     assert (by_side.predict(MOONS) == SIDE).mean() > 0.8
 
 
-def test_rows_of_a_class_and_guidance(by_side):
+def test_rows_of_a_class_and_guidance(by_side: Any) -> None:
     draws = [
         by_side.sample(300, y=1, guidance=weight, random_state=0)
         for weight in (1.0, 4.0)
@@ -204,7 +212,7 @@ def test_rows_of_a_class_and_guidance(by_side):
         by_side.transform(MOONS)
 
 
-def test_numbers_are_conditions():
+def test_numbers_are_conditions() -> None:
     model = diffusion(condition="numbers", batch_size=40).fit(MOONS[:, 1:], MOONS[:, 0])
     left, right = (model.sample(200, y=y, random_state=0) for y in (-0.7, 1.7))
     assert left.mean() > right.mean() + 0.1
@@ -213,7 +221,7 @@ def test_numbers_are_conditions():
 # The contract.
 
 
-def test_a_row_does_not_see_its_batch(by_side):
+def test_a_row_does_not_see_its_batch(by_side: Any) -> None:
     scores = by_side.score_samples(MOONS, SIDE)
     assert_allclose(by_side.score_samples(MOONS[:3], SIDE[:3]), scores[:3], atol=1e-6)
     assert by_side.score(MOONS, SIDE) == scores.mean()
@@ -222,7 +230,7 @@ def test_a_row_does_not_see_its_batch(by_side):
     assert_allclose(narrow, scores, atol=1e-2)
 
 
-def test_a_scaled_column_shifts_the_score():
+def test_a_scaled_column_shifts_the_score() -> None:
     scaled = diffusion(max_iter=2).fit(1024 * MOONS)
     given = diffusion(max_iter=2).fit(MOONS)
     assert_allclose(
@@ -232,7 +240,7 @@ def test_a_scaled_column_shifts_the_score():
     assert_allclose(shift, 2 * np.log(1024), atol=1e-3)
 
 
-def test_files_pickles_and_further_fits(by_side, tmp_path):
+def test_files_pickles_and_further_fits(by_side: Any, tmp_path: Path) -> None:
     skgen.save(by_side, tmp_path / "diffusion.safetensors")
     for found in (
         skgen.load(tmp_path / "diffusion.safetensors"),
@@ -253,7 +261,7 @@ def test_files_pickles_and_further_fits(by_side, tmp_path):
         ({"guidance": -1.0}, "'guidance' parameter of Diffusion.sample"),
     ],
 )
-def test_bad_arguments_are_named(by_side, argument, words):
+def test_bad_arguments_are_named(by_side: Any, argument: Any, words: Any) -> None:
     with pytest.raises(ValueError, match=words):
         by_side.sample(2, **argument)
 
@@ -267,6 +275,6 @@ def test_bad_arguments_are_named(by_side, argument, words):
         ({"condition": "auto"}, "leave condition=None"),
     ],
 )
-def test_bad_parameters_are_named(params, words):
+def test_bad_parameters_are_named(params: Any, words: Any) -> None:
     with pytest.raises(ValueError, match=words):
         diffusion(**params).fit(MOONS)

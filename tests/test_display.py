@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any, cast
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import loguniform
 from sklearn.datasets import load_digits, load_wine, make_moons
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
@@ -50,13 +53,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 DIGITS, DIGIT = (each[:300] for each in load_digits(return_X_y=True))
 WINE = load_wine(as_frame=True).data
 MOONS, _ = make_moons(200, noise=0.1, random_state=0)
-_NETWORK = {"hidden_layer_sizes": (16,), "n_importance_samples": 4, "random_state": 0}
-_TOKENS = {**_NETWORK, "n_tokens": 2, "code_size": 2, "max_iter": 3}
-_IMAGES = {"image_shape": (8, 8)}
+_NETWORK: dict[str, Any] = {
+    "hidden_layer_sizes": (16,),
+    "n_importance_samples": 4,
+    "random_state": 0,
+}
+_TOKENS: dict[str, Any] = {**_NETWORK, "n_tokens": 2, "code_size": 2, "max_iter": 3}
+_IMAGES: dict[str, Any] = {"image_shape": (8, 8)}
 FEW = {"features": [0, 12]}
 
 
-def table_of_kinds(n=80):
+def table_of_kinds(n: int = 80) -> Any:
     """Make a table of numbers, levels and holes, and the holes (n, d)."""
     rng = np.random.RandomState(0)
     group = rng.choice(3, n, p=[0.5, 0.3, 0.2])
@@ -69,7 +76,7 @@ def table_of_kinds(n=80):
         }
     )
     holes = rng.rand(*table.shape) < 0.1
-    kinds = {"visits": "Int64", "insured": "boolean"}
+    kinds: dict[str, Any] = {"visits": "Int64", "insured": "boolean"}
     return table.astype(kinds).mask(holes), holes
 
 
@@ -77,7 +84,7 @@ TABLE, HOLES = table_of_kinds()
 
 
 @pytest.fixture(scope="module")
-def models():
+def models() -> Any:
     scaled = make_generative_pipeline(
         StandardScaler(), VAE(3, max_iter=4, **_NETWORK, **_IMAGES)
     )
@@ -107,14 +114,14 @@ def models():
 
 
 @pytest.fixture(autouse=True)
-def _closed_figures():
+def _closed_figures() -> Iterator[Any]:
     plt.close("all")
     yield
     plt.close("all")
 
 
 # Each Display, and what it is given of the models.
-DRAWN = {
+DRAWN: dict[str, Any] = {
     "training of a network": (LossCurveDisplay, lambda m: [m.images], {}),
     "training of tokens": (LossCurveDisplay, lambda m: [m.tokens], {}),
     "fit of a mixture": (LossCurveDisplay, lambda m: [m.mixture], {}),
@@ -162,29 +169,33 @@ DRAWN = {
 }
 
 
-def draw(name, models, **options):
+def draw(name: str, models: Any, **options: Any) -> Any:
     cls, given, more = DRAWN[name]
     return cls.from_estimator(*given(models), **more, **options)
 
 
-def tile_of(picture, row, column, side=8, gap=1):
+def tile_of(
+    picture: Any, row: int, column: int, side: Any = 8, gap: Any = 1
+) -> NDArray[Any]:
     """Cut a tile out of a mosaic, as a flat row."""
     values = picture.get_array()
     top, left = row * (side + gap), column * (side + gap)
     return np.asarray(values[top : top + side, left : left + side]).ravel()
 
 
-def axes_of(display):
+def axes_of(display: Any) -> list[Any]:
     return getattr(display, "axes_", None) or [display.ax_]
 
 
-def test_every_display_is_drawn_here():
+def test_every_display_is_drawn_here() -> None:
     names = {cls.__name__ for cls, *_ in DRAWN.values()}
     assert names == set(skgen.display.__all__)
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_picture_says_what_it_shows_and_goes_where_it_is_told(models, name):
+def test_a_picture_says_what_it_shows_and_goes_where_it_is_told(
+    models: Any, name: str
+) -> None:
     display = draw(name, models)
     assert display.figure_ is plt.gcf()
     title = display.figure_.get_suptitle() or display.ax_.get_title()
@@ -202,14 +213,14 @@ def test_a_picture_says_what_it_shows_and_goes_where_it_is_told(models, name):
     assert not right.has_data()
 
 
-def test_a_picture_is_computed_where_it_is_told(models):
+def test_a_picture_is_computed_where_it_is_told(models: Any) -> None:
     _, (left, right) = plt.subplots(1, 2)
     for name in ("density", "search", "sampled kinds"):
         assert draw(name, models, ax=left).figure_ is left.figure
     assert not right.has_data()
 
 
-def test_curves_are_those_of_the_fit(models):
+def test_curves_are_those_of_the_fit(models: Any) -> None:
     model = models.images
     lines = LossCurveDisplay.from_estimator(model).lines_
     shown = [line.get_ydata() for line in lines.values()]
@@ -224,7 +235,7 @@ def test_curves_are_those_of_the_fit(models):
     np.testing.assert_array_equal(lines["loss, training rows"].get_xdata(), range(1, 5))
 
 
-def test_curves_of_tokens_have_the_prior(models):
+def test_curves_of_tokens_have_the_prior(models: Any) -> None:
     model = models.tokens
     lines = LossCurveDisplay.from_estimator(model).lines_
     np.testing.assert_array_equal(
@@ -235,7 +246,7 @@ def test_curves_of_tokens_have_the_prior(models):
     assert len(lines) == 5
 
 
-def test_the_curve_of_a_mixture_is_its_bound(models):
+def test_the_curve_of_a_mixture_is_its_bound(models: Any) -> None:
     display = LossCurveDisplay.from_estimator(models.mixture)
     (line,) = display.lines_.values()
     np.testing.assert_array_equal(line.get_ydata(), models.mixture.lower_bounds_)
@@ -243,7 +254,7 @@ def test_the_curve_of_a_mixture_is_its_bound(models):
     assert "GaussianMixtureEM" in piped.title
 
 
-def test_one_axes_has_all_curves(models):
+def test_one_axes_has_all_curves(models: Any) -> None:
     _, ax = plt.subplots()
     display = LossCurveDisplay.from_estimator(models.images, ax=ax)
     assert display.axes_ == [ax]
@@ -253,7 +264,7 @@ def test_one_axes_has_all_curves(models):
 
 
 @pytest.mark.parametrize(("early_stopping", "rate"), [(True, 0.2), (False, 0.5)])
-def test_the_epoch_that_was_kept_is_marked(early_stopping, rate):
+def test_the_epoch_that_was_kept_is_marked(early_stopping: bool, rate: Any) -> None:
     # Steps so long that the loss goes up and down.
     model = VAE(
         1,
@@ -266,7 +277,7 @@ def test_the_epoch_that_was_kept_is_marked(early_stopping, rate):
     ).fit(MOONS)
     watched = model.validation_curve_ if early_stopping else model.loss_curve_
     assert model.best_epoch_ == 1 + np.argmin(watched) < 15
-    display = LossCurveDisplay.from_estimator(model)
+    display: Any = LossCurveDisplay.from_estimator(model)
     for panel in ("Loss", "Parts of the loss, training rows"):
         np.testing.assert_array_equal(
             display.marks_[panel].get_xdata(), [model.best_epoch_] * 2
@@ -275,7 +286,7 @@ def test_the_epoch_that_was_kept_is_marked(early_stopping, rate):
     assert f"kept: epoch {model.best_epoch_}" in texts
 
 
-def test_a_partial_fit_keeps_its_last_epoch():
+def test_a_partial_fit_keeps_its_last_epoch() -> None:
     model = VQVAE(4, **{**_TOKENS, "max_iter": 1}).partial_fit(MOONS)
     model.partial_fit(MOONS)
     assert model.best_epoch_ == model.n_iter_ == 2
@@ -285,7 +296,7 @@ def test_a_partial_fit_keeps_its_last_epoch():
     assert {mark.get_xdata()[0] for mark in display.marks_.values()} == {2}
 
 
-def test_first_epochs_do_not_flatten_the_others():
+def test_first_epochs_do_not_flatten_the_others() -> None:
     fast = [1e6, 50.0, 20.0, 10.0, 9.0, 8.5, 8.2, 8.1]
     slow = np.linspace(30.0, 10.0, 8)
     display = LossCurveDisplay({"fast": {"a": fast}, "slow": {"b": slow}}).plot()
@@ -296,8 +307,9 @@ def test_first_epochs_do_not_flatten_the_others():
     assert whole.get_ylabel() == "nats per row"
 
 
-def test_a_start_that_was_kept_and_curves_of_one_epoch():
+def test_a_start_that_was_kept_and_curves_of_one_epoch() -> None:
     curves = {"Loss": {"loss": [3.0]}, "Prior": {"prior": [2.0]}}
+    ax: Any
     _, ax = plt.subplots()
     display = LossCurveDisplay(curves, best={"Loss": 0, "Prior": 1}).plot(ax)
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
@@ -305,7 +317,7 @@ def test_a_start_that_was_kept_and_curves_of_one_epoch():
     assert display.lines_["loss"].get_marker() == "o"  # a line of one point shows none
 
 
-def test_sampled_images_are_decoded_means(models):
+def test_sampled_images_are_decoded_means(models: Any) -> None:
     model = models.images
     display = SamplesDisplay.from_estimator(model, n_samples=20, random_state=3)
     means = model.sample(20, noise=False, random_state=3)
@@ -315,7 +327,7 @@ def test_sampled_images_are_decoded_means(models):
     np.testing.assert_array_equal(noisy.rows, model.sample(20, random_state=0))
 
 
-def test_data_come_before_samples(models):
+def test_data_come_before_samples(models: Any) -> None:
     display = SamplesDisplay.from_estimator(models.images, DIGITS, n_samples=20)
     labels = [text.get_text() for text in display.ax_.get_yticklabels()]
     assert labels == ["data", "data", "samples", "samples"]
@@ -323,12 +335,12 @@ def test_data_come_before_samples(models):
     np.testing.assert_array_equal(tile_of(display.image_, 2, 0), display.rows[0])
 
 
-def test_fewer_samples_than_a_line(models):
-    display = SamplesDisplay.from_estimator(models.images, n_samples=3)
+def test_fewer_samples_than_a_line(models: Any) -> None:
+    display: Any = SamplesDisplay.from_estimator(models.images, n_samples=3)
     assert display.image_.get_array().shape == (8, 3 * 9 - 1)
 
 
-def test_histograms_of_a_table(models):
+def test_histograms_of_a_table(models: Any) -> None:
     display = SamplesDisplay.from_estimator(
         models.piped_mixture, WINE, features=["hue", "alcohol"]
     )
@@ -339,7 +351,7 @@ def test_histograms_of_a_table(models):
         np.testing.assert_allclose(heights, counts)
 
 
-def test_reconstructions_are_below_originals(models):
+def test_reconstructions_are_below_originals(models: Any) -> None:
     for model in models.images, models.scaled:
         display = ReconstructionDisplay.from_estimator(model, DIGITS, n_rows=4)
         decoded = model.reconstruct(DIGITS[:4])
@@ -347,7 +359,7 @@ def test_reconstructions_are_below_originals(models):
         np.testing.assert_allclose(tile_of(display.image_, 1, 3), decoded[3])
 
 
-def test_reconstructions_of_a_table(models):
+def test_reconstructions_of_a_table(models: Any) -> None:
     display = ReconstructionDisplay.from_estimator(models.gaussian, WINE, features=[4])
     expected = np.column_stack(
         [WINE["magnesium"], models.gaussian.reconstruct(WINE)[:, 4]]
@@ -356,20 +368,20 @@ def test_reconstructions_of_a_table(models):
     assert display.axes_[0].get_title() == "magnesium"
 
 
-def test_the_most_used_latents_are_shown(models):
+def test_the_most_used_latents_are_shown(models: Any) -> None:
     model = models.images
     display = LatentSpaceDisplay.from_estimator(model, DIGITS, DIGIT)
     codes = model.transform(DIGITS)[:, latent_order(model)[:2]]
     for digit, points in enumerate(display.points_):
         np.testing.assert_array_equal(points.get_offsets(), codes[digit == DIGIT])
-    legend = display.ax_.get_legend()
+    legend: Any = display.ax_.get_legend()
     assert [text.get_text() for text in legend.get_texts()] == list("0123456789")
     chosen = LatentSpaceDisplay.from_estimator(model, DIGITS, latents=[3, 1])
     np.testing.assert_array_equal(chosen.codes, model.transform(DIGITS)[:, [3, 1]])
     assert "z_{3}" in chosen.ax_.get_xlabel()
 
 
-def test_groups_differ_in_colour_and_marker_together():
+def test_groups_differ_in_colour_and_marker_together() -> None:
     styles = [skgen.display.drawing.group_style(i) for i in range(20)]
     assert len({tuple(style.values()) for style in styles}) == 20
 
@@ -389,7 +401,7 @@ def test_groups_differ_in_colour_and_marker_together():
         (pd.Series([1, 2, None, 2], dtype="Int64"), 3),
     ],
 )
-def test_labels_are_groups_or_a_scale(y, n_groups):
+def test_labels_are_groups_or_a_scale(y: Any, n_groups: int) -> None:
     display = LatentSpaceDisplay(np.arange(8.0).reshape(4, 2), y).plot()
     assert (display.colorbar_ is None) == bool(n_groups)
     assert len(display.points_) == max(1, n_groups)
@@ -399,10 +411,10 @@ def test_labels_are_groups_or_a_scale(y, n_groups):
         np.testing.assert_array_equal(display.points_[0].get_array(), y)
 
 
-def test_the_most_common_of_many_labels_have_colours():
-    y = [f"label {i}" for i in range(60)] + ["label 41"] * 5 + [None]
+def test_the_most_common_of_many_labels_have_colours() -> None:
+    y: Any = [f"label {i}" for i in range(60)] + ["label 41"] * 5 + [None]
     codes = np.random.RandomState(0).randn(len(y), 2)
-    display = LatentSpaceDisplay(codes, y, label_name="_$group$").plot()
+    display: Any = LatentSpaceDisplay(codes, y, label_name="_$group$").plot()
     texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert texts[-2:] == ["40 others", "missing"]
     assert "label 41" in texts
@@ -412,12 +424,12 @@ def test_the_most_common_of_many_labels_have_colours():
     assert bottom >= 0  # inside the figure
 
 
-def test_a_scale_has_the_name_of_its_series(models):
-    display = LatentSpaceDisplay.from_estimator(models.table, WINE, WINE["hue"])
+def test_a_scale_has_the_name_of_its_series(models: Any) -> None:
+    display: Any = LatentSpaceDisplay.from_estimator(models.table, WINE, WINE["hue"])
     assert display.colorbar_.ax.get_ylabel() == "hue"
 
 
-def test_the_manifold_goes_up_and_to_the_right(models):
+def test_the_manifold_goes_up_and_to_the_right(models: Any) -> None:
     display = ManifoldDisplay.from_estimator(models.images, n_steps=5)
     grid = manifold(models.images, n_steps=5)
     np.testing.assert_array_equal(display.rows, grid.rows)
@@ -428,14 +440,14 @@ def test_the_manifold_goes_up_and_to_the_right(models):
     assert labels[-1] == "-1.28"
 
 
-def test_the_manifold_of_a_table(models):
+def test_the_manifold_of_a_table(models: Any) -> None:
     display = ManifoldDisplay.from_estimator(models.table, n_steps=4, features=["hue"])
     rows = manifold(models.table, n_steps=4).rows
     np.testing.assert_array_equal(display.images_[0].get_array(), rows[..., 10])
     assert display.images_[0].origin == "lower"
 
 
-def test_a_traversal_has_the_most_used_latent_first(models):
+def test_a_traversal_has_the_most_used_latent_first(models: Any) -> None:
     model = models.images
     display = TraversalDisplay.from_estimator(model, DIGITS[0], n_steps=3)
     rows = traverse(model, row=DIGITS[0], n_steps=3).rows
@@ -445,8 +457,8 @@ def test_a_traversal_has_the_most_used_latent_first(models):
     assert first.startswith(f"$z_{{{latent_order(model)[0]}}}$")
 
 
-def test_a_traversal_of_a_table_is_standardised(models):
-    display = TraversalDisplay.from_estimator(models.table, n_steps=3)
+def test_a_traversal_of_a_table_is_standardised(models: Any) -> None:
+    display: Any = TraversalDisplay.from_estimator(models.table, n_steps=3)
     values = display.image_.get_array()  # (d, n_latents * n_steps)
     scaled = (display.rows[1, 2] - display.feature_mean) / display.feature_std
     np.testing.assert_allclose(values[:, 5], scaled)
@@ -455,7 +467,7 @@ def test_a_traversal_of_a_table_is_standardised(models):
     assert len(display.ax_.get_xticklabels()) == 3
 
 
-def test_an_interpolation_is_between_its_rows(models):
+def test_an_interpolation_is_between_its_rows(models: Any) -> None:
     a, b = DIGITS[:2]
     display = InterpolationDisplay.from_estimator(
         models.images, a, b, n_steps=4, path="spherical"
@@ -465,8 +477,8 @@ def test_an_interpolation_is_between_its_rows(models):
     np.testing.assert_array_equal(tiles, [a, *rows, b])
 
 
-def test_an_interpolation_of_a_table(models):
-    display = InterpolationDisplay.from_estimator(
+def test_an_interpolation_of_a_table(models: Any) -> None:
+    display: Any = InterpolationDisplay.from_estimator(
         models.gaussian, WINE.iloc[0], WINE.iloc[[5]], n_steps=4
     )
     shown = display.image_.get_array().T * display.feature_std + display.feature_mean
@@ -474,7 +486,7 @@ def test_an_interpolation_of_a_table(models):
     np.testing.assert_array_equal(display.ends, WINE.iloc[[0, 5]])
 
 
-def test_codes_are_decoded_the_most_used_first(models):
+def test_codes_are_decoded_the_most_used_first(models: Any) -> None:
     model = models.tokens
     display = CodebookDisplay.from_estimator(model)
     order = np.argsort(-model.codebook_usage_, kind="stable")
@@ -486,7 +498,7 @@ def test_codes_are_decoded_the_most_used_first(models):
 
 
 @pytest.mark.parametrize("name", ["centres", "ordinal"])
-def test_centres_are_codes_with_their_shares(models, name):
+def test_centres_are_codes_with_their_shares(models: Any, name: str) -> None:
     model = getattr(models, name)
     display = CodebookDisplay.from_estimator(model, image_shape=(8, 8))
     np.testing.assert_allclose(display.rows, model.cluster_centers_, atol=1e-12)
@@ -494,7 +506,7 @@ def test_centres_are_codes_with_their_shares(models, name):
     assert display.perplexity == pytest.approx(codebook_perplexity(model.labels_))
 
 
-def test_all_encodings_of_tokens_decode_alike(models):
+def test_all_encodings_of_tokens_decode_alike(models: Any) -> None:
     ordinal, onehot = (
         CodebookDisplay.from_estimator(model)
         for model in (models.table_tokens, models.onehot)
@@ -504,7 +516,7 @@ def test_all_encodings_of_tokens_decode_alike(models):
     assert names == list(WINE.columns)
 
 
-def test_components_of_a_mixture_are_codes(models):
+def test_components_of_a_mixture_are_codes(models: Any) -> None:
     display = CodebookDisplay.from_estimator(models.piped_mixture)
     scaler, mixture = (step for _, step in models.piped_mixture.steps)
     means = scaler.inverse_transform(mixture.means_)
@@ -512,11 +524,11 @@ def test_components_of_a_mixture_are_codes(models):
     np.testing.assert_array_equal(display.usage, mixture.weights_)
 
 
-def ticks_of(axis):
+def ticks_of(axis: Any) -> list[Any]:
     return [text.get_text() for text in axis.get_ticklabels()]
 
 
-def test_levels_of_samples_are_bars_beside_those_of_the_data(models):
+def test_levels_of_samples_are_bars_beside_those_of_the_data(models: Any) -> None:
     display = SamplesDisplay.from_estimator(models.kinds, TABLE, n_samples=50)
     panel = display.axes_[2]
     levels = ["medicine", "other", "surgery"]
@@ -529,12 +541,12 @@ def test_levels_of_samples_are_bars_beside_those_of_the_data(models):
     np.testing.assert_allclose(np.subtract(samples, data), width)  # side by side
     assert panel.containers[1] is display.bars_[2]
     assert ticks_of(display.axes_[3].xaxis) == ["False", "True"]
-    legend = display.axes_[2].get_legend()
+    legend: Any = display.axes_[2].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["data", "samples"]
 
 
-def test_holes_are_left_out_of_distributions_and_said(models):
-    display = SamplesDisplay.from_estimator(models.kinds, TABLE, n_samples=50)
+def test_holes_are_left_out_of_distributions_and_said(models: Any) -> None:
+    display: Any = SamplesDisplay.from_estimator(models.kinds, TABLE, n_samples=50)
     heights, edges, _ = display.axes_[0].patches[0].get_data()
     seen = TABLE["age"].dropna()
     np.testing.assert_allclose(heights, np.histogram(seen, edges, density=True)[0])
@@ -545,7 +557,7 @@ def test_holes_are_left_out_of_distributions_and_said(models):
     np.testing.assert_array_equal(edges % 1, 0.5)
 
 
-def test_reconstructed_levels_are_bars_and_holes_are_left_out(models):
+def test_reconstructed_levels_are_bars_and_holes_are_left_out(models: Any) -> None:
     display = ReconstructionDisplay.from_estimator(models.kinds, TABLE)
     decoded = models.kinds.reconstruct(TABLE)
     points = display.points_[0].get_offsets()
@@ -561,7 +573,7 @@ def test_reconstructed_levels_are_bars_and_holes_are_left_out(models):
     assert f"{same:.3g} % decoded as they were" in display.axes_[2].get_xlabel()
 
 
-def test_pictures_of_codes_reach_the_model_of_a_table(models):
+def test_pictures_of_codes_reach_the_model_of_a_table(models: Any) -> None:
     model, inner = models.kinds, models.kinds.estimator_
     space = LatentSpaceDisplay.from_estimator(model, TABLE, latents=[0, 1])
     np.testing.assert_array_equal(space.codes, model.transform(TABLE))
@@ -569,7 +581,7 @@ def test_pictures_of_codes_reach_the_model_of_a_table(models):
     np.testing.assert_array_equal(curve.get_ydata(), inner.loss_curve_)
     order = latent_order(model)
     np.testing.assert_array_equal(order, np.argsort(-inner.latent_variances_))
-    traversal = TraversalDisplay.from_estimator(model, TABLE.iloc[0], n_steps=3)
+    traversal: Any = TraversalDisplay.from_estimator(model, TABLE.iloc[0], n_steps=3)
     codes = np.tile(model.transform(TABLE[:1]), (3, 1))
     codes[:, order[0]] = traversal.values
     decoded = model.inverse_transform(codes)
@@ -578,17 +590,17 @@ def test_pictures_of_codes_reach_the_model_of_a_table(models):
     np.testing.assert_array_equal(named["insured = True"], decoded["insured"])
 
 
-def test_levels_of_a_manifold_are_colours(models):
+def test_levels_of_a_manifold_are_colours(models: Any) -> None:
     display = ManifoldDisplay.from_estimator(models.kinds, n_steps=4)
-    picture = display.images_[2]
+    picture: Any = display.images_[2]
     named = np.array(ticks_of(picture.colorbar.ax.yaxis))
     wards = manifold(models.kinds, n_steps=4).rows[..., 2]
     np.testing.assert_array_equal(named[picture.get_array().astype(int)], wards)
 
 
-def test_a_codebook_of_kinds_is_decoded(models):
+def test_a_codebook_of_kinds_is_decoded(models: Any) -> None:
     model = models.kinds_of_tokens
-    display = CodebookDisplay.from_estimator(model)
+    display: Any = CodebookDisplay.from_estimator(model)
     codes = np.tile(model.estimator_.codebook_, 2)
     decoded = model.inverse_transform(codes)
     named = dict(zip(display.feature_names, display.rows.T))
@@ -598,7 +610,7 @@ def test_a_codebook_of_kinds_is_decoded(models):
         np.testing.assert_array_equal(named[name], decoded[column].astype(str) == level)
 
 
-def test_columns_are_drawn_by_what_is_in_them():
+def test_columns_are_drawn_by_what_is_in_them() -> None:
     n = 40
     rng = np.random.RandomState(0)
     days = pd.Series(pd.date_range("2020-01-01", periods=n, tz="Europe/Rome"))
@@ -623,7 +635,7 @@ def test_columns_are_drawn_by_what_is_in_them():
     assert ticks_of(display.axes_[5].xaxis) == [r"\$b\$", " _a"]
 
 
-def test_rows_of_dates_and_holes_have_ways_through_the_code():
+def test_rows_of_dates_and_holes_have_ways_through_the_code() -> None:
     n = 30
     frame = pd.DataFrame(
         {
@@ -637,12 +649,12 @@ def test_rows_of_dates_and_holes_have_ways_through_the_code():
     whole = TraversalDisplay.from_estimator(model, frame[:1], n_steps=2)
     line = TraversalDisplay.from_estimator(model, frame.iloc[0], n_steps=2)
     np.testing.assert_array_equal(line.rows, whole.rows)
-    grid = ManifoldDisplay.from_estimator(model, n_steps=2, features=["day"])
+    grid: Any = ManifoldDisplay.from_estimator(model, n_steps=2, features=["day"])
     days = matplotlib.dates.date2num(grid.rows[..., 0].ravel())
     np.testing.assert_allclose(grid.images_[0].get_array().ravel(), days)
 
 
-def test_rare_levels_are_one_bar():
+def test_rare_levels_are_one_bar() -> None:
     words = np.array([f"level {i}" for i in range(200)], dtype=object)
     rows = words[np.minimum(199, np.random.RandomState(0).geometric(0.2, 500))]
     display = SamplesDisplay(rows[:, None]).plot()
@@ -664,7 +676,7 @@ def test_rare_levels_are_one_bar():
         np.r_[np.zeros(300), 0.5],
     ],
 )
-def test_awkward_numbers_have_histograms(x):
+def test_awkward_numbers_have_histograms(x: NDArray[Any]) -> None:
     display = SamplesDisplay(x[:, None]).plot()
     heights, edges, _ = display.bars_[0].get_data()
     assert (np.diff(edges) > 0).all()
@@ -678,17 +690,17 @@ def test_awkward_numbers_have_histograms(x):
         assert heights @ widths == pytest.approx(1)
 
 
-def test_deviations_of_centres_are_those_of_the_columns():
+def test_deviations_of_centres_are_those_of_the_columns() -> None:
     # Columns of other units: one variance for all would drown the small ones.
     X = WINE.to_numpy()
-    fits = {
+    fits: dict[str, Any] = {
         "fit": KMeansAutoencoder(4, random_state=0).fit(X),
         "batches": KMeansAutoencoder(4, random_state=0)
         .partial_fit(X[:90])
         .partial_fit(X[90:]),
     }
     for model in fits.values():
-        display = CodebookDisplay.from_estimator(model)
+        display: Any = CodebookDisplay.from_estimator(model)
         np.testing.assert_allclose(display.feature_std, X.std(axis=0))
         np.testing.assert_allclose(display.feature_mean, X.mean(axis=0))
         centres = (model.cluster_centers_ - X.mean(axis=0)) / X.std(axis=0)
@@ -702,12 +714,12 @@ def test_deviations_of_centres_are_those_of_the_columns():
     np.testing.assert_allclose(of_others.feature_std, X[:50].std(axis=0))
 
 
-def test_wide_codebooks_and_many_columns_are_cut():
+def test_wide_codebooks_and_many_columns_are_cut() -> None:
     rng = np.random.RandomState(0)
     rows, usage = rng.randn(300, 60), rng.dirichlet(np.ones(300))
     rows[:, 7] = 0.0
     names = [f"a name that is far too long for a label {i}" for i in range(60)]
-    display = CodebookDisplay(usage, rows, feature_names=names).plot()
+    display: Any = CodebookDisplay(usage, rows, feature_names=names).plot()
     assert display.image_.get_array().shape == (40, 64)
     assert len(display.bars_) == 200
     usage_axis, table_axis = display.axes_
@@ -722,8 +734,10 @@ def test_wide_codebooks_and_many_columns_are_cut():
     assert ticks_of(few.axes_[0].xaxis) == [str(k) for k in few.order_]
 
 
-def test_a_density_is_the_score_of_the_grid(models):
-    display = DensityDisplay.from_estimator(models.mixture, MOONS, grid_resolution=7)
+def test_a_density_is_the_score_of_the_grid(models: Any) -> None:
+    display: Any = DensityDisplay.from_estimator(
+        models.mixture, MOONS, grid_resolution=7
+    )
     point = [[display.xx0[2, 5], display.xx1[2, 5]]]
     assert display.log_density[2, 5] == pytest.approx(
         models.mixture.score_samples(point)[0]
@@ -734,7 +748,7 @@ def test_a_density_is_the_score_of_the_grid(models):
     assert display.contours_.get_clim()[1] >= display.log_density.max()
 
 
-def test_a_density_of_columns_of_several_kinds(models):
+def test_a_density_of_columns_of_several_kinds(models: Any) -> None:
     rng = np.random.RandomState(0)
     table = pd.DataFrame(
         {
@@ -742,7 +756,7 @@ def test_a_density_of_columns_of_several_kinds(models):
             "x": np.where(rng.rand(60) < 0.1, np.nan, rng.rand(60)),
         }
     )
-    net = {**_NETWORK, "max_iter": 2}
+    net: dict[str, Any] = {**_NETWORK, "max_iter": 2}
     model = MixedDensity(VAE(1, **net), kinds={"n": "count", "x": "positive"}).fit(
         table
     )
@@ -756,7 +770,7 @@ def test_a_density_of_columns_of_several_kinds(models):
     assert display.ax_.get_xlabel() == "n"
 
 
-def test_a_density_of_rows_with_holes_and_of_nothing_finite():
+def test_a_density_of_rows_with_holes_and_of_nothing_finite() -> None:
     rows = np.vstack([MOONS, [[np.nan, 1.0]]])
     model = GaussianDensity().fit(MOONS)
     display = DensityDisplay.from_estimator(model, rows, grid_resolution=4)
@@ -768,7 +782,7 @@ def test_a_density_of_rows_with_holes_and_of_nothing_finite():
     assert contours.get_clim()[1] >= 1.0
 
 
-def test_a_density_of_named_columns_behind_a_scaler():
+def test_a_density_of_named_columns_behind_a_scaler() -> None:
     rows = WINE[["hue", "alcohol"]]
     model = make_generative_pipeline(StandardScaler(), GaussianDensity()).fit(rows)
     display = DensityDisplay.from_estimator(model, rows, grid_resolution=5)
@@ -778,8 +792,8 @@ def test_a_density_of_named_columns_behind_a_scaler():
     assert without.points_ is None
 
 
-def test_a_search_shows_means_and_standard_errors(models):
-    display = SearchCurveDisplay.from_estimator(models.search)
+def test_a_search_shows_means_and_standard_errors(models: Any) -> None:
+    display: Any = SearchCurveDisplay.from_estimator(models.search)
     results = models.search.cv_results_
     assert display.param == "reg_covar"
     assert display.ax_.get_xscale() == "log"
@@ -797,14 +811,14 @@ def test_a_search_shows_means_and_standard_errors(models):
     assert "nats" in display.ax_.get_ylabel()
 
 
-def test_roles_of_parameters_are_free(models):
+def test_roles_of_parameters_are_free(models: Any) -> None:
     display = SearchCurveDisplay.from_estimator(models.search, param="n_components")
     assert display.values == [1, 2]
     assert display.ax_.get_xscale() == "linear"
     assert display.labels == [f"reg_covar = {v}" for v in (1e-06, 0.0001, 0.01)]
 
 
-def test_a_third_parameter_has_its_best_value():
+def test_a_third_parameter_has_its_best_value() -> None:
     grid = {
         "n_components": [1, 2, 3],
         "reg_covar": [1e-4, 1e-3],
@@ -827,7 +841,7 @@ def test_a_third_parameter_has_its_best_value():
     np.testing.assert_allclose(np.sort(display.means, axis=None), np.sort(expected))
 
 
-def test_values_that_are_no_numbers_and_batched_searches():
+def test_values_that_are_no_numbers_and_batched_searches() -> None:
     search = BatchedGridSearchCV(
         VAE(1, max_iter=2, **_NETWORK), {"activation": ["relu", "tanh"]}, cv=2
     ).fit(MOONS)
@@ -849,7 +863,9 @@ def test_values_that_are_no_numbers_and_batched_searches():
         ([True, False], "linear", ["True", "False"]),
     ],
 )
-def test_the_scale_follows_the_values(values, scale, ticks):
+def test_the_scale_follows_the_values(
+    values: list[Any], scale: str, ticks: list[Any]
+) -> None:
     row = np.zeros((1, len(values)))
     display = SearchCurveDisplay("beta", values, row, row).plot()
     assert display.ax_.get_xscale() == scale
@@ -860,7 +876,7 @@ def test_the_scale_follows_the_values(values, scale, ticks):
     "values",
     [np.logspace(-4, 2, 13), range(40), [1, 1.01, 1.02, 50], np.geomspace(1, 2)],
 )
-def test_ticks_of_many_values_leave_room(values):
+def test_ticks_of_many_values_leave_room(values: Any) -> None:
     row = np.zeros((1, len(values)))
     display = SearchCurveDisplay("beta", list(values), row, row).plot()
     display.figure_.canvas.draw()
@@ -872,7 +888,7 @@ def test_ticks_of_many_values_leave_room(values):
     assert not any(a.overlaps(b) for a, b in pairwise(boxes))
 
 
-def test_long_names_of_categories_are_turned_and_cut():
+def test_long_names_of_categories_are_turned_and_cut() -> None:
     values = [f"an activation with a long name {i}" for i in range(30)]
     row = np.zeros((1, 30))
     ax = SearchCurveDisplay("activation", values, row, row).plot().ax_
@@ -882,7 +898,7 @@ def test_long_names_of_categories_are_turned_and_cut():
     assert sum(bool(label.get_text()) for label in labels) <= 20
 
 
-def test_the_best_of_many_lines_are_drawn():
+def test_the_best_of_many_lines_are_drawn() -> None:
     means = np.random.RandomState(0).randn(30, 2)
     means[7] = -np.inf  # and a line that failed is none of them
     labels = [f"alpha = {i}" for i in range(30)]
@@ -892,13 +908,13 @@ def test_the_best_of_many_lines_are_drawn():
     best = np.sort(np.argsort(-means.max(axis=1))[:10])
     for line, k in zip(display.lines_, best):
         np.testing.assert_array_equal(line.lines[0].get_ydata(), means[k])
-    legend = display.ax_.get_legend()
+    legend: Any = display.ax_.get_legend()
     assert legend.get_title().get_text() == "alpha\nthe 10 best of 30"
     texts = [text.get_text() for text in legend.get_texts()]
     assert sorted(texts) == sorted(["best", *map(str, best)])
 
 
-def test_a_search_without_a_grid_shows_all_candidates():
+def test_a_search_without_a_grid_shows_all_candidates() -> None:
     search = RandomizedSearchCV(
         GaussianMixtureEM(1, max_iter=1),
         {"reg_covar": loguniform(1e-9, 1e-3), "tol": loguniform(1e-6, 1)},
@@ -914,25 +930,25 @@ def test_a_search_without_a_grid_shows_all_candidates():
     assert display.title.endswith("best over tol")
 
 
-def test_colours_have_three_channels():
+def test_colours_have_three_channels() -> None:
     X = np.random.RandomState(0).uniform(size=(60, 8 * 8 * 3))
     model = GaussianDensity(4).fit(X)
-    display = ReconstructionDisplay.from_estimator(
+    display: Any = ReconstructionDisplay.from_estimator(
         model, X, n_rows=5, image_shape=(8, 8, 3)
     )
     assert display.image_.get_array().shape == (17, 5 * 9 - 1, 3)
     np.testing.assert_allclose(display.image_.get_array()[:8, :8].ravel(), X[0])
-    levels = ReconstructionDisplay(255 * X[:2], 255 * X[:2], (8, 8, 3)).plot()
+    levels: Any = ReconstructionDisplay(255 * X[:2], 255 * X[:2], (8, 8, 3)).plot()
     np.testing.assert_allclose(levels.image_.get_array()[:8, :8].ravel(), X[0])
 
 
-def test_an_array_of_axes_is_used(models):
+def test_an_array_of_axes_is_used(models: Any) -> None:
     _, axes = plt.subplots(2, 2)
     display = draw("sampled table", models, ax=axes)
     assert display.axes_ == list(axes[0])
 
 
-WRONG_LENGTHS = {
+WRONG_LENGTHS: dict[str, Any] = {
     "y of LatentSpaceDisplay has 2 items, and should have 3": lambda: (
         LatentSpaceDisplay(np.zeros((3, 2)), [0, 1])
     ),
@@ -988,7 +1004,7 @@ WRONG_LENGTHS = {
         np.ones(4) / 4, np.zeros((4, 2)), feature_names=list("abc")
     ),
     "feature_names of DensityDisplay has 3": lambda: DensityDisplay(
-        *np.zeros((3, 2, 2)), feature_names=list("abc")
+        *cast(tuple[Any, Any, Any], np.zeros((3, 2, 2))), feature_names=list("abc")
     ),
     "finite nowhere": lambda: DensityDisplay(*np.full((3, 2, 2), np.nan)),
     "labels of SearchCurveDisplay has 1 items, and should have 2": (
@@ -1007,12 +1023,12 @@ WRONG_LENGTHS = {
 
 
 @pytest.mark.parametrize("message", WRONG_LENGTHS)
-def test_lengths_that_do_not_fit_are_named(message):
+def test_lengths_that_do_not_fit_are_named(message: str) -> None:
     with pytest.raises(ValueError, match=message):
         WRONG_LENGTHS[message]().plot()
 
 
-ERRORS = {
+ERRORS: dict[str, Any] = {
     "no curve": (
         lambda m: LossCurveDisplay.from_estimator(m.gaussian),
         "GaussianDensity keeps no curve",
@@ -1072,18 +1088,20 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_errors_name_what_is_wrong(models, name):
+def test_errors_name_what_is_wrong(models: Any, name: str) -> None:
     draw, message = ERRORS[name]
     with pytest.raises(ValueError, match=message):
         draw(models)
 
 
 @pytest.mark.parametrize("name", skgen.display.__all__)
-def test_without_matplotlib_the_extra_is_named(monkeypatch, name):
+def test_without_matplotlib_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     display = getattr(skgen.display, name)
     one = dict.fromkeys(["Reconstruction", "LatentSpace", "TableReport"], 1)
-    more = {"Interpolation": 2, **one}
+    more: dict[str, Any] = {"Interpolation": 2, **one}
     n_rows = more.get(name.removesuffix("Display"), 0)
     message = rf'{name}\.from_est.*"scikit-generative\[plot\]"'
     with pytest.raises(ImportError, match=message):
@@ -1091,6 +1109,6 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, name):
         display.from_estimator(object(), *[MOONS] * n_rows)
 
 
-def test_importing_skgen_leaves_matplotlib_alone():
+def test_importing_skgen_leaves_matplotlib_alone() -> None:
     code = "import sys, skgen, skgen.display; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -4,6 +4,7 @@ import ast
 import inspect
 import runpy
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -25,11 +26,11 @@ CLASSES = [
 ]
 
 
-def parameters_of(cls):
+def parameters_of(cls: type[Any]) -> list[Any]:
     return list(inspect.signature(cls).parameters.values())
 
 
-def test_shared_docstrings_are_copied():
+def test_shared_docstrings_are_copied() -> None:
     stale = [
         path.name
         for path, text in COPIES["written"]().items()
@@ -39,14 +40,16 @@ def test_shared_docstrings_are_copied():
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_the_source_has_the_docstring_that_is_shown(cls):
+def test_the_source_has_the_docstring_that_is_shown(cls: Any) -> None:
     source = inspect.getsource(cls)
-    node = ast.parse(source).body[0]
-    assert inspect.cleandoc(ast.get_docstring(node)) == inspect.cleandoc(cls.__doc__)
+    node: Any = ast.parse(source).body[0]
+    assert inspect.cleandoc(cast(str, ast.get_docstring(node))) == inspect.cleandoc(
+        cls.__doc__
+    )
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_every_parameter_is_described_with_its_default(cls):
+def test_every_parameter_is_described_with_its_default(cls: type[Any]) -> None:
     entries = COPIES["entries"](f'    """{cls.__doc__}')
     described = {
         name: entry.split("\n")[0]
@@ -60,6 +63,6 @@ def test_every_parameter_is_described_with_its_default(cls):
             assert ast.literal_eval(default) == each.default, line
 
 
-def test_all_estimators_have_one_style_of_constructor():
+def test_all_estimators_have_one_style_of_constructor() -> None:
     names = [cls for cls in CLASSES if cls.__name__ in VARIANTS]
     assert all(hasattr(cls, "__dataclass_fields__") for cls in names)

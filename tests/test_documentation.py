@@ -2,8 +2,10 @@
 
 import re
 import tomllib
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sklearn.base import clone
@@ -31,10 +33,10 @@ class Own(VAE):
 
 
 @pytest.fixture
-def declare(tmp_path, monkeypatch):
+def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Install a distribution that declares project URLs."""
 
-    def install(*urls):
+    def install(*urls: Any) -> None:
         folder = tmp_path / "scikit_generative-9.9.9.dist-info"
         folder.mkdir()
         lines = ["Metadata-Version: 2.1", "Name: scikit-generative", "Version: 9.9.9"]
@@ -47,12 +49,14 @@ def declare(tmp_path, monkeypatch):
     documentation_url.cache_clear()
 
 
-def links(estimator):
+def links(estimator: Any) -> list[Any]:
     return re.findall(r'href="([^"]*)"', estimator._repr_html_())
 
 
 @pytest.mark.parametrize("estimator", OURS, ids=class_name)
-def test_an_estimator_links_to_its_own_page(estimator, declare):
+def test_an_estimator_links_to_its_own_page(
+    estimator: Any, declare: Callable[..., Any]
+) -> None:
     declare("Source, https://code.test/", "Documentation, https://docs.test/skgen/")
     name = class_name(estimator)
     page = f"https://docs.test/skgen/api/generated/{PAGES.get(name, f'skgen.{name}')}"
@@ -68,19 +72,21 @@ def test_an_estimator_links_to_its_own_page(estimator, declare):
 
 
 @pytest.mark.parametrize("estimator", OURS, ids=class_name)
-def test_without_an_address_there_is_no_link_of_ours(estimator, declare):
+def test_without_an_address_there_is_no_link_of_ours(
+    estimator: Any, declare: Callable[..., Any]
+) -> None:
     declare("Source, https://code.test/")
     assert estimator._get_doc_link() == ""
     assert not [link for link in links(estimator) if "skgen" in link]
 
 
-def test_a_subclass_of_a_user_has_no_page(declare):
+def test_a_subclass_of_a_user_has_no_page(declare: Callable[..., Any]) -> None:
     declare("Documentation, https://docs.test")
     assert Own()._get_doc_link() == ""
     assert links(Own()) == []
 
 
-def test_a_fitted_estimator_says_so():
+def test_a_fitted_estimator_says_so() -> None:
     model = clone(VAE(2, max_iter=1, random_state=0))
     assert "Not fitted" in model._repr_html_()
     assert "<span>Fitted</span>" in model.fit(features())._repr_html_()
@@ -89,7 +95,7 @@ def test_a_fitted_estimator_says_so():
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_distribution_has_one_name_and_one_version():
+def test_the_distribution_has_one_name_and_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == DISTRIBUTION
     # Where the pages are is not declared before they are there.

@@ -1,12 +1,14 @@
 """The score and the careful estimate, where log p(x) is known."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy import stats
-from toys import D, K, draws_of, generator, linear_gaussian, normal
+from torch import Tensor
 
 import skgen
 from skgen._training.batches import Batch
@@ -17,6 +19,7 @@ from skgen.models.evaluation import (
     row_blocks,
 )
 from skgen.objectives import log_weights
+from tests.toys import D, K, draws_of, generator, linear_gaussian, normal
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -24,14 +27,14 @@ pytestmark = pytest.mark.usefixtures("guarded_generators")
 # The hash of a row.
 
 
-def _grid(n):
+def _grid(n: int) -> Any:
     """Rows with few distinct bits: small integers."""
     side = math.ceil(n ** (1 / 3))
     points = torch.cartesian_prod(*[torch.arange(side).double()] * 3)
     return points[:n]
 
 
-ROWS = {
+ROWS: dict[str, Any] = {
     "normal": lambda n: normal(n, 5, seed=1),
     "one_column": lambda n: normal(n, 1, seed=1),
     "integers": _grid,
@@ -43,7 +46,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("kind", [k for k in ROWS if k != "one_pixel"])
-def test_blocks_are_uniform(kind):
+def test_blocks_are_uniform(kind: str) -> None:
     blocks = row_blocks(ROWS[kind](8_000))
     assert blocks.min() >= 0
     assert blocks.max() < N_BLOCKS
@@ -51,37 +54,37 @@ def test_blocks_are_uniform(kind):
     assert stats.chisquare(counts.numpy()).pvalue > 1e-3
 
 
-def test_rows_with_one_bright_pixel_have_different_blocks():
+def test_rows_with_one_bright_pixel_have_different_blocks() -> None:
     blocks = row_blocks(torch.eye(64))
     # 64 draws of 256 have 56.6 distinct values in the mean, with deviation 2.4.
     assert len(blocks.unique()) > 47
 
 
-def test_a_block_depends_on_the_row_alone():
+def test_a_block_depends_on_the_row_alone() -> None:
     x = normal(100, 5, seed=1)
     order = torch.randperm(100, generator=generator())
     assert row_blocks(x)[order].equal(row_blocks(x[order]))
     assert row_blocks(x[7:8]).equal(row_blocks(x)[7:8])
 
 
-def test_a_block_depends_on_the_order_of_the_columns():
+def test_a_block_depends_on_the_order_of_the_columns() -> None:
     x = normal(1_000, 5, seed=1)
     same = (row_blocks(x) == row_blocks(x.flip(1))).double().mean()
     assert same < 5 / N_BLOCKS
 
 
-def test_a_block_is_the_same_in_both_dtypes():
+def test_a_block_is_the_same_in_both_dtypes() -> None:
     x = normal(100, 5, seed=1, dtype=torch.float32)
     assert row_blocks(x).equal(row_blocks(x.double()))
 
 
-def test_minus_zero_is_zero():
+def test_minus_zero_is_zero() -> None:
     assert row_blocks(torch.tensor([[0.0, 1.0]])).equal(
         row_blocks(torch.tensor([[-0.0, 1.0]]))
     )
 
 
-def test_memory_order_does_not_matter():
+def test_memory_order_does_not_matter() -> None:
     x = normal(100, 5, seed=1)
     assert row_blocks(x.T.contiguous().T).equal(row_blocks(x))
 
@@ -89,7 +92,9 @@ def test_memory_order_does_not_matter():
 # The careful estimate.
 
 
-def estimate(model, x, n_samples, n_per_pass, seed=0):
+def estimate(
+    model: Any, x: Tensor, n_samples: int, n_per_pass: int, seed: int = 0
+) -> tuple[Any, ...]:
     passes = iter(normal(n_samples, len(x), K, seed=seed).split(n_per_pass))
     return estimate_log_likelihood(
         lambda n: log_weights(model, Batch(x, next(passes))).detach(),
@@ -98,20 +103,20 @@ def estimate(model, x, n_samples, n_per_pass, seed=0):
     )
 
 
-def model_and_rows(n, **inexact):
+def model_and_rows(n: int, **inexact: Any) -> tuple[Any, ...]:
     model, marginal = linear_gaussian(**inexact)
     x = draws_of(marginal, n)
     return model, x, marginal.log_prob(x)
 
 
-def test_the_estimate_is_exact_under_the_exact_posterior():
+def test_the_estimate_is_exact_under_the_exact_posterior() -> None:
     model, x, exact = model_and_rows(20)
     log_prob, error = estimate(model, x, 7, 3)
     torch.testing.assert_close(log_prob, exact)
     assert (error < 1e-6).all()
 
 
-def test_the_estimate_has_the_error_that_it_says():
+def test_the_estimate_has_the_error_that_it_says() -> None:
     model, x, exact = model_and_rows(400, shift=0.3, widen=0.3)
     log_prob, error = estimate(model, x, 2_000, 500)
     z = ((log_prob - exact) / error).numpy()
@@ -120,17 +125,17 @@ def test_the_estimate_has_the_error_that_it_says():
     assert 0.005 < error.mean() < 0.05
 
 
-def test_the_estimate_does_not_depend_on_the_passes():
+def test_the_estimate_does_not_depend_on_the_passes() -> None:
     model, x, _ = model_and_rows(20, shift=0.3, widen=0.3)
     whole = estimate(model, x, 100, 100)
     for n_per_pass in (1, 7, 99, 1_000):
         torch.testing.assert_close(estimate(model, x, 100, n_per_pass), whole)
 
 
-def test_the_estimate_asks_for_as_many_draws_as_it_is_told():
+def test_the_estimate_asks_for_as_many_draws_as_it_is_told() -> None:
     asked = []
 
-    def draw(n):
+    def draw(n: int) -> Any:
         asked.append(n)
         return torch.zeros(n, 2)
 
@@ -141,7 +146,7 @@ def test_the_estimate_asks_for_as_many_draws_as_it_is_told():
     assert log_prob.dtype == torch.float64
 
 
-def test_the_estimate_survives_weights_beyond_the_range_of_exp():
+def test_the_estimate_survives_weights_beyond_the_range_of_exp() -> None:
     log_w = torch.tensor([[-5_000.0], [-5_001.0]])
     log_prob, error = estimate_log_likelihood(lambda n: log_w, 2, 2)
     a, b = 1.0, math.exp(-1)
@@ -150,13 +155,13 @@ def test_the_estimate_survives_weights_beyond_the_range_of_exp():
     assert error.item() == pytest.approx(math.sqrt(variation / (2 - 1)))
 
 
-def test_one_draw_says_nothing_about_its_error():
+def test_one_draw_says_nothing_about_its_error() -> None:
     log_prob, error = estimate_log_likelihood(lambda n: torch.zeros(n, 3), 1, 1)
     assert log_prob.tolist() == [0, 0, 0]
     assert error.isnan().all()
 
 
-def test_the_error_of_a_mean_adds_up_squares():
+def test_the_error_of_a_mean_adds_up_squares() -> None:
     result = LogLikelihood(np.array([1.0, 3.0]), np.array([3.0, 4.0]))
     assert result.mean_log_prob == 2
     assert result.mean_standard_error == 2.5
@@ -165,22 +170,22 @@ def test_the_error_of_a_mean_adds_up_squares():
 # The score.
 
 
-def test_the_module_scores_the_exact_density_under_the_exact_posterior():
+def test_the_module_scores_the_exact_density_under_the_exact_posterior() -> None:
     model, x, exact = model_and_rows(50)
     torch.testing.assert_close(model.log_prob(x).detach(), exact)
 
 
-def test_a_score_is_below_the_density_in_the_mean():
+def test_a_score_is_below_the_density_in_the_mean() -> None:
     model, x, exact = model_and_rows(2_000, shift=0.5, widen=0.5)
     gap = exact - model.log_prob(x).detach()
     assert gap.mean() > 4 * gap.std() / math.sqrt(2_000)
 
 
-def test_errors_of_rows_average_out():
+def test_errors_of_rows_average_out() -> None:
     # Over pools of noise, the mean over n rows varies as one over sqrt(n) rows.
     n = 2_000
     model, x, _ = model_and_rows(n, shift=0.5, widen=0.5)
-    scores = []
+    scores: Any = []
     for seed in range(40):
         model.noise = normal(256, 8, K, seed=100 + seed)
         scores.append(model.log_prob(x).detach())
@@ -190,14 +195,16 @@ def test_errors_of_rows_average_out():
     assert mean_of_rows < 1.5 * one_row / math.sqrt(N_BLOCKS)
 
 
-def test_equal_rows_have_equal_scores():
+def test_equal_rows_have_equal_scores() -> None:
     model, x, _ = model_and_rows(3, shift=0.5, widen=0.5)
     scores = model.log_prob(x.repeat(4, 1)).detach().view(4, 3)
     torch.testing.assert_close(scores, scores[:1].expand(4, 3))
 
 
-def small(name, **params):
-    of_class = {"VQVAE": {"codebook_size": 8, "n_tokens": 2, "code_size": 2}}
+def small(name: str, **params: Any) -> Any:
+    of_class: dict[str, Any] = {
+        "VQVAE": {"codebook_size": 8, "n_tokens": 2, "code_size": 2}
+    }
     return getattr(skgen, name)(
         **of_class.get(name, {"n_components": 2}),
         **{"hidden_layer_sizes": (16,), "learning_rate_init": 1e-2, **params},
@@ -206,13 +213,13 @@ def small(name, **params):
 
 
 @pytest.fixture(scope="module", params=["VAE", "IWAE", "VQVAE"])
-def fitted(request):
+def fitted(request: pytest.FixtureRequest) -> tuple[Any, ...]:
     X = normal(200, D, seed=3).numpy() @ normal(D, D, seed=4).numpy()
     model = small(request.param, n_importance_samples=16)
     return model.fit(X), X
 
 
-def test_the_careful_estimate_is_above_the_score(fitted):
+def test_the_careful_estimate_is_above_the_score(fitted: tuple[Any, ...]) -> None:
     model, X = fitted
     careful = model.log_likelihood(X, n_samples=1_000)
     assert careful.log_prob.shape == careful.standard_error.shape == (len(X),)
@@ -222,7 +229,7 @@ def test_the_careful_estimate_is_above_the_score(fitted):
     assert 0 < careful.mean_standard_error < 0.01
 
 
-def test_the_careful_estimate_rises_with_its_draws(fitted):
+def test_the_careful_estimate_rises_with_its_draws(fitted: tuple[Any, ...]) -> None:
     model, X = fitted
     # Repeated, so that noise does not decide: from 10 draws on there is little to gain.
     means = [
@@ -237,7 +244,7 @@ def test_the_careful_estimate_rises_with_its_draws(fitted):
     assert means == sorted(means)
 
 
-def test_the_careful_estimate_repeats_itself(fitted):
+def test_the_careful_estimate_repeats_itself(fitted: tuple[Any, ...]) -> None:
     model, X = fitted
     first, same, other = (
         model.log_likelihood(X, 20, random_state=seed) for seed in (0, 0, 1)
@@ -247,7 +254,9 @@ def test_the_careful_estimate_repeats_itself(fitted):
 
 
 @pytest.mark.parametrize("n_samples", [0, -1, 2.5, None])
-def test_the_careful_estimate_needs_a_number_of_draws(fitted, n_samples):
+def test_the_careful_estimate_needs_a_number_of_draws(
+    fitted: tuple[Any, ...], n_samples: float | None
+) -> None:
     model, X = fitted
     with pytest.raises(ValueError, match=r"'n_samples' parameter of .*log_likelihood"):
         model.log_likelihood(X, n_samples)
@@ -256,7 +265,7 @@ def test_the_careful_estimate_needs_a_number_of_draws(fitted, n_samples):
 # Densities integrate to one: importance sampling has no bias before the logarithm.
 
 
-def cells(X, n):
+def cells(X: NDArray[Any], n: int) -> tuple[Any, ...]:
     """Midpoints and volume of a grid over the rows' range and as much again."""
     low, high = X.min(0), X.max(0)
     low, high = low - (high - low) / 2, high + (high - low) / 2
@@ -267,7 +276,7 @@ def cells(X, n):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("d", "n"), [(1, 500), (2, 30)])
-def test_a_density_integrates_to_one(d, n):
+def test_a_density_integrates_to_one(d: int, n: int) -> None:
     rng = np.random.RandomState(0)
     X = np.repeat([[-10.0, 40.0], [10.0, 0.0]], 100, axis=0)[:, :d]
     X = X + 8 * rng.randn(200, d)

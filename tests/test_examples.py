@@ -8,6 +8,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pytest
@@ -26,7 +27,7 @@ MODELS = ["GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", *NETWORKS
 
 
 @cache
-def server():
+def server() -> Any:
     """Start a process that runs examples; it ends when this one does."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", Path(__file__).with_name("forked_examples.py")],
@@ -40,7 +41,7 @@ def server():
 
 
 @cache
-def run(name):
+def run(name: Any) -> Any:
     """Run an example once, with warnings as errors; return what it printed."""
     picture = EXAMPLES / "output" / f"{name}.png"
     picture.unlink(missing_ok=True)
@@ -54,7 +55,7 @@ def run(name):
     return printed
 
 
-def table(text, n_columns):
+def table(text: str, n_columns: int) -> dict[str, Any]:
     """Numbers of the lines that are a name and ``n_columns`` numbers, by name."""
     number = r"([-+]?\d+\.\d+)"
     line = re.compile(r"^(\S.*?)" + rf"\s+{number}" * n_columns + r"$", re.MULTILINE)
@@ -65,7 +66,9 @@ def table(text, n_columns):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_runs_without_warning_and_says_where_its_picture_is(name):
+def test_an_example_runs_without_warning_and_says_where_its_picture_is(
+    name: str,
+) -> None:
     picture = EXAMPLES / "output" / f"{name}.png"
     pictures = re.findall(r"^Picture: (.+)$", run(name), re.MULTILINE)
     assert pictures[:1] == [str(picture)]
@@ -77,7 +80,7 @@ def test_an_example_runs_without_warning_and_says_where_its_picture_is(name):
         assert pixels.std() > 0.05
 
 
-def test_every_example_is_in_the_index():
+def test_every_example_is_in_the_index() -> None:
     index = (EXAMPLES / "README.md").read_text()
     assert sorted(re.findall(r"\]\((\S+\.py)\)", index)) == [
         str(path.relative_to(EXAMPLES)) for path in SCRIPTS
@@ -85,17 +88,19 @@ def test_every_example_is_in_the_index():
 
 
 @pytest.fixture
-def quickstart():
+def quickstart() -> dict[str, Any]:
     """Score, its error, gain over the Gaussian, its error, mean squared error, time."""
     return table(run("quickstart"), 6)
 
 
-def test_quickstart_compares_all_models(quickstart):
+def test_quickstart_compares_all_models(quickstart: dict[str, Any]) -> None:
     assert list(quickstart) == ["independent pixels", *MODELS]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_quickstart_models_beat_independent_pixels(quickstart, model):
+def test_quickstart_models_beat_independent_pixels(
+    quickstart: dict[str, Any], model: str
+) -> None:
     # Errors as printed are those of the models apart: larger than the paired one.
     floor, floor_error = quickstart["independent pixels"][:2]
     score, error = quickstart[model][:2]
@@ -103,27 +108,33 @@ def test_quickstart_models_beat_independent_pixels(quickstart, model):
 
 
 @pytest.mark.parametrize("model", ["GaussianMixtureEM", "VAE", "IWAE"])
-def test_quickstart_models_beat_one_gaussian_by_two_paired_errors(quickstart, model):
+def test_quickstart_models_beat_one_gaussian_by_two_paired_errors(
+    quickstart: dict[str, Any], model: str
+) -> None:
     _, _, gain, gain_error, *_ = quickstart[model]
     assert gain > 2 * gain_error > 0
 
 
-def test_quickstart_gains_are_differences_of_its_scores(quickstart):
+def test_quickstart_gains_are_differences_of_its_scores(
+    quickstart: dict[str, Any],
+) -> None:
     reference = quickstart["GaussianDensity"][0]
     for score, _, gain, *_ in quickstart.values():
         assert gain == pytest.approx(score - reference, abs=0.011)
 
 
-def test_quickstart_says_what_its_table_says(quickstart):
+def test_quickstart_says_what_its_table_says(quickstart: Any) -> None:
     checks = run("quickstart").split("better by two paired standard errors than")[1]
     for model in MODELS:
         _, _, gain, gain_error, *_ = quickstart[model]
-        answers = re.search(rf"^{model} +(yes|no) +(yes|no)$", checks, re.MULTILINE)
+        answers: Any = re.search(
+            rf"^{model} +(yes|no) +(yes|no)$", checks, re.MULTILINE
+        )
         assert answers[1] == "yes"
         assert answers[2] == ("yes" if gain > 2 * gain_error else "no")
 
 
-def test_pipeline_codes_are_worth_more_than_principal_components():
+def test_pipeline_codes_are_worth_more_than_principal_components() -> None:
     lines = re.findall(
         r"^ +(\d+) +(0\.\d+) \+- \S+ +(0\.\d+)", run("pipeline"), re.MULTILINE
     )
@@ -133,13 +144,13 @@ def test_pipeline_codes_are_worth_more_than_principal_components():
     assert re.search(r"^ +vae0 +vae1$", run("pipeline"), re.MULTILINE)
 
 
-def test_grid_search_finds_the_best_beta_inside_its_grid():
+def test_grid_search_finds_the_best_beta_inside_its_grid() -> None:
     best = re.findall(r"^ +(\S+) .* <- best$", run("grid_search"), re.MULTILINE)
     assert len(best) == 2
     assert 0.25 < float(best[0]) < 4
 
 
-def test_grid_search_shows_a_gap_that_grows_as_beta_falls():
+def test_grid_search_shows_a_gap_that_grows_as_beta_falls() -> None:
     gaps = re.findall(
         r"^BetaVAE, beta=.*? (-?\d+\.\d+)$", run("grid_search"), re.MULTILINE
     )
@@ -147,7 +158,7 @@ def test_grid_search_shows_a_gap_that_grows_as_beta_falls():
     assert 0 < best < smallest
 
 
-def test_densities_stay_within_one_and_bend_around_the_moons():
+def test_densities_stay_within_one_and_bend_around_the_moons() -> None:
     rows = table(run("density"), 3)
     assert len(rows) == 7
     _, _, worst = rows.pop("GaussianDensity")
@@ -157,7 +168,7 @@ def test_densities_stay_within_one_and_bend_around_the_moons():
         assert auc > worst + 0.05
 
 
-def test_both_gradients_agree_in_the_mean_and_differ_in_variance():
+def test_both_gradients_agree_in_the_mean_and_differ_in_variance() -> None:
     text = run("gradients_and_bounds")
     lines = re.findall(
         r"^(likelihood ratio|pathwise) +\( *(\S+), *(\S+)\) +(\S+)$",
@@ -174,7 +185,7 @@ def test_both_gradients_agree_in_the_mean_and_differ_in_variance():
 
 
 @pytest.mark.parametrize("model", ["VAE", "IWAE"])
-def test_bounds_rise_with_draws_and_the_encoder_beats_the_prior(model):
+def test_bounds_rise_with_draws_and_the_encoder_beats_the_prior(model: str) -> None:
     text = run("gradients_and_bounds")
     prior = table(text, 4)[f"{model}, prior"]
     encoder = table(text, 5)[f"{model}, encoder"]

@@ -5,14 +5,15 @@ import socket
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
-from estimators import features
 
 import skgen
 from skgen import VAE, GaussianDensity
 from skgen._files.container import ModelFileError
 from skgen.io import onnx
+from tests.estimators import features
 
 fcntl = pytest.importorskip("fcntl", reason="the locks of POSIX")
 
@@ -21,28 +22,28 @@ STRAY = ".model.safetensors.0123abcd.tmp"
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Any:
     return GaussianDensity().fit(X)
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-def _socket(path):
+def _socket(path: Any) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(path))  # such names must be short
 
 
-def _device(path):
+def _device(path: Any) -> None:
     try:
         os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # as /dev/null
     except PermissionError:
         pytest.skip("only root makes devices")
 
 
-SPECIAL = {
+SPECIAL: dict[str, Any] = {
     "fifo": os.mkfifo,
     "socket": _socket,
     "folder": os.mkdir,
@@ -52,7 +53,9 @@ SPECIAL = {
 
 @pytest.mark.parametrize("linked", [False, True], ids=["itself", "link"])
 @pytest.mark.parametrize("kind", SPECIAL)
-def test_what_is_no_regular_file_stays(kind, linked, model, path, monkeypatch):
+def test_what_is_no_regular_file_stays(
+    kind: str, linked: bool, model: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(path.parent)
     SPECIAL[kind](path)
     before = path.stat()
@@ -69,16 +72,17 @@ def test_what_is_no_regular_file_stays(kind, linked, model, path, monkeypatch):
     assert {p.name for p in path.parent.iterdir()} == {path.name, given.name}
 
 
-def test_a_descriptor_without_a_file_stays(model):
+def test_a_descriptor_without_a_file_stays(model: Any) -> None:
     reading, writing = os.pipe()
     try:
         with pytest.raises(OSError, match="Not a regular file"):
             skgen.save(model, f"/dev/fd/{writing}")
     finally:
-        os.close(reading), os.close(writing)
+        os.close(reading)
+        os.close(writing)
 
 
-def test_links_are_followed_as_open_follows_them(model, path):
+def test_links_are_followed_as_open_follows_them(model: Any, path: Path) -> None:
     target, link = path.with_name("target"), path.with_name("link")
     link.symlink_to(target)  # of a file that is not there yet
     for _ in range(2):
@@ -92,7 +96,7 @@ def test_links_are_followed_as_open_follows_them(model, path):
         skgen.save(model, circle)
 
 
-def test_what_crashes_left_is_removed(model, path):
+def test_what_crashes_left_is_removed(model: Any, path: Path) -> None:
     others = [
         ".other.safetensors.0123abcd.tmp",
         ".model.safetensors.0123ABCD.tmp",
@@ -108,7 +112,7 @@ def test_what_crashes_left_is_removed(model, path):
     assert kept == {path.name, *others, STRAY.replace("0", "e")}
 
 
-def test_what_another_process_writes_is_left(model, path):
+def test_what_another_process_writes_is_left(model: Any, path: Path) -> None:
     stray = path.with_name(STRAY)
     with open(stray, "xb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -118,10 +122,10 @@ def test_what_another_process_writes_is_left(model, path):
     assert not stray.exists()
 
 
-def test_many_may_save_to_one_place(model, path):
+def test_many_may_save_to_one_place(model: Any, path: Path) -> None:
     errors = []
 
-    def save():
+    def save() -> None:
         try:
             for _ in range(10):
                 skgen.save(model, path)
@@ -142,13 +146,13 @@ def test_many_may_save_to_one_place(model, path):
 
 
 @pytest.fixture(scope="module")
-def network():
-    tiny = {"hidden_layer_sizes": (4,), "n_importance_samples": 2}
+def network() -> Any:
+    tiny: dict[str, Any] = {"hidden_layer_sizes": (4,), "n_importance_samples": 2}
     return VAE(1, **tiny, random_state=0).partial_fit(X)
 
 
 @pytest.fixture
-def quick_graphs(monkeypatch):
+def quick_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins for graphs, which take seconds."""
     pytest.importorskip("onnxscript")
     for method in ("encode", "decode"):
@@ -159,15 +163,21 @@ class Failed(Exception):
     pass
 
 
-def _fail(*args):
+def _fail(*args: Any) -> None:
     raise Failed
 
 
 @pytest.mark.parametrize("part", ["trace", "folder", "special", "replace"])
 def test_graphs_that_fail_leave_nothing(
-    part, network, tmp_path, quick_graphs, monkeypatch
-):
-    paths = {name: tmp_path / f"{name}.onnx" for name in ("encoder", "decoder")}
+    part: str,
+    network: Any,
+    tmp_path: Path,
+    quick_graphs: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths: dict[str, Any] = {
+        name: tmp_path / f"{name}.onnx" for name in ("encoder", "decoder")
+    }
     left = []
     match part:
         case "trace":
@@ -184,7 +194,9 @@ def test_graphs_that_fail_leave_nothing(
     assert [*tmp_path.iterdir()] == left
 
 
-def test_graphs_have_files_of_their_own(network, tmp_path, quick_graphs):
+def test_graphs_have_files_of_their_own(
+    network: Any, tmp_path: Path, quick_graphs: None
+) -> None:
     path, link = tmp_path / "graph.onnx", tmp_path / "link"
     link.symlink_to(path)
     with pytest.raises(ValueError, match="encoder and decoder are one file"):
@@ -192,8 +204,12 @@ def test_graphs_have_files_of_their_own(network, tmp_path, quick_graphs):
     assert not path.exists()
 
 
-def test_graphs_keep_what_was_there_or_replace_it(network, tmp_path, quick_graphs):
-    paths = {name: tmp_path / f"{name}.onnx" for name in ("encoder", "decoder")}
+def test_graphs_keep_what_was_there_or_replace_it(
+    network: Any, tmp_path: Path, quick_graphs: None
+) -> None:
+    paths: dict[str, Any] = {
+        name: tmp_path / f"{name}.onnx" for name in ("encoder", "decoder")
+    }
     for path in paths.values():
         Path(path).write_bytes(b"before")
     skgen.to_onnx(network, **paths)

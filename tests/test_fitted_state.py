@@ -4,15 +4,18 @@ import inspect
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 import skgen
 from skgen import VAE, GaussianDensity, GenerativePipeline
@@ -40,10 +43,10 @@ N_INTERRUPTS = 12
 PACKAGE = str(Path(skgen.__file__).parent)
 
 
-def outputs(model, rows):
+def outputs(model: Any, rows: NDArray[Any]) -> dict[str, Any]:
     """All that evaluation gives, by name of the method."""
     code = model.transform(rows)
-    found = {
+    found: dict[str, Any] = {
         "transform": dense(code),
         "inverse_transform": model.inverse_transform(code),
         "reconstruct": model.reconstruct(rows),
@@ -60,13 +63,13 @@ def outputs(model, rows):
     return found
 
 
-def assert_same(found, expected):
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found.keys() == expected.keys()
     for name, value in found.items():
         assert_array_equal(value, expected[name], err_msg=name)
 
 
-def attributes(model):
+def attributes(model: Any) -> dict[str, Any]:
     """Its attributes, each as the object that it is."""
     return {name: id(value) for name, value in vars(model).items()}
 
@@ -74,10 +77,10 @@ def attributes(model):
 class InterruptAt:
     """Press Ctrl-C at a call of a function of skgen, by its number."""
 
-    def __init__(self, number=None):
+    def __init__(self, number: Any = None) -> None:
         self.number, self.count = number, 0
 
-    def __call__(self, frame, event, argument):
+    def __call__(self, frame: Any, event: str, argument: Any) -> None:
         code = frame.f_code
         # Python drops what is raised while it closes a generator.
         is_plain = not code.co_flags & inspect.CO_GENERATOR
@@ -87,11 +90,11 @@ class InterruptAt:
                 sys.setprofile(None)
                 raise KeyboardInterrupt
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         sys.setprofile(self)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         sys.setprofile(None)
 
 
@@ -100,7 +103,9 @@ class InterruptAt:
 
 @incremental
 @pytest.mark.parametrize("weight", [np.zeros(40), -np.ones(40), np.ones(39)])
-def test_bad_weights_leave_a_first_partial_fit_unfitted(estimator, weight):
+def test_bad_weights_leave_a_first_partial_fit_unfitted(
+    estimator: Any, weight: NDArray[Any]
+) -> None:
     model = clone(estimator)
     before = attributes(model)
     with pytest.raises(ValueError):
@@ -112,7 +117,9 @@ def test_bad_weights_leave_a_first_partial_fit_unfitted(estimator, weight):
 
 @incremental
 @pytest.mark.parametrize("first", [True, False])
-def test_ctrl_c_in_partial_fit_leaves_the_model_as_it_was(estimator, first):
+def test_ctrl_c_in_partial_fit_leaves_the_model_as_it_was(
+    estimator: Any, first: bool
+) -> None:
     start = clone(estimator) if first else clone(estimator).partial_fit(X[:20])
     start = pickle.dumps(start)
     expected = pickle.loads(start)
@@ -135,14 +142,16 @@ class Fails(torch.nn.Linear):
 
     fails = False
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if Fails.fails and self.training:
             raise RuntimeError("out of order")
         return super().forward(x)
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_an_encoder_that_fails_leaves_the_model_as_it_was(first, monkeypatch):
+def test_an_encoder_that_fails_leaves_the_model_as_it_was(
+    first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = VAE(2, encoder=Fails, hidden_layer_sizes=(8,), random_state=0)
     if not first:
         model.partial_fit(X)
@@ -159,7 +168,7 @@ def test_an_encoder_that_fails_leaves_the_model_as_it_was(first, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["fit", "fit_transform"])
-def test_a_pipeline_that_fails_is_as_it_was(method):
+def test_a_pipeline_that_fails_is_as_it_was(method: str) -> None:
     inner = make_pipeline(StandardScaler(), StandardScaler())
     model = GenerativePipeline(
         [("scale", StandardScaler()), ("nested", inner), ("density", GaussianDensity())]
@@ -178,7 +187,7 @@ def test_a_pipeline_that_fails_is_as_it_was(method):
 # Parameters that are set after the fit.
 
 #: Another valid value of each parameter.
-OTHER = {
+OTHER: dict[str, Any] = {
     "activation": "tanh",
     "algorithm": "elkan",
     "architecture": "mlp",
@@ -256,7 +265,7 @@ OTHER = {
 }
 
 
-def other_value(model, name):
+def other_value(model: Any, name: str) -> Any:
     if name == "prior" and hasattr(model, "cluster_centers_"):
         return "uniform"
     if name == "prior" and isinstance(model, VAE):
@@ -267,7 +276,7 @@ def other_value(model, name):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
-def test_what_was_fitted_decides_how_it_is_evaluated(estimator):
+def test_what_was_fitted_decides_how_it_is_evaluated(estimator: Any) -> None:
     rows = rows_for(estimator, 12, seed=1)
     model = pickle.loads(pickle.dumps(fitted(estimator)))
     before = outputs(model, rows)
@@ -279,7 +288,7 @@ def test_what_was_fitted_decides_how_it_is_evaluated(estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
-def test_a_further_fit_refuses_a_changed_model(estimator):
+def test_a_further_fit_refuses_a_changed_model(estimator: Any) -> None:
     model = pickle.loads(pickle.dumps(fitted(estimator)))
     rows, before = rows_for(estimator), attributes(model)
     for name in model._built_with:
@@ -304,7 +313,7 @@ def test_a_further_fit_refuses_a_changed_model(estimator):
 @pytest.mark.parametrize(
     "estimator", [e for e in ONE_OF_EACH if hasattr(e, "encode")], ids=class_name
 )
-def test_encode_may_be_set_after_the_fit(estimator):
+def test_encode_may_be_set_after_the_fit(estimator: Any) -> None:
     rows, model = rows_for(estimator), pickle.loads(pickle.dumps(fitted(estimator)))
     for encode in ("onehot", "ordinal"):
         found = outputs(model.set_params(encode=encode), rows)
@@ -320,7 +329,7 @@ def test_encode_may_be_set_after_the_fit(estimator):
     [e for e in ESTIMATORS if hasattr(e, "hidden_layer_sizes")],
     ids=name_of,
 )
-def test_partial_fit_of_networks_continues_with_what_was_built(estimator):
+def test_partial_fit_of_networks_continues_with_what_was_built(estimator: Any) -> None:
     X, start = rows_for(estimator), pickle.dumps(fitted(estimator))
     changed, same = pickle.loads(start), pickle.loads(start)
     names = changed._built_with
@@ -328,13 +337,13 @@ def test_partial_fit_of_networks_continues_with_what_was_built(estimator):
     assert_same(outputs(changed.partial_fit(X), X), outputs(same.partial_fit(X), X))
 
 
-def test_values_that_mean_the_same_are_no_change():
+def test_values_that_mean_the_same_are_no_change() -> None:
     model = VAE(2, hidden_layer_sizes=[8], max_iter=2, warm_start=True, random_state=0)
     model.fit(X).set_params(hidden_layer_sizes=(8,), likelihood="gaussian").fit(X)
     model.set_params(hidden_layer_sizes=np.array([8])).partial_fit(X)
 
 
-def test_every_parameter_has_another_value():
+def test_every_parameter_has_another_value() -> None:
     assert isinstance(VAE(), BaseEstimator)
     names = {name for e in ONE_OF_EACH for name in e.get_params(deep=False)}
     assert names == {*OTHER, "encode"}

@@ -2,6 +2,8 @@
 
 import pickle
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 MOONS, SIDE = make_moons(400, noise=0.1, random_state=0)
 TABLE = np.random.RandomState(0).randn(300, 4) @ np.random.RandomState(1).randn(4, 4)
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_layer_sizes": (16,),
     "learning_rate_init": 2e-2,
     "batch_size": 100,
@@ -42,21 +44,21 @@ KINDS = [
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda k: "-".join(k.values()))
 
 
-def flow(n_transforms=2, **params):
+def flow(n_transforms: Any = 2, **params: Any) -> Any:
     return FlowDensity(n_transforms, **{**SMALL, **params})
 
 
 @pytest.fixture(scope="module")
-def moons():
+def moons() -> Any:
     return flow().fit(MOONS)
 
 
 @pytest.fixture(scope="module")
-def by_side():
+def by_side() -> Any:
     return flow(condition="auto", max_iter=40).fit(MOONS, SIDE)
 
 
-def grid(low, high, n=140):
+def grid(low: Any, high: Any, n: int = 140) -> Any:
     """Middles of cells of a square, (n^2, 2), and their area."""
     axis = low + (high - low) * (np.arange(n) + 0.5) / n
     points = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
@@ -67,7 +69,7 @@ def grid(low, high, n=140):
 
 
 @every_kind
-def test_a_density_integrates_to_one(kind):
+def test_a_density_integrates_to_one(kind: Any) -> None:
     model = flow(**kind).fit(MOONS)
     points, area = grid(-7, 7)
     mass = np.exp(model.score_samples(points)).sum() * area
@@ -75,7 +77,7 @@ def test_a_density_integrates_to_one(kind):
 
 
 @every_kind
-def test_the_inverse_is_exact(kind):
+def test_the_inverse_is_exact(kind: Any) -> None:
     model = flow(**kind).fit(TABLE)
     rows = np.concatenate([TABLE, 20 * TABLE[:20]])  # in the tails, too
     codes = model.transform(rows)
@@ -88,7 +90,7 @@ def test_the_inverse_is_exact(kind):
 
 
 @every_kind
-def test_the_score_is_that_of_the_change_of_variables(kind):
+def test_the_score_is_that_of_the_change_of_variables(kind: Any) -> None:
     model = flow(**kind).fit(TABLE)
     row = torch.from_numpy(TABLE[:1])
     module = model._model(torch.float64)
@@ -98,20 +100,20 @@ def test_the_score_is_that_of_the_change_of_variables(kind):
     assert_allclose(model.score_samples(TABLE[:1])[0], normal + log_det, atol=1e-9)
 
 
-def test_the_likelihood_is_the_score(moons):
+def test_the_likelihood_is_the_score(moons: Any) -> None:
     careful = moons.log_likelihood(MOONS, 3)
     assert_array_equal(careful.log_prob, moons.score_samples(MOONS))
     assert (careful.standard_error == 0).all()
 
 
-def test_a_scaled_column_shifts_the_score():
+def test_a_scaled_column_shifts_the_score() -> None:
     scaled = MOONS * [1000, 0.01] + [5, 1e4]
     given = flow().fit(MOONS).score_samples(MOONS)
     found = flow().fit(scaled).score_samples(scaled)
     assert_allclose(found, given - np.log(10), atol=1e-3)
 
 
-def test_a_gaussian_table_is_learned_to_its_closed_form():
+def test_a_gaussian_table_is_learned_to_its_closed_form() -> None:
     covariance = np.array([[2.0, 1.5, 0], [1.5, 3.0, -1], [0, -1, 1.0]])
     exact = multivariate_normal([1, 2, 3], covariance)
     rows, fresh = exact.rvs(2000, random_state=0), exact.rvs(2000, random_state=1)
@@ -119,7 +121,7 @@ def test_a_gaussian_table_is_learned_to_its_closed_form():
     assert abs(exact.logpdf(fresh).mean() - model.score(fresh)) < 0.03
 
 
-def test_samples_are_of_the_density():
+def test_samples_are_of_the_density() -> None:
     rows = TABLE @ np.diag([1, 10, 0.1, 3]) + [0, 5, -1, 100]
     model = flow(1, univariate="affine", max_iter=40).fit(rows)
     drawn = model.sample(20_000, random_state=0)
@@ -132,12 +134,12 @@ def test_samples_are_of_the_density():
     assert abs(model.score(drawn) - model.score(model.sample(20_000))) < 0.1
 
 
-def test_it_bends_where_one_normal_cannot(moons):
+def test_it_bends_where_one_normal_cannot(moons: Any) -> None:
     fresh, _ = make_moons(400, noise=0.1, random_state=1)
     assert moons.score(fresh) > GaussianDensity().fit(MOONS).score(fresh) + 0.5
 
 
-def test_rows_far_out_have_finite_densities(moons):
+def test_rows_far_out_have_finite_densities(moons: Any) -> None:
     far = np.array([[10, 0], [0, -10], [1e3, 1e3], [1e6, 0]]) * MOONS.std(0)
     scores = moons.score_samples(far)
     assert np.isfinite(scores).all()
@@ -145,7 +147,7 @@ def test_rows_far_out_have_finite_densities(moons):
 
 
 @pytest.mark.parametrize("univariate", ["spline", "affine"])
-def test_one_column_is_enough(univariate):
+def test_one_column_is_enough(univariate: Any) -> None:
     column = np.random.RandomState(0).gamma(3, size=(500, 1))
     model = flow(1, univariate=univariate, max_iter=30).fit(column)
     points = np.linspace(-30, 40, 20_001)[:, None]
@@ -155,7 +157,7 @@ def test_one_column_is_enough(univariate):
     assert model.score(column) > GaussianDensity().fit(column).score(column) - 0.05
 
 
-def test_each_pair_of_couplings_has_halves_of_its_own():
+def test_each_pair_of_couplings_has_halves_of_its_own() -> None:
     orders = [order_of(i, 8, "coupling") for i in range(6)]
     halves = {tuple((order // 4).tolist()) for order in orders}
     assert len(halves) == 6
@@ -166,7 +168,7 @@ def test_each_pair_of_couplings_has_halves_of_its_own():
 # Discrete columns.
 
 
-def test_cells_are_probabilities():
+def test_cells_are_probabilities() -> None:
     rng = np.random.RandomState(0)
     counts = rng.binomial(4, 0.3, size=(800, 1)).astype(float)
     model = flow(1, max_iter=30, n_importance_samples=64).fit(counts)
@@ -182,7 +184,7 @@ def test_cells_are_probabilities():
     assert (careful.standard_error > 0).all()
 
 
-def test_values_of_discrete_columns_come_back():
+def test_values_of_discrete_columns_come_back() -> None:
     rng = np.random.RandomState(0)
     rows = np.c_[
         rng.randn(100), rng.randint(5, size=100), 0.25 * rng.randint(9, size=100)
@@ -201,7 +203,7 @@ def test_values_of_discrete_columns_come_back():
     ("columns", "steps"),
     [("auto", [0, 1, 4, 1]), (False, [0] * 4), ([1], [0, 1, 0, 0])],
 )
-def test_discrete_columns_are_found(columns, steps):
+def test_discrete_columns_are_found(columns: Any, steps: Any) -> None:
     rng = np.random.RandomState(0)
     x = np.c_[rng.randn(50), rng.choice([0, 2, 5], 50), 4 * rng.randint(3, size=50)]
     x = np.c_[x, np.full(50, 7)]  # a constant
@@ -211,7 +213,7 @@ def test_discrete_columns_are_found(columns, steps):
     assert cells.log_prob(torch.from_numpy(x), torch.from_numpy(x)).eq(0).all()
 
 
-def test_columns_that_are_not_discrete_are_named():
+def test_columns_that_are_not_discrete_are_named() -> None:
     with pytest.raises(ValueError, match=r"cells of column 1.*not evenly.*Leave the"):
         flow(dequantize=[1]).fit(TABLE)
     with pytest.raises(ValueError, match=r"dequantize=\[7\] names column 7.*has 4"):
@@ -221,7 +223,7 @@ def test_columns_that_are_not_discrete_are_named():
 # Conditions.
 
 
-def test_given_a_label_it_is_the_density_of_a_class(by_side):
+def test_given_a_label_it_is_the_density_of_a_class(by_side: Any) -> None:
     for k in (0, 1):
         alone = flow(max_iter=40).fit(MOONS[k == SIDE])
         rows = MOONS[k == SIDE]
@@ -233,7 +235,7 @@ def test_given_a_label_it_is_the_density_of_a_class(by_side):
     assert abs(mass - 1) < 0.01
 
 
-def test_without_a_label_classes_are_summed_over(by_side):
+def test_without_a_label_classes_are_summed_over(by_side: Any) -> None:
     joint = np.stack([by_side.score_samples(MOONS, k) for k in (0, 1)]) + np.log(0.5)
     expected = np.logaddexp(*joint)
     assert_allclose(by_side.score_samples(MOONS), expected, atol=0.02)
@@ -245,7 +247,7 @@ def test_without_a_label_classes_are_summed_over(by_side):
     )
 
 
-def test_codes_are_codes_given_a_label(by_side):
+def test_codes_are_codes_given_a_label(by_side: Any) -> None:
     codes = by_side.transform(MOONS, SIDE)
     assert_allclose(by_side.inverse_transform(codes, SIDE), MOONS, atol=1e-5)
     assert_allclose(by_side.reconstruct(MOONS, SIDE), MOONS, atol=1e-5)
@@ -256,7 +258,7 @@ def test_codes_are_codes_given_a_label(by_side):
     assert len(by_side.sample(5)) == 5
 
 
-def test_numbers_are_conditions():
+def test_numbers_are_conditions() -> None:
     model = flow(condition="auto", max_iter=40).fit(MOONS[:, 1:], MOONS[:, 0])
     drawn = model.sample(500, y=-0.5, random_state=0)
     near = np.abs(MOONS[:, 0] + 0.5) < 0.2
@@ -270,7 +272,7 @@ def test_numbers_are_conditions():
         _ = model.predict
 
 
-def test_conditions_that_cannot_be_are_refused():
+def test_conditions_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="leave condition=None"):
         flow(condition="auto").fit(MOONS)
     with pytest.raises(ValueError, match=r"missing labels.*ConditionalVAE"):
@@ -280,7 +282,7 @@ def test_conditions_that_cannot_be_are_refused():
             getattr(flow(), name)
 
 
-def test_a_fit_without_a_condition_forgets_it(by_side):
+def test_a_fit_without_a_condition_forgets_it(by_side: Any) -> None:
     model = pickle.loads(pickle.dumps(by_side)).set_params(condition=None).fit(MOONS)
     assert not hasattr(model, "classes_")
     assert_array_equal(model.score_samples(MOONS), model.score_samples(MOONS, SIDE))
@@ -289,7 +291,7 @@ def test_a_fit_without_a_condition_forgets_it(by_side):
 # The contract.
 
 
-def test_without_zuko_the_extra_is_named(monkeypatch):
+def test_without_zuko_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zuko", None)
     with pytest.raises(ImportError, match=r'pip install "scikit-generative\[flow\]"'):
         FlowDensity().fit(MOONS)
@@ -298,7 +300,9 @@ def test_without_zuko_the_extra_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["moons", "by_side"])
-def test_files_pickles_and_copies_keep_it(name, request, tmp_path):
+def test_files_pickles_and_copies_keep_it(
+    name: Any, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     model = request.getfixturevalue(name)
     y = SIDE if name == "by_side" else None
     skgen.save(model, tmp_path / "flow.safetensors")
@@ -313,7 +317,7 @@ def test_files_pickles_and_copies_keep_it(name, request, tmp_path):
         )
 
 
-def test_a_file_of_other_sizes_allocates_nothing(moons, tmp_path):
+def test_a_file_of_other_sizes_allocates_nothing(moons: Any, tmp_path: Path) -> None:
     model = pickle.loads(pickle.dumps(moons))
     model._built_with["hidden_layer_sizes"] = (10**6, 10**6)
     with pytest.raises(ValueError, match=r"the flow has .* weights, and there are"):
@@ -328,12 +332,12 @@ def test_a_file_of_other_sizes_allocates_nothing(moons, tmp_path):
         ({"n_bins": 10**12}, "n_bins=1000000000000"),
     ],
 )
-def test_flows_that_no_memory_holds_are_refused(params, words):
+def test_flows_that_no_memory_holds_are_refused(params: Any, words: Any) -> None:
     with pytest.raises(ValueError, match=rf"{words}.* needs about .* of memory.*Lower"):
         flow(**params).fit(MOONS)
 
 
-def test_it_goes_on():
+def test_it_goes_on() -> None:
     model = flow(max_iter=2, warm_start=True).fit(MOONS)
     before = model.score(MOONS)
     assert model.set_params(max_iter=10).fit(MOONS).score(MOONS) > before
@@ -344,14 +348,14 @@ def test_it_goes_on():
     assert streamed.score(MOONS) > before
 
 
-def test_weights_select_rows():
+def test_weights_select_rows() -> None:
     weight = (SIDE == 0).astype(float)
     one = flow(early_stopping=False).fit(MOONS, sample_weight=weight)
     alone = flow(early_stopping=False).fit(MOONS[SIDE == 0])
     assert_array_equal(one.score_samples(MOONS), alone.score_samples(MOONS))
 
 
-def test_it_works_inside_others():
+def test_it_works_inside_others() -> None:
     frame = pd.DataFrame(MOONS, columns=["a", "b"])
     pipeline = make_generative_pipeline(StandardScaler(), flow()).fit(frame)
     assert_allclose(pipeline.score(frame), flow().fit(MOONS).score(MOONS), atol=1e-3)
@@ -365,6 +369,6 @@ def test_it_works_inside_others():
     assert_allclose(found[0]["mean_test_score"], found[1]["mean_test_score"])
 
 
-def test_graphs_are_of_encoders_and_decoders(moons, tmp_path):
+def test_graphs_are_of_encoders_and_decoders(moons: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="Got FlowDensity"):
         skgen.to_onnx(moons, encoder=tmp_path / "flow.onnx")

@@ -3,10 +3,19 @@
 import json
 import random
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
-from estimators import features
-from file_forgery import (
+from torch import nn
+
+import skgen
+from skgen import VAE, GaussianDensity, MixedDensity
+from skgen._tables.frames import Columns
+from skgen.io import ModelFileError
+from tests.estimators import features
+from tests.file_forgery import (
     FOLDER,
     MAY_LOAD,
     MUTATIONS,
@@ -21,12 +30,6 @@ from file_forgery import (
     victims,
     with_text,
 )
-from torch import nn
-
-import skgen
-from skgen import VAE, GaussianDensity, MixedDensity
-from skgen._tables.frames import Columns
-from skgen.io import ModelFileError
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -38,7 +41,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning"),
 ]
 
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_layer_sizes": (4,),
     "n_importance_samples": 2,
     "max_iter": 2,
@@ -48,12 +51,12 @@ X = features()
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def imported(tmp_path_factory):
+def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Import what is imported when files of each kind are loaded."""
     path = tmp_path_factory.mktemp("whole") / "model"
     for data in victims():
@@ -65,7 +68,9 @@ def imported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
-def test_a_corrupted_file_is_an_error_or_a_whole_model(mutation, path):
+def test_a_corrupted_file_is_an_error_or_a_whole_model(
+    mutation: Callable[..., Any], path: Path
+) -> None:
     rng = random.Random(mutation.__name__)
     n_models = sum(
         try_mutation(mutation, rng, path) for _ in range(MUTATIONS[mutation])
@@ -73,12 +78,12 @@ def test_a_corrupted_file_is_an_error_or_a_whole_model(mutation, path):
     assert (n_models > 0) == (mutation in MAY_LOAD)
 
 
-def test_there_are_a_thousand_corrupted_files():
+def test_there_are_a_thousand_corrupted_files() -> None:
     assert sum(MUTATIONS.values()) >= 1000
 
 
-def test_a_forged_file_may_have_networks_of_the_users_own(path):
-    own = {"encoder": nn.Linear}
+def test_a_forged_file_may_have_networks_of_the_users_own(path: Path) -> None:
+    own: dict[str, Any] = {"encoder": nn.Linear}
     skgen.save(VAE(2, **own, **TINY).fit(X), path)
     data, rng, models = path.read_bytes(), random.Random(0), []
     for _ in range(60):
@@ -90,10 +95,10 @@ def test_a_forged_file_may_have_networks_of_the_users_own(path):
 # Values that select what is done.
 
 
-def _with(kind, *path_of_keys, value):
+def _with(kind: Any, *path_of_keys: Any, value: Any) -> Any:
     """A change to the JSON of a model, for `edit`."""
 
-    def change(model):
+    def change(model: Any) -> None:
         node = model["fitted"]
         for key in path_of_keys[:-1]:
             node = node[key]
@@ -159,12 +164,12 @@ FORGED = [
 
 
 @pytest.fixture(scope="module")
-def forgeable(tmp_path_factory):
+def forgeable(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Bytes of files whose state is to be forged."""
     pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
     folder = tmp_path_factory.mktemp("forgeable")
     frame = pandas.DataFrame(X[:, :2], columns=["a", "b"])
-    models = {
+    models: dict[str, Any] = {
         "density": GaussianDensity().fit(frame).set_output(transform="pandas"),
         "table": MixedDensity(VAE(1, **TINY)).fit(frame),
         "polars": MixedDensity(VAE(1, **TINY)).fit(polars.from_pandas(frame)),
@@ -178,8 +183,8 @@ def forgeable(tmp_path_factory):
 
 @pytest.mark.parametrize(("kind", "change"), FORGED)
 def test_a_value_that_selects_behaviour_is_of_a_fixed_list(
-    kind, change, forgeable, path
-):
+    kind: str, change: Callable[..., Any], forgeable: dict[str, Any], path: Path
+) -> None:
     path.write_bytes(forgeable[kind])
     edit(path, change)
     with nothing_runs(), pytest.raises(ModelFileError):
@@ -187,7 +192,7 @@ def test_a_value_that_selects_behaviour_is_of_a_fixed_list(
     assert not {"this", "antigravity"} & set(sys.modules)
 
 
-def test_a_library_is_of_the_fixed_list_when_it_is_used():
+def test_a_library_is_of_the_fixed_list_when_it_is_used() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X[:, :2], columns=["a", "b"])
     model = GaussianDensity().fit(frame)
@@ -202,33 +207,33 @@ def test_a_library_is_of_the_fixed_list_when_it_is_used():
 # Sizes and depths.
 
 
-def _tuple(*items):
+def _tuple(*items: Any) -> Any:
     return {"tuple": [*items]}
 
 
-def _mixed(kinds):
+def _mixed(kinds: Any) -> Any:
     return {"likelihood": ["mixed", {"dict": {"kinds": _tuple(*kinds)}}]}
 
 
-def _built(**values):
+def _built(**values: Any) -> Any:
     """A change of the parameters that the networks were built with."""
 
-    def change(model):
+    def change(model: Any) -> None:
         model["parameters"] |= values
         model["fitted"]["_built_with"]["dict"] |= values
 
     return change
 
 
-def _of_module(**values):
+def _of_module(**values: Any) -> Callable[..., Any]:
     return lambda model: model["fitted"]["module_"]["dict"].update(values)
 
 
-def _parameter(**values):
+def _parameter(**values: Any) -> Callable[..., Any]:
     return lambda model: model["parameters"].update(values)
 
 
-HUGE = {
+HUGE: dict[str, Any] = {
     "layers": ("VAE", _built(hidden_layer_sizes=_tuple(*[1] * 10**5))),
     "width": ("VAE", _built(hidden_layer_sizes=_tuple(10**12))),
     "components": ("VAE", _built(n_components=10**6)),
@@ -272,7 +277,7 @@ HUGE = {
 }
 
 
-def _victim(name):
+def _victim(name: str) -> Any:
     return next(
         data
         for data in victims()
@@ -281,14 +286,14 @@ def _victim(name):
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_sizes_that_a_file_states_allocate_nothing(name, path):
+def test_sizes_that_a_file_states_allocate_nothing(name: str, path: Path) -> None:
     cls, change = HUGE[name]
     path.write_bytes(changed(_victim(cls), change))
     assert loaded(path) is None
 
 
 @pytest.mark.parametrize("widest", [0, -1, 10**30, "x"])
-def test_the_width_that_chunks_depend_on_is_counted(widest, path):
+def test_the_width_that_chunks_depend_on_is_counted(widest: Any, path: Path) -> None:
     data = (FOLDER / "vae_conv.safetensors").read_bytes()
     path.write_bytes(data)
     expected = skgen.load(path).module_.widest
@@ -315,21 +320,21 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_text_that_is_no_model_is_refused(name, path):
+def test_text_that_is_no_model_is_refused(name: str, path: Path) -> None:
     path.write_bytes(with_text(_victim("VAE"), TEXTS[name]))
     assert loaded(path) is None
 
 
 @pytest.mark.parametrize("names", [["\ud800"] * 5, ["a"] * 4, [["a"]] * 5, [1] * 5])
-def test_names_of_features_are_text_one_for_each(names, path):
-    def change(model):
+def test_names_of_features_are_text_one_for_each(names: list[Any], path: Path) -> None:
+    def change(model: Any) -> None:
         model["fitted"]["feature_names_in_"] = {"strings": names}
 
     path.write_bytes(changed(_victim("GaussianDensity"), change))
     assert loaded(path) is None
 
 
-def test_booleans_are_zeros_and_ones(path):
+def test_booleans_are_zeros_and_ones(path: Path) -> None:
     header, payload = parts(_victim("VAE"))
     name = next(n for n, entry in header.items() if entry.get("dtype") == "BOOL")
     start, _ = header[name]["data_offsets"]
@@ -341,7 +346,7 @@ def test_booleans_are_zeros_and_ones(path):
 
 
 @pytest.mark.parametrize("version", ["2", "0", "-1", "1.5", "x", "9" * 5000, 1, None])
-def test_a_format_is_a_number(version, path):
+def test_a_format_is_a_number(version: Any, path: Path) -> None:
     header, payload = parts(_victim("VAE"))
     header["__metadata__"]["format_version"] = version
     header["__metadata__"]["skgen_version"] = "9\x1b[2J"  # for a terminal
@@ -352,7 +357,7 @@ def test_a_format_is_a_number(version, path):
     assert "\x1b" not in str(raised.value)
 
 
-def test_what_a_file_says_is_cut_short_in_errors(path):
+def test_what_a_file_says_is_cut_short_in_errors(path: Path) -> None:
     path.write_bytes(changed(_victim("VAE"), _parameter(tol=[1] * 10**5)))
     with pytest.raises(ModelFileError) as raised:
         skgen.load(path)

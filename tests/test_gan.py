@@ -1,6 +1,8 @@
 """GAN: modes that are covered, conditions, the game's gradients, the contract."""
 
 import pickle
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,17 +23,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 ANGLES = np.arange(8) * np.pi / 4
 RING = 2 * np.c_[np.cos(ANGLES), np.sin(ANGLES)]
-SMALL = {"hidden_layer_sizes": (16,), "max_iter": 2, "random_state": 0}
+SMALL: dict[str, Any] = {"hidden_layer_sizes": (16,), "max_iter": 2, "random_state": 0}
 X = np.random.RandomState(0).randn(80, 3) * [1, 10, 0.1] + [0, 5, 100]
 Y = (X[:, 0] > 0).astype(int)
 every_game = pytest.mark.parametrize("loss", GAMES)
 
 
-def gan(n_components=2, **params):
+def gan(n_components: Any = 2, **params: Any) -> Any:
     return GAN(n_components, **{**SMALL, **params})
 
 
-def ring(n, seed=0):
+def ring(n: int, seed: int = 0) -> Any:
     """Rows of eight modes, and the mode of each."""
     rng = np.random.RandomState(seed)
     mode = rng.randint(8, size=n)
@@ -39,7 +41,7 @@ def ring(n, seed=0):
 
 
 @pytest.fixture(scope="module")
-def by_class():
+def by_class() -> Any:
     rows, mode = ring(800)
     model = gan(
         condition="auto",
@@ -55,7 +57,7 @@ def by_class():
 # What is drawn.
 
 
-def test_all_modes_of_a_ring_are_covered():
+def test_all_modes_of_a_ring_are_covered() -> None:
     rows, _ = ring(1200)
     model = gan(
         hidden_layer_sizes=(48, 48),
@@ -72,7 +74,7 @@ def test_all_modes_of_a_ring_are_covered():
     assert min(model.validation_curve_) < 0.2 * model.validation_curve_[0]
 
 
-def test_conditional_samples_are_of_their_class(by_class):
+def test_conditional_samples_are_of_their_class(by_class: Any) -> None:
     asked = np.repeat(list("abcdefgh"), 25)
     drawn = by_class.sample(len(asked), y=asked, random_state=0)
     nearest = np.linalg.norm(drawn[:, None] - RING, axis=2).argmin(1)
@@ -90,7 +92,7 @@ def test_conditional_samples_are_of_their_class(by_class):
         by_class.inverse_transform(codes)
 
 
-def test_numbers_are_conditions():
+def test_numbers_are_conditions() -> None:
     model = gan(condition="numbers").fit(X, X[:, :2])
     assert model.sample(4, y=X[:4, :2]).shape == (4, 3)
     with pytest.raises(ValueError, match=r"needs y|Pass y"):
@@ -98,7 +100,7 @@ def test_numbers_are_conditions():
 
 
 @every_game
-def test_images_are_drawn(loss):
+def test_images_are_drawn(loss: Any) -> None:
     images, digit = load_digits(return_X_y=True)
     model = gan(
         loss=loss,
@@ -116,7 +118,7 @@ def test_images_are_drawn(loss):
 # What is learned.
 
 
-def module_and_batch(loss, **params):
+def module_and_batch(loss: Any, **params: Any) -> Any:
     model = gan(loss=loss, **params).fit(X, Y)
     module, generator = model.module_, torch.Generator().manual_seed(0)
     x = torch.randn(6, 3, generator=generator)
@@ -126,7 +128,7 @@ def module_and_batch(loss, **params):
 
 @every_game
 @pytest.mark.parametrize("params", [{}, {"condition": "auto"}], ids=["plain", "given"])
-def test_each_network_follows_its_own_loss(loss, params):
+def test_each_network_follows_its_own_loss(loss: Any, params: Any) -> None:
     module, batch = module_and_batch(loss, **params)
     networks = {"generator": module.generator, "critic": module.critic}
     module.zero_grad()
@@ -136,7 +138,7 @@ def test_each_network_follows_its_own_loss(loss, params):
         name: [p.grad.clone() for p in network.parameters()]
         for name, network in networks.items()
     }
-    own = {
+    own: dict[str, Any] = {
         "generator": AdversarialLoss(loss, 0.0)(module, batch).generator,
         "critic": (lambda t: t.critic + t.penalty)(
             AdversarialLoss(loss, 0.5)(module, batch)
@@ -148,7 +150,7 @@ def test_each_network_follows_its_own_loss(loss, params):
             assert_allclose(one, other, atol=1e-7)
 
 
-def test_losses_are_those_of_the_papers():
+def test_losses_are_those_of_the_papers() -> None:
     real, fake = torch.tensor([0.3, -1.0]), torch.tensor([2.0, 0.5])
     critic, generator = AdversarialLoss("wasserstein", 1.0).losses(real, fake, fake)
     assert_allclose(critic, fake - real)
@@ -159,24 +161,28 @@ def test_losses_are_those_of_the_papers():
     assert_allclose(generator, -q.log(), rtol=1e-6)
 
 
-def test_penalties_are_those_of_the_slope():
+def test_penalties_are_those_of_the_slope() -> None:
     class Plane:
         """A critic of slope (3, 4)."""
 
-        def judged(self, x, batch):
+        def judged(self, x: Any, batch: Any) -> Any:
             return x @ torch.tensor([3.0, 4.0])
 
-        def mixed(self, batch, x):
+        def mixed(self, batch: Any, x: Any) -> Any:
             return 0.5 * (batch.x + x)
 
     batch, fake = Batch(torch.randn(5, 2)), torch.randn(5, 2)
-    at_rows = AdversarialLoss("non-saturating", 0.2).penalty(Plane(), batch, fake)
+    at_rows = AdversarialLoss("non-saturating", 0.2).penalty(
+        cast(Any, Plane()), batch, fake
+    )
     assert_allclose(at_rows.detach(), np.full(5, 0.1 * 25), rtol=1e-6)
-    between = AdversarialLoss("wasserstein", 0.2).penalty(Plane(), batch, fake)
+    between = AdversarialLoss("wasserstein", 0.2).penalty(
+        cast(Any, Plane()), batch, fake
+    )
     assert_allclose(between.detach(), np.full(5, 0.2 * 16), rtol=1e-6)
 
 
-def test_what_is_watched_is_the_mmd_of_the_metrics():
+def test_what_is_watched_is_the_mmd_of_the_metrics() -> None:
     module, batch = module_and_batch("wasserstein")
     fake = torch.randn(6, 3)
     gammas = [0.5 / (width * float(module.median)) ** 2 for width in KERNEL_WIDTHS]
@@ -199,7 +205,7 @@ def test_what_is_watched_is_the_mmd_of_the_metrics():
 
 
 @pytest.mark.parametrize("name", ["score", "score_samples", "log_likelihood"])
-def test_what_an_implicit_model_lacks_names_the_metrics(name):
+def test_what_an_implicit_model_lacks_names_the_metrics(name: Any) -> None:
     for owner in (GAN, GAN(), gan().fit(X)):
         assert not hasattr(owner, name)
     with pytest.raises(AttributeError, match=rf"GAN has no {name}: .*two_sample_test"):
@@ -207,13 +213,13 @@ def test_what_an_implicit_model_lacks_names_the_metrics(name):
 
 
 @pytest.mark.parametrize("name", ["transform", "fit_transform", "reconstruct"])
-def test_there_are_no_codes_of_rows(name):
+def test_there_are_no_codes_of_rows(name: Any) -> None:
     with pytest.raises(AttributeError, match=rf"GAN has no {name}: .*VAE"):
         getattr(GAN(), name)
 
 
 @every_game
-def test_one_seed_gives_one_model(loss):
+def test_one_seed_gives_one_model(loss: Any) -> None:
     model, other = (gan(loss=loss).fit(X) for _ in range(2))
     assert_array_equal(model.sample(5, random_state=0), other.sample(5, random_state=0))
     assert not np.array_equal(model.sample(5), model.sample(5))
@@ -226,7 +232,7 @@ def test_one_seed_gives_one_model(loss):
     )
 
 
-def test_units_are_those_of_the_rows():
+def test_units_are_those_of_the_rows() -> None:
     model = gan().fit(X)
     scaled = gan().fit(1024 * X)
     drawn = model.sample(6, random_state=0)
@@ -236,14 +242,14 @@ def test_units_are_those_of_the_rows():
     assert gan().fit(X.astype(np.float32)).sample(2).dtype == np.float32
 
 
-def test_rows_of_weight_zero_do_not_count():
+def test_rows_of_weight_zero_do_not_count() -> None:
     weight = np.r_[np.ones(60), np.zeros(20)]
     model = gan().fit(X, sample_weight=weight)
     other = gan().fit(X[:60], sample_weight=weight[:60])
     assert_array_equal(model.sample(4, random_state=0), other.sample(4, random_state=0))
 
 
-def test_partial_fits_and_warm_starts_go_on():
+def test_partial_fits_and_warm_starts_go_on() -> None:
     model = gan().partial_fit(X).partial_fit(X)
     assert model.n_iter_ == 2
     model = gan(warm_start=True).fit(X).fit(X)
@@ -251,7 +257,9 @@ def test_partial_fits_and_warm_starts_go_on():
 
 
 @pytest.mark.parametrize("fixture", [None, "by_class"])
-def test_files_and_pickles_keep_it(fixture, request, tmp_path):
+def test_files_and_pickles_keep_it(
+    fixture: Any, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     model = request.getfixturevalue(fixture) if fixture else gan().partial_fit(X)
     skgen.save(model, tmp_path / "gan.safetensors")
     for found in (
@@ -278,11 +286,11 @@ def test_files_and_pickles_keep_it(fixture, request, tmp_path):
         ({"condition": "auto"}, "leave condition=None"),
     ],
 )
-def test_bad_parameters_are_named(params, words):
+def test_bad_parameters_are_named(params: Any, words: Any) -> None:
     with pytest.raises(ValueError, match=words):
         gan(**params).fit(X)
 
 
-def test_labels_may_not_be_missing():
+def test_labels_may_not_be_missing() -> None:
     with pytest.raises(ValueError, match=r"missing labels.*GAN learns"):
         gan(condition="auto").fit(X, np.where(Y, 1, -1))

@@ -1,8 +1,11 @@
 """Closed forms of GaussianDensity: one Gaussian, and probabilistic PCA."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 
@@ -11,16 +14,16 @@ from skgen import GaussianDensity
 COVARIANCE_TYPES = ("full", "diag", "spherical")
 
 
-def correlated(n=200, d=5, seed=0):
+def correlated(n: int = 200, d: int = 5, seed: int = 0) -> NDArray[Any]:
     rng = np.random.RandomState(seed)
     return rng.randn(n, d) @ rng.randn(d, d) + 3 * rng.randn(d)
 
 
-def weighted(n=200, seed=1):
+def weighted(n: int = 200, seed: int = 1) -> NDArray[Any]:
     return np.random.RandomState(seed).randint(0, 4, n).astype(float)
 
 
-def maximum_likelihood(X, covariance_type):
+def maximum_likelihood(X: NDArray[Any], covariance_type: str) -> Any:
     covariance = np.cov(X.T, bias=True)
     if covariance_type == "diag":
         return np.diag(np.diag(covariance))
@@ -29,7 +32,7 @@ def maximum_likelihood(X, covariance_type):
     return covariance
 
 
-def grid(low, high, n, d):
+def grid(low: int, high: int, n: int, d: int) -> tuple[Any, ...]:
     """Points (n ** d, d) of a grid, and the volume of its cells."""
     axes = np.linspace(low, high, n)
     points = np.stack(np.meshgrid(*[axes] * d), axis=-1).reshape(-1, d)
@@ -37,14 +40,16 @@ def grid(low, high, n, d):
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_log_density_is_that_of_the_maximum_likelihood_gaussian(covariance_type):
+def test_log_density_is_that_of_the_maximum_likelihood_gaussian(
+    covariance_type: Any,
+) -> None:
     X, new = correlated(), correlated(seed=5)
     model = GaussianDensity(covariance_type=covariance_type, reg_covar=0).fit(X)
     expected = multivariate_normal(X.mean(0), maximum_likelihood(X, covariance_type))
     assert_allclose(model.score_samples(new), expected.logpdf(new), atol=1e-10)
 
 
-def test_reg_covar_is_added_to_the_variances():
+def test_reg_covar_is_added_to_the_variances() -> None:
     X = correlated()
     with pytest.warns(UserWarning, match=r"reg_covar=0\.5 of GaussianDensity"):
         model = GaussianDensity(reg_covar=0.5).fit(X)
@@ -55,7 +60,7 @@ def test_reg_covar_is_added_to_the_variances():
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_whitening_is_white_and_exact_both_ways(covariance_type):
+def test_whitening_is_white_and_exact_both_ways(covariance_type: Any) -> None:
     X = correlated()
     model = GaussianDensity(covariance_type=covariance_type, reg_covar=0).fit(X)
     Z = model.transform(X)
@@ -66,14 +71,14 @@ def test_whitening_is_white_and_exact_both_ways(covariance_type):
         assert_allclose(np.cov(Z.T, bias=True), np.eye(5), atol=1e-11)
 
 
-def pca_of_maximum_likelihood(X, q):
+def pca_of_maximum_likelihood(X: NDArray[Any], q: int) -> Any:
     """scikit-learn's PCA divides by n - 1; shrink the rows so that it divides by n."""
     n, mean = len(X), X.mean(0)
     return PCA(q).fit(mean + (X - mean) * np.sqrt((n - 1) / n))
 
 
 @pytest.mark.parametrize("q", [1, 3])
-def test_fewer_components_are_probabilistic_pca(q):
+def test_fewer_components_are_probabilistic_pca(q: int) -> None:
     X = correlated()
     model = GaussianDensity(q, reg_covar=0).fit(X)
     pca = pca_of_maximum_likelihood(X, q)
@@ -82,7 +87,7 @@ def test_fewer_components_are_probabilistic_pca(q):
     assert_allclose(model.score(X), pca.score(X), atol=1e-10)
 
 
-def test_its_code_is_the_posterior_mean():
+def test_its_code_is_the_posterior_mean() -> None:
     X = correlated()
     model = GaussianDensity(2, reg_covar=0).fit(X)
     noise = model.noise_variance_
@@ -94,7 +99,7 @@ def test_its_code_is_the_posterior_mean():
     assert_allclose(model.inverse_transform(expected), decoded, atol=1e-11)
 
 
-def test_its_samples_have_its_moments():
+def test_its_samples_have_its_moments() -> None:
     model = GaussianDensity(2).fit(correlated())
     X = model.sample(100_000, random_state=0)
     scale = np.trace(model.covariance_) / 5
@@ -102,7 +107,7 @@ def test_its_samples_have_its_moments():
     assert_allclose(np.cov(X.T), model.covariance_, atol=0.03 * scale)
 
 
-def test_samples_without_noise_lie_in_the_principal_plane():
+def test_samples_without_noise_lie_in_the_principal_plane() -> None:
     model = GaussianDensity(2).fit(correlated())
     X = model.sample(1000, noise=False, random_state=0) - model.mean_
     on_plane = X @ model.components_.T @ model.components_
@@ -111,14 +116,14 @@ def test_samples_without_noise_lie_in_the_principal_plane():
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 @pytest.mark.parametrize("d", [1, 2])
-def test_the_density_integrates_to_one(covariance_type, d):
+def test_the_density_integrates_to_one(covariance_type: Any, d: int) -> None:
     X = np.random.RandomState(0).randn(100, d) @ np.tril(np.ones((d, d)))
     model = GaussianDensity(covariance_type=covariance_type).fit(X)
     points, cell = grid(-12, 12, 400, d)
     assert_allclose(np.exp(model.score_samples(points)).sum() * cell, 1, atol=1e-9)
 
 
-def rank_deficient(kind):
+def rank_deficient(kind: str) -> NDArray[Any]:
     X = correlated(40, 4)
     if kind == "constant column":
         X[:, 2] = 7
@@ -131,7 +136,7 @@ DEFICIENT = ["constant column", "repeated column", "fewer rows than features"]
 
 
 @pytest.mark.parametrize("kind", DEFICIENT)
-def test_data_without_full_rank_need_reg_covar(kind):
+def test_data_without_full_rank_need_reg_covar(kind: str) -> None:
     X = rank_deficient(kind)
     model = GaussianDensity().fit(X)
     assert np.isfinite(model.score_samples(X)).all()
@@ -141,14 +146,14 @@ def test_data_without_full_rank_need_reg_covar(kind):
         GaussianDensity(reg_covar=0).fit(X)
 
 
-def test_a_constant_column_needs_reg_covar_when_diagonal_too():
+def test_a_constant_column_needs_reg_covar_when_diagonal_too() -> None:
     X = rank_deficient("constant column")
     with pytest.raises(ValueError, match="Increase reg_covar"):
         GaussianDensity(covariance_type="diag", reg_covar=0).fit(X)
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_partial_fits_are_one_fit(covariance_type):
+def test_partial_fits_are_one_fit(covariance_type: Any) -> None:
     X, weight = correlated(), weighted()
     whole = GaussianDensity(covariance_type=covariance_type)
     whole.fit(X, sample_weight=weight)
@@ -161,7 +166,7 @@ def test_partial_fits_are_one_fit(covariance_type):
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_a_weight_is_a_number_of_copies(covariance_type):
+def test_a_weight_is_a_number_of_copies(covariance_type: Any) -> None:
     X, weight = correlated(), weighted()
     model = GaussianDensity(covariance_type=covariance_type)
     copies = model.fit(np.repeat(X, weight.astype(int), axis=0)).score_samples(X)
@@ -169,7 +174,7 @@ def test_a_weight_is_a_number_of_copies(covariance_type):
     assert_allclose(weights, copies, atol=1e-10)
 
 
-def test_float32_far_from_zero_loses_nothing_but_its_digits():
+def test_float32_far_from_zero_loses_nothing_but_its_digits() -> None:
     X = np.random.RandomState(0).randn(5000, 3).astype(np.float32) + np.float32(1e4)
     single = GaussianDensity().fit(X)
     double = GaussianDensity().fit(X.astype(np.float64))

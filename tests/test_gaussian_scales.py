@@ -3,11 +3,14 @@
 import pickle
 import tracemalloc
 import warnings
+from pathlib import Path
+from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
@@ -19,16 +22,18 @@ SEEDS = range(4)
 every_seed = pytest.mark.parametrize("seed", SEEDS)
 
 
-def correlated(n, d, seed):
+def correlated(n: int, d: int, seed: int) -> NDArray[Any]:
     rng = np.random.RandomState(seed)
     return rng.randn(n, d) @ (np.eye(d) + 0.2 * rng.randn(d, d)) + rng.randn(d)
 
 
-def scales(d, seed, powers=9):
+def scales(d: int, seed: int, powers: Any = 9) -> NDArray[Any]:
     return 10 ** np.random.RandomState(100 + seed).uniform(-powers, powers, d)
 
 
-def fit(X, *, parts=False, weight=None, **params):
+def fit(
+    X: NDArray[Any], *, parts: bool = False, weight: Any = None, **params: Any
+) -> Any:
     model = GaussianDensity(**{"reg_covar": 0, **params})
     if not parts:
         return model.fit(X, sample_weight=weight)
@@ -39,7 +44,9 @@ def fit(X, *, parts=False, weight=None, **params):
     return model
 
 
-def exact_scores(X, new, q, reg_covar=0.0):
+def exact_scores(
+    X: NDArray[Any], new: NDArray[Any], q: int, reg_covar: float = 0.0
+) -> NDArray[Any]:
     """Log-densities of probabilistic PCA, to 60 digits."""
     with mpmath.workdps(60):
         rows = mpmath.matrix(X.tolist())
@@ -70,10 +77,16 @@ def exact_scores(X, new, q, reg_covar=0.0):
 @every_seed
 @pytest.mark.parametrize("parts", [False, True], ids=["fit", "partial_fit"])
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
-def test_rescaled_columns_shift_the_score_by_their_logs(covariance_type, parts, seed):
+def test_rescaled_columns_shift_the_score_by_their_logs(
+    covariance_type: str, parts: bool, seed: int
+) -> None:
     X, a = correlated(60, 5, seed), scales(5, seed)
     weight = None if seed % 2 else np.random.RandomState(seed).rand(60)
-    params = {"parts": parts, "weight": weight, "covariance_type": covariance_type}
+    params: dict[str, Any] = {
+        "parts": parts,
+        "weight": weight,
+        "covariance_type": covariance_type,
+    }
     plain = fit(X, **params).score_samples(X)
     scaled = fit(X * a, **params).score_samples(X * a)
     assert_allclose(scaled, plain - np.log(a).sum(), rtol=1e-8)
@@ -82,17 +95,19 @@ def test_rescaled_columns_shift_the_score_by_their_logs(covariance_type, parts, 
 @every_seed
 @pytest.mark.parametrize("q", [None, 2])
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
-def test_permuted_columns_change_no_score(covariance_type, q, seed):
+def test_permuted_columns_change_no_score(
+    covariance_type: str, q: int | None, seed: int
+) -> None:
     X = correlated(40, 5, seed) * scales(5, seed)
     order = np.random.RandomState(seed).permutation(5)
-    params = {"covariance_type": covariance_type, "n_components": q}
+    params: dict[str, Any] = {"covariance_type": covariance_type, "n_components": q}
     expected = fit(X, **params).score_samples(X)
     permuted = np.ascontiguousarray(X[:, order])
     assert_allclose(fit(permuted, **params).score_samples(permuted), expected, 1e-10)
 
 
 @every_seed
-def test_codes_are_white_and_decoded_whatever_the_scales(seed):
+def test_codes_are_white_and_decoded_whatever_the_scales(seed: int) -> None:
     X = correlated(60, 5, seed) * scales(5, seed)
     model = fit(X)
     code = model.transform(X)
@@ -106,7 +121,7 @@ def test_codes_are_white_and_decoded_whatever_the_scales(seed):
 
 
 @pytest.mark.parametrize("n", [20, 2000, 30000])
-def test_dependent_columns_of_any_scale_are_refused(n):
+def test_dependent_columns_of_any_scale_are_refused(n: int) -> None:
     for seed in range(6):
         X = np.random.RandomState(seed).randn(n, 4)
         X[:, 3] = [X[:, 0] - X[:, 1], 3.7 * X[:, 2], X[:, :3].sum(1)][seed % 3]
@@ -117,7 +132,7 @@ def test_dependent_columns_of_any_scale_are_refused(n):
 
 
 @every_seed
-def test_a_mixture_of_one_component_is_the_same_density(seed):
+def test_a_mixture_of_one_component_is_the_same_density(seed: int) -> None:
     X = correlated(60, 4, seed) * scales(4, seed)
     mixture = GaussianMixtureEM(1, reg_covar=0, random_state=0).fit(X)
     assert_allclose(fit(X).score_samples(X), mixture.score_samples(X), rtol=1e-8)
@@ -125,7 +140,7 @@ def test_a_mixture_of_one_component_is_the_same_density(seed):
 
 @every_seed
 @pytest.mark.parametrize(("n", "q"), [(12, 5), (12, 2), (12, 4), (4, 2)])
-def test_scores_are_those_of_sixty_digits(n, q, seed):
+def test_scores_are_those_of_sixty_digits(n: int, q: int, seed: int) -> None:
     X = correlated(n, 5, seed) * scales(5, seed)
     new = np.concatenate([X[:2], X[1:3] + 0.5 * X.std(0)])
     assert_allclose(
@@ -134,7 +149,7 @@ def test_scores_are_those_of_sixty_digits(n, q, seed):
 
 
 @every_seed
-def test_reg_covar_beside_columns_of_any_scale_is_exact(seed):
+def test_reg_covar_beside_columns_of_any_scale_is_exact(seed: int) -> None:
     X = correlated(12, 5, seed) * scales(5, seed)
     for q in (2, 5):
         with warnings.catch_warnings():
@@ -148,10 +163,10 @@ def test_reg_covar_beside_columns_of_any_scale_is_exact(seed):
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
 @pytest.mark.parametrize("parts", [False, True], ids=["fit", "partial_fit"])
 def test_float32_rows_of_any_magnitude_have_float64_statistics(
-    power, covariance_type, parts
-):
+    power: int, covariance_type: str, parts: bool
+) -> None:
     X = (correlated(50, 3, 0) * 10.0**power).astype(np.float32)
-    params = {"covariance_type": covariance_type, "parts": parts}
+    params: dict[str, Any] = {"covariance_type": covariance_type, "parts": parts}
     single, double = fit(X, **params), fit(X.astype(float), **params)
     scores = single.score_samples(X)
     assert scores.dtype == single.mean_.dtype == single.covariance_.dtype == np.float64
@@ -163,7 +178,7 @@ def test_float32_rows_of_any_magnitude_have_float64_statistics(
     )
 
 
-def test_columns_whose_squares_underflow_warn():
+def test_columns_whose_squares_underflow_warn() -> None:
     X = correlated(30, 3, 0) * [1, 1e-160, 1]
     with pytest.warns(UserWarning, match=r"Column 1 of X .*counts as constant"):
         GaussianDensity().fit(X)
@@ -171,7 +186,7 @@ def test_columns_whose_squares_underflow_warn():
         GaussianDensity().partial_fit(X)
 
 
-def test_reg_covar_that_blurs_a_column_warns_and_a_constant_does_not():
+def test_reg_covar_that_blurs_a_column_warns_and_a_constant_does_not() -> None:
     X = correlated(30, 3, 0)
     X[:, 1] = 7.3
     GaussianDensity().fit(X)  # warnings are errors
@@ -182,7 +197,7 @@ def test_reg_covar_that_blurs_a_column_warns_and_a_constant_does_not():
 # More features than rows.
 
 
-def dense_density(X, reg_covar):
+def dense_density(X: NDArray[Any], reg_covar: float) -> Any:
     covariance = np.cov(X.T, bias=True) + reg_covar * np.eye(X.shape[1])
     return multivariate_normal(X.mean(0), covariance)
 
@@ -190,7 +205,7 @@ def dense_density(X, reg_covar):
 @pytest.mark.filterwarnings("ignore:reg_covar")
 @every_seed
 @pytest.mark.parametrize("n", [2, 5, 8])
-def test_a_wide_density_is_that_of_the_matrix(n, seed):
+def test_a_wide_density_is_that_of_the_matrix(n: int, seed: int) -> None:
     X, new = correlated(n, 8, seed), correlated(20, 8, seed + 9)
     expected = dense_density(X, 0.01).logpdf(new)
     whole = GaussianDensity(reg_covar=0.01).fit(X)
@@ -210,7 +225,7 @@ def test_a_wide_density_is_that_of_the_matrix(n, seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_partial_fits_go_from_few_rows_to_many(seed):
+def test_partial_fits_go_from_few_rows_to_many(seed: int) -> None:
     X, weight = correlated(30, 6, seed), np.random.RandomState(seed).rand(30)
     weight[4] = 0
     parts = GaussianDensity(2)
@@ -224,7 +239,7 @@ def test_partial_fits_go_from_few_rows_to_many(seed):
 
 
 @pytest.mark.parametrize("q", [10, None])
-def test_wide_fits_keep_factors_and_no_matrix(q, tmp_path):
+def test_wide_fits_keep_factors_and_no_matrix(q: int | None, tmp_path: Path) -> None:
     X = np.random.RandomState(0).randn(50, 4000)
     tracemalloc.start()
     model = GaussianDensity(q).fit(X)
@@ -241,7 +256,7 @@ def test_wide_fits_keep_factors_and_no_matrix(q, tmp_path):
     assert loaded.n_samples_seen_ == 59
 
 
-def test_wide_probabilistic_pca_is_scikit_learns():
+def test_wide_probabilistic_pca_is_scikit_learns() -> None:
     X = correlated(20, 30, 0)
     shrunk = X.mean(0) + (X - X.mean(0)) * np.sqrt(19 / 20)
     pca = PCA(3, svd_solver="full").fit(shrunk)
@@ -254,7 +269,7 @@ def test_wide_probabilistic_pca_is_scikit_learns():
     )
 
 
-def test_fewer_rows_than_components_are_filled_up():
+def test_fewer_rows_than_components_are_filled_up() -> None:
     X = correlated(4, 9, 0)
     model = GaussianDensity(6).fit(X)
     assert_allclose(model.components_ @ model.components_.T, np.eye(6), atol=1e-12)
@@ -271,7 +286,9 @@ WINE = load_wine().data
 
 @pytest.mark.parametrize("n_components", [0.5, 0.9, 0.99, 0.9999, "mle", 3, None])
 @pytest.mark.parametrize("standardised", [False, True])
-def test_components_are_chosen_as_pca_chooses_them(n_components, standardised):
+def test_components_are_chosen_as_pca_chooses_them(
+    n_components: float | None, standardised: bool
+) -> None:
     X = WINE / WINE.std(0) if standardised else WINE
     pca = PCA(n_components, svd_solver="full").fit(X)
     model = GaussianDensity(n_components).fit(X)
@@ -281,7 +298,7 @@ def test_components_are_chosen_as_pca_chooses_them(n_components, standardised):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_mle_finds_the_dimension(seed):
+def test_mle_finds_the_dimension(seed: int) -> None:
     rng = np.random.RandomState(seed)
     X = rng.randn(300, 4) @ rng.randn(4, 12) + 0.1 * rng.randn(300, 12)
     model = GaussianDensity("mle")
@@ -291,7 +308,7 @@ def test_mle_finds_the_dimension(seed):
     assert parts.n_components_ == 4
 
 
-def test_a_share_of_the_variance_of_independent_features():
+def test_a_share_of_the_variance_of_independent_features() -> None:
     X = np.random.RandomState(0).randn(500, 3) * [1, 10, 3]
     model = GaussianDensity(0.95, covariance_type="diag").fit(X)
     assert model.n_components_ == 2
@@ -299,7 +316,7 @@ def test_a_share_of_the_variance_of_independent_features():
 
 
 @pytest.mark.parametrize("params", [{}, {"n_components": 3}])
-def test_covariance_and_precision_are_those_of_pca(params):
+def test_covariance_and_precision_are_those_of_pca(params: dict[str, Any]) -> None:
     shrunk = WINE.mean(0) + (WINE - WINE.mean(0)) * np.sqrt(177 / 178)
     pca = PCA(svd_solver="full", **params).fit(shrunk)
     model = GaussianDensity(reg_covar=0, **params).fit(WINE)
@@ -318,18 +335,18 @@ def test_covariance_and_precision_are_those_of_pca(params):
     ],
     ids=["diag", "few rows"],
 )
-def test_mle_says_what_it_needs(params, X):
+def test_mle_says_what_it_needs(params: dict[str, Any], X: NDArray[Any]) -> None:
     with pytest.raises(ValueError, match="n_components='mle' of GaussianDensity needs"):
         GaussianDensity("mle", **params).fit(X)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 1.5, -0.1, "minka", np.nan])
-def test_n_components_out_of_range(value):
+def test_n_components_out_of_range(value: Any) -> None:
     with pytest.raises(ValueError, match="'n_components' parameter of GaussianDensity"):
         GaussianDensity(value).fit(WINE)
 
 
-def test_partial_fit_after_a_changed_covariance_type_is_refused():
+def test_partial_fit_after_a_changed_covariance_type_is_refused() -> None:
     model = GaussianDensity().fit(WINE)
     before = model.score_samples(WINE)
     model.set_params(covariance_type="diag")

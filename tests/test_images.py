@@ -2,18 +2,19 @@
 
 import copy
 import itertools
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
-from toys import generator, normal
 
 from skgen import VAE, VQVAE
 from skgen._networks.dense import ACTIVATIONS, build_network
 from skgen._networks.images import ImageNetworks, check_image_shape, grid_shape
 from skgen._utils.tensors import forked_rng
+from tests.toys import generator, normal
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -24,7 +25,9 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 N_CODE, N_EACH = 3, 2  # widths of a code or token; outputs of a decoder for a feature
 
 
-def build(kind, shape, channels=4, **settings):
+def build(
+    kind: str, shape: tuple[Any, ...], channels: int = 4, **settings: Any
+) -> tuple[Any, tuple[int, int]]:
     """Make a network, and give its widths."""
     height, width, C = shape
     n_image, n_places = height * width * C, np.prod(grid_shape(height, width))
@@ -37,7 +40,7 @@ def build(kind, shape, channels=4, **settings):
         return factory(*widths), widths
 
 
-def convolutions(network):
+def convolutions(network: Any) -> list[Any]:
     return [m for m in network.modules() if isinstance(m, nn.Conv2d)]
 
 
@@ -46,16 +49,16 @@ def convolutions(network):
 
 @shapes
 @kinds
-def test_rows_become_rows(kind, shape):
+def test_rows_become_rows(kind: str, shape: Any) -> None:
     # In both dtypes, alone as beside another row, and without changing the input.
     network, widths = build(kind, shape)
-    build_network(network, None, *widths, kind)
+    build_network(network, cast(Any, None), *widths, kind)
     assert network(torch.zeros(0, widths[0])).shape == (0, widths[1])
 
 
 @shapes
 @kinds
-def test_both_dtypes_agree(kind, shape):
+def test_both_dtypes_agree(kind: str, shape: tuple[Any, ...]) -> None:
     network, (n_inputs, _) = build(kind, shape)
     x = normal(2, n_inputs)
     wide = copy.deepcopy(network).double()(x)
@@ -63,7 +66,7 @@ def test_both_dtypes_agree(kind, shape):
 
 
 @kinds
-def test_rows_do_not_see_each_other(kind):
+def test_rows_do_not_see_each_other(kind: str) -> None:
     network, (n_inputs, _) = build(kind, (9, 13, 2))
     x = normal(5, n_inputs)
     together = network.double()(x)
@@ -84,13 +87,15 @@ def test_rows_do_not_see_each_other(kind):
         ((128, 8), (8, 1)),
     ],
 )
-def test_an_image_is_halved_until_no_side_is_above_eight(size, grid):
+def test_an_image_is_halved_until_no_side_is_above_eight(
+    size: tuple[Any, ...], grid: tuple[Any, ...]
+) -> None:
     assert grid_shape(*size) == grid
     network, _ = build("grid_encoder", (*size, 1), channels=1)
     assert network[:-1](torch.zeros(1, size[0] * size[1])).shape[2:] == grid
 
 
-def test_channels_double_up_to_four_times():
+def test_channels_double_up_to_four_times() -> None:
     network, _ = build("encoder", (128, 8, 1), channels=3)
     halvings = [m for m in convolutions(network) if m.stride == (2, 2)]
     assert [m.out_channels for m in halvings] == [3, 6, 12, 12]
@@ -100,8 +105,8 @@ def test_channels_double_up_to_four_times():
 @pytest.mark.parametrize("n_blocks", [0, 1, 2])
 @kinds
 def test_there_are_residual_blocks_below_half_size_or_at_the_grid(
-    kind, n_blocks, side, n_levels
-):
+    kind: str, n_blocks: int, side: int, n_levels: int
+) -> None:
     network, _ = build(kind, (side, side, 1), n_blocks=n_blocks)
     blocks = [m for m in network if hasattr(m, "branch")]
     assert len(blocks) == n_blocks * n_levels
@@ -113,7 +118,7 @@ def test_there_are_residual_blocks_below_half_size_or_at_the_grid(
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @kinds
-def test_the_activation_is_the_one_named(kind, activation):
+def test_the_activation_is_the_one_named(kind: str, activation: str) -> None:
     network, _ = build(kind, (17, 17, 1), activation=activation)
     found = {type(m) for m in network.modules()} & {*ACTIVATIONS.values()}
     assert found == {ACTIVATIONS[activation]}
@@ -126,12 +131,12 @@ SHAPE = (31, 23, 3)
 pixels = pytest.mark.parametrize("pixel", [(0, 0), (17, 5), (9, 22)], ids=str)
 
 
-def places_seen_by_pixel(at, n_places):
+def places_seen_by_pixel(at: int, n_places: int) -> list[Any]:
     """Read off the places whose tokens a pixel enters, along one side."""
     return [abs(at - 4 * place) <= 7 for place in range(n_places)]
 
 
-def places_behind_pixel(at, n_places):
+def places_behind_pixel(at: int, n_places: int) -> list[Any]:
     """Read off the places whose tokens enter a pixel, along one side."""
     low, high = (at // 2 - 1) // 2 - 2, (at // 2 + 1) // 2 + 2
     return [low <= place <= high for place in range(n_places)]
@@ -139,7 +144,9 @@ def places_behind_pixel(at, n_places):
 
 @pixels
 @pytest.mark.parametrize("channel", range(3))
-def test_features_of_an_encoder_are_height_width_channel(pixel, channel):
+def test_features_of_an_encoder_are_height_width_channel(
+    pixel: tuple[Any, ...], channel: int
+) -> None:
     network, (n_inputs, _) = build("grid_encoder", SHAPE, activation="softplus")
     network, x = network.double(), normal(1, n_inputs)
     changed = x.clone().view(1, *SHAPE)
@@ -152,7 +159,7 @@ def test_features_of_an_encoder_are_height_width_channel(pixel, channel):
 
 
 @pixels
-def test_features_of_a_decoder_are_height_width_channel(pixel):
+def test_features_of_a_decoder_are_height_width_channel(pixel: tuple[Any, ...]) -> None:
     network, (n_inputs, _) = build("grid_decoder", SHAPE, activation="softplus")
     tokens = normal(1, n_inputs).requires_grad_()
     outputs = network.double()(tokens).view(*SHAPE, N_EACH)
@@ -166,7 +173,7 @@ def test_features_of_a_decoder_are_height_width_channel(pixel):
 
 
 @pytest.mark.parametrize("kind", ["encoder", "grid_encoder"])
-def test_an_encoder_that_looks_at_one_channel_sees_that_one(kind):
+def test_an_encoder_that_looks_at_one_channel_sees_that_one(kind: str) -> None:
     network, (n_inputs, _) = build(kind, SHAPE)
     convolutions(network)[0].weight.data[:, [0, 2]] = 0
     x = normal(1, n_inputs, dtype=torch.float32)
@@ -178,7 +185,7 @@ def test_an_encoder_that_looks_at_one_channel_sees_that_one(kind):
 
 
 @pytest.mark.parametrize("kind", ["decoder", "grid_decoder"])
-def test_outputs_of_a_feature_are_side_by_side(kind):
+def test_outputs_of_a_feature_are_side_by_side(kind: str) -> None:
     network, (n_inputs, _) = build(kind, SHAPE)
     weight = convolutions(network)[-1].weight  # four pixels for each output
     for index, place in enumerate(itertools.product(range(3), range(N_EACH))):
@@ -195,7 +202,7 @@ def test_outputs_of_a_feature_are_side_by_side(kind):
 
 @shapes
 @kinds
-def test_a_gradient_reaches_every_parameter(kind, shape):
+def test_a_gradient_reaches_every_parameter(kind: str, shape: tuple[Any, ...]) -> None:
     network, (n_inputs, _) = build(kind, shape, n_blocks=2)
     network(normal(4, n_inputs, dtype=torch.float32)).square().sum().backward()
     for name, p in network.named_parameters():
@@ -203,7 +210,7 @@ def test_a_gradient_reaches_every_parameter(kind, shape):
 
 
 @pytest.mark.parametrize("kind", ["decoder", "grid_decoder"])
-def test_a_decoder_starts_from_given_outputs(kind):
+def test_a_decoder_starts_from_given_outputs(kind: str) -> None:
     network, (n_inputs, n_outputs) = build(kind, (9, 13, 2))
     z, outputs = normal(3, n_inputs), normal(n_outputs, seed=1)
     before = network.double()(z)
@@ -215,14 +222,14 @@ def test_a_decoder_starts_from_given_outputs(kind):
 
 @shapes
 @pytest.mark.parametrize("kind", ["decoder", "grid_decoder"])
-def test_a_decoder_starts_near_its_offsets(kind, shape):
+def test_a_decoder_starts_near_its_offsets(kind: str, shape: tuple[Any, ...]) -> None:
     network, (n_inputs, _) = build(kind, shape, channels=32)
     outputs = network(normal(4, n_inputs, dtype=torch.float32))
     assert 0 < outputs.square().mean().sqrt() < 0.05
 
 
 @pytest.mark.parametrize("kind", ["", "grid_"])
-def test_an_autoencoder_of_digits_beats_their_mean(kind):
+def test_an_autoencoder_of_digits_beats_their_mean(kind: str) -> None:
     x = torch.from_numpy(load_digits().data).float() / 16
     networks = ImageNetworks(8, 8, channels=16)
     n_code = 4 * 4 if kind else 8
@@ -244,7 +251,7 @@ def test_an_autoencoder_of_digits_beats_their_mean(kind):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("cls", [VAE, VQVAE])
-def test_estimators_take_them(cls):
+def test_estimators_take_them(cls: type[Any]) -> None:
     X, networks = load_digits().data[:60], ImageNetworks(8, 8, channels=4)
     model = cls(
         encoder=networks.encoder,
@@ -276,7 +283,7 @@ def test_estimators_take_them(cls):
         (np.array([28, 28, 3]), 2352, (28, 28, 3)),
     ],
 )
-def test_the_shape_is_read(given, n_features, read):
+def test_the_shape_is_read(given: Any, n_features: int, read: tuple[Any, ...]) -> None:
     assert check_image_shape(given, n_features, "VAE") == read
 
 
@@ -296,14 +303,14 @@ def test_the_shape_is_read(given, n_features, read):
     ],
     ids=str,
 )
-def test_a_wrong_shape_is_refused(wrong):
+def test_a_wrong_shape_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="'image_shape' parameter of VAE must be") as e:
         check_image_shape(wrong, 784, "VAE")
     for words in ["[8, 128]", "[1, 4]", f"Got {wrong!r} instead"]:
         assert words in str(e.value)
 
 
-def test_a_shape_of_another_number_of_features_is_refused():
+def test_a_shape_of_another_number_of_features_is_refused() -> None:
     message = (
         r"X has 784 features, but VAE with image_shape=\(28, 27\) is expecting 756 "
         r".*Set image_shape to the shape of the image"

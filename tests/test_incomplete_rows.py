@@ -1,11 +1,13 @@
 """Missing cells of the closed-form models, held against SciPy and closed forms."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators import CLOSED_FORM, ESTIMATORS, class_name, features, fitted, name_of
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
@@ -19,6 +21,14 @@ from skgen._em.incomplete import start_from_cells
 from skgen._em.incomplete import with_holes as with_holes_of
 from skgen._utils.chunks import CentredRows
 from skgen.model_selection import BatchedGridSearchCV
+from tests.estimators import (
+    CLOSED_FORM,
+    ESTIMATORS,
+    class_name,
+    features,
+    fitted,
+    name_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -29,24 +39,24 @@ each_model = pytest.mark.parametrize("estimator", EXACT, ids=name_of)
 each_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 
-def with_holes(X, part=0.3, seed=0):
+def with_holes(X: NDArray[Any], part: float = 0.3, seed: int = 0) -> NDArray[Any]:
     return np.where(np.random.RandomState(seed).rand(*X.shape) < part, NAN, X)
 
 
-def brief(estimator):
+def brief(estimator: Any) -> Any:
     """Return an unfitted model that stops before EM converges."""
     has_em = class_name(estimator) != "KMeansAutoencoder"
     return clone(estimator).set_params(**{"max_iter": 8} if has_em else {})
 
 
-def queries(seed=1):
+def queries(seed: int = 1) -> NDArray[Any]:
     """Rows of many patterns: whole ones, and one of which nothing is there."""
     rows = with_holes(features(40, seed=seed))
     rows[0], rows[1] = NAN, features(2)[0]
     return rows
 
 
-def mixture_of(model):
+def mixture_of(model: Any) -> tuple[Any, ...]:
     """Weights, means and covariance matrices of a fitted model."""
     if isinstance(model, GaussianDensity):
         return np.ones(1), model.mean_[None], model.get_covariance()[None]
@@ -68,7 +78,7 @@ def mixture_of(model):
     return model.weights_, model.means_, matrices
 
 
-def marginal(model, row):
+def marginal(model: Any, row: NDArray[Any]) -> list[Any]:
     """Log p(x_O, k), E[x | x_O, k] and Cov[x_M | x_O, k] of each k, by SciPy."""
     there, found = ~np.isnan(row), []
     for w, m, S in zip(*mixture_of(model)):
@@ -87,7 +97,7 @@ def marginal(model, row):
 
 
 @each_model
-def test_scores_are_log_marginals_of_what_is_there(estimator):
+def test_scores_are_log_marginals_of_what_is_there(estimator: Any) -> None:
     model, rows = fitted(estimator), queries()
     expected = [logsumexp(marginal(model, row)[0]) for row in rows]
     assert_allclose(model.score_samples(rows), expected, atol=1e-8)
@@ -95,7 +105,7 @@ def test_scores_are_log_marginals_of_what_is_there(estimator):
 
 
 @each_model
-def test_cells_are_imputed_by_their_conditional_mean(estimator):
+def test_cells_are_imputed_by_their_conditional_mean(estimator: Any) -> None:
     model, rows = fitted(estimator), queries()
     expected = []
     for row in rows:
@@ -108,7 +118,7 @@ def test_cells_are_imputed_by_their_conditional_mean(estimator):
 
 
 @each_model
-def test_draws_have_the_conditional_mean_and_covariance(estimator):
+def test_draws_have_the_conditional_mean_and_covariance(estimator: Any) -> None:
     model, row = fitted(estimator), features(1, seed=2)[0]
     row[[1, 3]] = NAN
     drawn = model.impute(np.tile(row, (20_000, 1)), noise=True, random_state=0)
@@ -124,7 +134,7 @@ def test_draws_have_the_conditional_mean_and_covariance(estimator):
 
 
 @each_type
-def test_responsibilities_are_those_of_what_is_there(covariance_type):
+def test_responsibilities_are_those_of_what_is_there(covariance_type: str) -> None:
     estimator = next(
         e
         for e in EXACT
@@ -141,14 +151,14 @@ def test_responsibilities_are_those_of_what_is_there(covariance_type):
 
 
 @pytest.mark.parametrize("n_components", [None, 2])
-def test_codes_of_a_gaussian_are_posterior_means(n_components):
+def test_codes_of_a_gaussian_are_posterior_means(n_components: int | None) -> None:
     model = GaussianDensity(n_components).fit(features())
     rows = queries()
     assert_allclose(model.transform(rows), model.transform(model.impute(rows)))
     assert_allclose(model.transform(rows)[0], 0, atol=1e-12)
 
 
-def test_the_nearest_centre_is_that_over_the_cells_that_are_there():
+def test_the_nearest_centre_is_that_over_the_cells_that_are_there() -> None:
     model, rows = KMeansAutoencoder(3, random_state=0).fit(features()), queries()
     squares = (rows[:, None] - model.cluster_centers_) ** 2
     labels = np.nansum(squares, axis=2).argmin(1)
@@ -157,7 +167,7 @@ def test_the_nearest_centre_is_that_over_the_cells_that_are_there():
 
 
 @each_model
-def test_a_row_depends_on_no_other(estimator):
+def test_a_row_depends_on_no_other(estimator: Any) -> None:
     model, rows = fitted(estimator), queries()
     whole = features(20, seed=3)
     together = np.concatenate([whole, rows])
@@ -177,7 +187,9 @@ def test_a_row_depends_on_no_other(estimator):
 @each_type
 @pytest.mark.parametrize("is_weighted", [False, True])
 @pytest.mark.parametrize("n_components", [1, 3])
-def test_no_step_lowers_the_likelihood(covariance_type, is_weighted, n_components):
+def test_no_step_lowers_the_likelihood(
+    covariance_type: Any, is_weighted: bool, n_components: int
+) -> None:
     rows = with_holes(features(150))
     rows[5] = NAN
     weight = np.random.RandomState(1).rand(150) if is_weighted else None
@@ -194,7 +206,7 @@ def test_no_step_lowers_the_likelihood(covariance_type, is_weighted, n_component
     assert_allclose(model.score(rows, sample_weight=weight), bounds[-1], atol=0.05)
 
 
-def test_a_fit_is_the_closed_form_of_nested_holes():
+def test_a_fit_is_the_closed_form_of_nested_holes() -> None:
     """Anderson (1957): where x has holes in its second column only."""
     rng = np.random.RandomState(0)
     x = rng.randn(80) * 3 + 10
@@ -215,7 +227,7 @@ def test_a_fit_is_the_closed_form_of_nested_holes():
         assert_allclose(covariances[0], covariance, rtol=1e-5)
 
 
-def test_independent_features_are_fitted_in_closed_form():
+def test_independent_features_are_fitted_in_closed_form() -> None:
     rows = with_holes(features(100))
     mean, variance = np.nanmean(rows, 0), np.nanvar(rows, 0)
     count = (~np.isnan(rows)).sum(0)
@@ -232,7 +244,7 @@ def test_independent_features_are_fitted_in_closed_form():
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
-def test_probabilistic_pca_with_holes_is_at_a_maximum(covariance_type):
+def test_probabilistic_pca_with_holes_is_at_a_maximum(covariance_type: Any) -> None:
     """No small change of the parameters that it has raises the likelihood."""
     rows = with_holes(features(100))
     model = GaussianDensity(
@@ -249,7 +261,7 @@ def test_probabilistic_pca_with_holes_is_at_a_maximum(covariance_type):
             assert near.score(rows) < best + 1e-9
 
 
-def test_k_means_with_holes_lowers_what_it_measures():
+def test_k_means_with_holes_lowers_what_it_measures() -> None:
     rows = with_holes(features(120))
     rows[3] = NAN
     model = KMeansAutoencoder(4, random_state=0, reg_covar=0).fit(rows)
@@ -267,7 +279,7 @@ def test_k_means_with_holes_lowers_what_it_measures():
 @pytest.mark.parametrize(
     "init_params", ["kmeans", "k-means++", "random", "random_from_data"]
 )
-def test_every_start_takes_holes(covariance_type, init_params):
+def test_every_start_takes_holes(covariance_type: Any, init_params: Any) -> None:
     rows = with_holes(features(90), 0.2)
     model = GaussianMixtureEM(
         3,
@@ -284,10 +296,10 @@ def test_every_start_takes_holes(covariance_type, init_params):
 
 
 @each_model
-def test_weight_two_is_a_row_given_twice(estimator):
+def test_weight_two_is_a_row_given_twice(estimator: Any) -> None:
     rows = with_holes(features(60))
     weight = np.random.RandomState(0).randint(3, size=60)
-    params = {}
+    params: dict[str, Any] = {}
     if class_name(estimator) == "KMeansAutoencoder":
         params = {"init": np.nan_to_num(rows[:3], nan=0.5)}
     if class_name(estimator) == "MixtureEM":
@@ -308,15 +320,17 @@ def test_weight_two_is_a_row_given_twice(estimator):
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
 @pytest.mark.parametrize("n_components", [None, 2])
-def test_columns_may_have_any_scale_and_order(covariance_type, n_components):
+def test_columns_may_have_any_scale_and_order(
+    covariance_type: Any, n_components: Any
+) -> None:
     """Without ``n_components``, one Gaussian in closed form."""
     if n_components is None and covariance_type == "tied":
         pytest.skip("one Gaussian is never tied")
     rows, scale = with_holes(features(60)), np.array([1e-9, 1.0, 1e9, 1e3, 1e-4])
     order = [3, 0, 4, 2, 1]
 
-    def scores(rows, means):
-        model = GaussianDensity(
+    def scores(rows: Any, means: Any) -> Any:
+        model: Any = GaussianDensity(
             covariance_type=covariance_type, reg_covar=0, max_iter=20
         )
         if n_components is not None:
@@ -340,7 +354,7 @@ def test_columns_may_have_any_scale_and_order(covariance_type, n_components):
 
 
 @each_model
-def test_float32_rows_are_fitted_in_float64(estimator):
+def test_float32_rows_are_fitted_in_float64(estimator: Any) -> None:
     rows = with_holes(features(60))
     wide, narrow = (brief(estimator).fit(rows.astype(t)) for t in ("f8", "f4"))
     found = narrow.score_samples(rows.astype("f4"))
@@ -353,7 +367,7 @@ def test_float32_rows_are_fitted_in_float64(estimator):
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])
-def test_nearly_dependent_columns_lose_no_digits(covariance_type):
+def test_nearly_dependent_columns_lose_no_digits(covariance_type: Any) -> None:
     """x_2 is x_1 and a little noise: precisions alone would lose eight digits."""
     rng = np.random.RandomState(0)
     x = rng.randn(200)
@@ -370,7 +384,7 @@ def test_nearly_dependent_columns_lose_no_digits(covariance_type):
     assert (np.diff(steps) > -1e-6).all()
 
 
-def test_both_forms_of_a_conditional_agree(monkeypatch):
+def test_both_forms_of_a_conditional_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.RandomState(0)
     roots = rng.randn(3, 12, 12)
     covariances = torch.as_tensor(roots @ roots.transpose(0, 2, 1) + np.eye(12))
@@ -389,7 +403,7 @@ def test_both_forms_of_a_conditional_agree(monkeypatch):
                 assert_allclose(a, b, atol=1e-9)
 
 
-def test_rows_far_from_zero_lose_no_digits():
+def test_rows_far_from_zero_lose_no_digits() -> None:
     rows = with_holes(features(80))
     far = rows + 2.0**30
     for model in (
@@ -402,9 +416,9 @@ def test_rows_far_from_zero_lose_no_digits():
         )
 
 
-def test_a_start_from_pairs_is_positive_definite():
+def test_a_start_from_pairs_is_positive_definite() -> None:
     """Few rows have both cells: the covariances of pairs alone make no density."""
-    rows = torch.as_tensor(with_holes(features(14), 0.45, seed=4))
+    rows: Any = torch.as_tensor(with_holes(features(14), 0.45, seed=4))
     rows = with_holes_of(CentredRows.of(rows, None), "a test")
     start = start_from_cells(
         COVARIANCES["full"], rows, torch.ones(14, 1, dtype=torch.float64), 0.0
@@ -419,7 +433,7 @@ def test_a_start_from_pairs_is_positive_definite():
 
 
 @pytest.mark.parametrize("name", CLOSED_FORM)
-def test_a_column_without_cells_is_named(name):
+def test_a_column_without_cells_is_named(name: str) -> None:
     model = clone(next(e for e in EXACT if class_name(e) == name))
     rows = features(40)
     rows[:, 3] = NAN
@@ -427,7 +441,7 @@ def test_a_column_without_cells_is_named(name):
         model.fit(rows)
 
 
-def test_holes_in_rows_of_weight_zero_alone_are_no_holes():
+def test_holes_in_rows_of_weight_zero_alone_are_no_holes() -> None:
     rows, weight = features(50), np.ones(50)
     weight[7] = 0
     holes = rows.copy()
@@ -442,7 +456,7 @@ def test_holes_in_rows_of_weight_zero_alone_are_no_holes():
         assert_allclose(found.score_samples(rows), whole.score_samples(rows), rtol=1e-9)
 
 
-def test_parts_have_no_holes():
+def test_parts_have_no_holes() -> None:
     rows = with_holes(features(50))
     for model in (GaussianDensity(max_iter=9), KMeansAutoencoder(3)):
         with pytest.raises(ValueError, match="partial_fit takes rows without missing"):
@@ -450,7 +464,7 @@ def test_parts_have_no_holes():
         model.fit(rows).partial_fit(features(50))  # goes on from the moments
 
 
-def test_tables_keep_names_and_dtypes():
+def test_tables_keep_names_and_dtypes() -> None:
     table = pd.DataFrame(with_holes(features(50)), columns=list("abcde"))
     model = GaussianMixtureEM(2, random_state=0).fit(table)
     filled = model.set_output(transform="pandas").impute(table[:7])
@@ -460,7 +474,7 @@ def test_tables_keep_names_and_dtypes():
     assert_array_equal(filled, plain)
 
 
-def test_a_search_takes_rows_with_holes():
+def test_a_search_takes_rows_with_holes() -> None:
     rows, grid = with_holes(features(60)), {"n_components": [1, 2, 3]}
     model = GaussianMixtureEM(random_state=0, max_iter=5)
     ours = BatchedGridSearchCV(model, grid, cv=2).fit(rows)
@@ -469,9 +483,9 @@ def test_a_search_takes_rows_with_holes():
     assert_allclose(ours.cv_results_[name], theirs.cv_results_[name])
 
 
-def test_a_warm_start_goes_on_with_holes():
+def test_a_warm_start_goes_on_with_holes() -> None:
     rows = with_holes(features(60))
-    params = {"n_components": 2, "random_state": 0, "tol": 0}
+    params: dict[str, Any] = {"n_components": 2, "random_state": 0, "tol": 0}
     once = GaussianMixtureEM(**params, max_iter=10).fit(rows)
     parts = GaussianMixtureEM(**params, max_iter=5, warm_start=True).fit(rows).fit(rows)
     assert_allclose(parts.score_samples(rows), once.score_samples(rows), rtol=1e-10)

@@ -2,6 +2,8 @@
 
 import pickle
 import signal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,13 +35,13 @@ pytestmark = [
 X = features()
 NETWORKS = [e for e in ONE_OF_EACH if hasattr(e, "hidden_layer_sizes")]
 networks = pytest.mark.parametrize("estimator", NETWORKS, ids=class_name)
-SMALL = {"hidden_layer_sizes": (8,), "max_iter": 4, "random_state": 0}
+SMALL: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 4, "random_state": 0}
 
 interrupted = pytest.warns(ConvergenceWarning, match="interrupted")
 
 
 @pytest.fixture(autouse=True)
-def _listens():
+def _listens() -> Iterator[Any]:
     """Listen to Ctrl-C also in the background, where shells let processes ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -49,41 +51,41 @@ def _listens():
 class Stop:
     """A callback that ends a fit after some iterations."""
 
-    def __init__(self, n_iter):
+    def __init__(self, n_iter: int) -> None:
         self.n_iter = n_iter
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         pass
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         pass
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         pass
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
         return context.parent is not None and context.task_id + 1 == self.n_iter
 
 
 class Interrupt(Stop):
     """A callback that presses Ctrl-C when an iteration begins."""
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         if context.parent is not None and context.task_id == self.n_iter:
             signal.raise_signal(signal.SIGINT)
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> Any:
         pass
 
 
 @pytest.fixture
-def ctrl_c(monkeypatch):
+def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Press Ctrl-C in the first step after some epochs, of networks or of the prior."""
 
-    def press(n_epochs, of_prior=False):
+    def press(n_epochs: Any, of_prior: Any = False) -> None:
         follow = Loop._follow  # what a step ends with
 
-        def _follow(self):
+        def _follow(self: Any) -> None:
             follow(self)
             trainer = self.trainings[0].trainer
             is_prior = trainer.objective is prior_loss
@@ -95,13 +97,13 @@ def ctrl_c(monkeypatch):
     return press
 
 
-def assert_same(model, other):
+def assert_same(model: Any, other: Any) -> None:
     assert_array_equal(model.score_samples(X), other.score_samples(X))
     assert_array_equal(model.sample(9, random_state=0), other.sample(9, random_state=0))
 
 
 @pytest.mark.parametrize("estimator", [*NETWORKS, GaussianMixtureEM(3)], ids=class_name)
-def test_an_interrupted_fit_is_one_that_was_stopped_there(estimator):
+def test_an_interrupted_fit_is_one_that_was_stopped_there(estimator: Any) -> None:
     estimator = clone(estimator).set_params(tol=0.0, random_state=0)
     stopped = clone(estimator).set_callbacks(Stop(2)).fit(X)
     model = clone(estimator).set_callbacks(Interrupt(2))
@@ -113,7 +115,9 @@ def test_an_interrupted_fit_is_one_that_was_stopped_there(estimator):
 
 
 @networks
-def test_a_step_that_is_interrupted_leaves_no_trace(estimator, ctrl_c):
+def test_a_step_that_is_interrupted_leaves_no_trace(
+    estimator: Any, ctrl_c: Callable[..., Any]
+) -> None:
     stopped = clone(estimator).set_callbacks(Stop(2)).fit(X)
     ctrl_c(2)
     with pytest.warns(ConvergenceWarning, match=r"in 2 epochs.*warm_start=True"):
@@ -125,7 +129,7 @@ def test_a_step_that_is_interrupted_leaves_no_trace(estimator, ctrl_c):
         assert_same(model, stopped)
 
 
-def test_an_interrupt_gives_the_best_weights_back(ctrl_c):
+def test_an_interrupt_gives_the_best_weights_back(ctrl_c: Callable[..., Any]) -> None:
     # The first epoch is the best: the others walk away from it.
     model = VAE(2, **{**SMALL, "learning_rate_init": 0.3, "max_iter": 9})
     best = clone(model).set_callbacks(Stop(1)).fit(X)
@@ -138,7 +142,9 @@ def test_an_interrupt_gives_the_best_weights_back(ctrl_c):
 
 
 @pytest.mark.parametrize("n_epochs", [0, 2])
-def test_an_interrupted_prior_is_kept(n_epochs, ctrl_c):
+def test_an_interrupted_prior_is_kept(
+    n_epochs: int, ctrl_c: Callable[..., Any]
+) -> None:
     estimator = VQVAE(8, n_tokens=2, code_size=2, **SMALL)
     whole = clone(estimator).fit(X)
     ctrl_c(n_epochs, of_prior=True)
@@ -150,7 +156,9 @@ def test_an_interrupted_prior_is_kept(n_epochs, ctrl_c):
     assert_same(pickle.loads(pickle.dumps(model)), model)
 
 
-def test_warm_start_goes_on_from_an_interrupt(monkeypatch, ctrl_c):
+def test_warm_start_goes_on_from_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, ctrl_c: Any
+) -> None:
     model = VAE(2, **SMALL, warm_start=True)
     ctrl_c(3)
     with interrupted:
@@ -167,8 +175,11 @@ def test_warm_start_goes_on_from_an_interrupt(monkeypatch, ctrl_c):
 )
 @pytest.mark.parametrize("warm_start", [False, True])
 def test_before_the_first_epoch_has_ended_nothing_is_kept(
-    estimator, warm_start, ctrl_c, monkeypatch
-):
+    estimator: Any,
+    warm_start: bool,
+    ctrl_c: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     new, old = clone(estimator), clone(estimator).fit(X)
     before, state = old.score_samples(X), sorted(vars(old))
     old.set_params(warm_start=warm_start)
@@ -185,8 +196,10 @@ def test_before_the_first_epoch_has_ended_nothing_is_kept(
         new.score(X)
 
 
-def test_a_second_interrupt_is_not_kept(ctrl_c, monkeypatch):
-    def press(*args, **kwargs):
+def test_a_second_interrupt_is_not_kept(
+    ctrl_c: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*args: Any, **kwargs: Any) -> None:
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(VAE, "_finish", press)
@@ -198,7 +211,7 @@ def test_a_second_interrupt_is_not_kept(ctrl_c, monkeypatch):
         model.score(X)
 
 
-def test_an_interrupted_mixture_keeps_the_start_that_is_done():
+def test_an_interrupted_mixture_keeps_the_start_that_is_done() -> None:
     estimator = GaussianMixtureEM(3, tol=0.0, n_init=3, max_iter=5, random_state=0)
     first = clone(estimator).set_params(n_init=1).fit(X)
     model = clone(estimator).set_callbacks(Interrupt(5))
@@ -210,7 +223,9 @@ def test_an_interrupted_mixture_keeps_the_start_that_is_done():
 
 
 @pytest.mark.parametrize("n_steps", [2, 7])
-def test_an_interrupted_k_means_keeps_its_centres(n_steps, monkeypatch):
+def test_an_interrupted_k_means_keeps_its_centres(
+    n_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         KMeansAutoencoder, "_find_on_cpu", KMeansAutoencoder._find_on_device
     )
@@ -219,7 +234,7 @@ def test_an_interrupted_k_means_keeps_its_centres(n_steps, monkeypatch):
     )
     update, calls = skgen._em.lloyd.update, []
 
-    def pressed(*args):
+    def pressed(*args: Any) -> Any:
         calls.append(args)
         if len(calls) == n_steps + 1:
             signal.raise_signal(signal.SIGINT)
@@ -243,7 +258,7 @@ def test_an_interrupted_k_means_keeps_its_centres(n_steps, monkeypatch):
 # Inside others.
 
 
-def test_a_pipeline_keeps_what_its_last_step_has(ctrl_c):
+def test_a_pipeline_keeps_what_its_last_step_has(ctrl_c: Callable[..., Any]) -> None:
     ctrl_c(2)
     with interrupted:
         model = make_pipeline(StandardScaler(), VAE(2, **SMALL)).fit(X)
@@ -254,8 +269,10 @@ GRID = {"beta": [1.0, 2.0]}
 
 
 @pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
-def test_a_search_ends(Search, ctrl_c, monkeypatch):
-    def press(self, loss):
+def test_a_search_ends(
+    Search: type[Any], ctrl_c: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(self: Any, loss: Any) -> None:
         signal.raise_signal(signal.SIGINT)
 
     ctrl_c(2)
@@ -275,7 +292,9 @@ def test_a_search_ends(Search, ctrl_c, monkeypatch):
         piped.fit(X)
 
 
-def test_a_search_ends_in_a_fit_that_is_not_stacked(ctrl_c, monkeypatch):
+def test_a_search_ends_in_a_fit_that_is_not_stacked(
+    ctrl_c: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(skgen._search.stacking, "LARGEST_STEP", 0)
     ctrl_c(2)
     with pytest.raises(KeyboardInterrupt):
@@ -283,10 +302,12 @@ def test_a_search_ends_in_a_fit_that_is_not_stacked(ctrl_c, monkeypatch):
 
 
 @pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
-def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
+def test_a_mixture_in_a_search_ends_the_search(
+    Search: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one_pass, calls = skgen._em.steps.one_pass, []
 
-    def pressed(*args):
+    def pressed(*args: Any) -> Any:
         calls.append(args)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
@@ -299,11 +320,13 @@ def test_a_mixture_in_a_search_ends_the_search(Search, monkeypatch):
 
 
 @pytest.mark.parametrize("Search", [GridSearchCV, BatchedGridSearchCV])
-def test_a_search_keeps_an_interrupted_refit(Search, monkeypatch):
+def test_a_search_keeps_an_interrupted_refit(
+    Search: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = skgen.BetaVAE(2, **SMALL)
     follow, n_rows = Loop._follow, len(X)
 
-    def _follow(self):
+    def _follow(self: Any) -> None:
         follow(self)
         run = self.trainings[0]
         # Only the refit has so many rows.

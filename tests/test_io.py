@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any, cast
 
 import joblib
 import numpy as np
@@ -15,23 +16,13 @@ import pytest
 import safetensors
 import safetensors.numpy
 import torch
-from estimators import (
-    ESTIMATORS,
-    ONE_OF_EACH,
-    VARIANTS,
-    dense,
-    features,
-    fitted,
-    name_of,
-    rows_for,
-)
-from file_forgery import edit, parts, resealed
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.exceptions import NotFittedError
-from torch import nn
+from torch import Tensor, nn
 
 import skgen
 from skgen import (
@@ -55,6 +46,17 @@ from skgen.likelihoods import (
     Laplace,
     StudentT,
 )
+from tests.estimators import (
+    ESTIMATORS,
+    ONE_OF_EACH,
+    VARIANTS,
+    dense,
+    features,
+    fitted,
+    name_of,
+    rows_for,
+)
+from tests.file_forgery import edit, parts, resealed
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -66,7 +68,7 @@ pytestmark = [
 
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
 one_of_each = pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=name_of)
-TINY = {
+TINY: dict[str, Any] = {
     "hidden_layer_sizes": (4,),
     "n_importance_samples": 2,
     "max_iter": 2,
@@ -76,16 +78,16 @@ X = features()
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-def travelled(model, path, **given):
+def travelled(model: Any, path: Path, **given: Any) -> Any:
     skgen.save(model, path)
     return skgen.load(path, **given)
 
 
-def assert_same(found, expected, X):
+def assert_same(found: Any, expected: Any, X: NDArray[Any]) -> None:
     """The same answers, to the bit."""
     assert_array_equal(found.score_samples(X), expected.score_samples(X))
     code = expected.transform(X)
@@ -100,7 +102,7 @@ def assert_same(found, expected, X):
 
 
 @every_estimator
-def test_a_model_comes_back_to_the_bit(estimator, path):
+def test_a_model_comes_back_to_the_bit(estimator: Any, path: Path) -> None:
     model, rows = fitted(estimator), rows_for(estimator)
     found = travelled(model, path)
     assert type(found) is type(model)
@@ -110,7 +112,7 @@ def test_a_model_comes_back_to_the_bit(estimator, path):
 
 
 @one_of_each
-def test_a_model_of_float32_comes_back_so(estimator, path):
+def test_a_model_of_float32_comes_back_so(estimator: Any, path: Path) -> None:
     model, rows = fitted(estimator, np.float32), rows_for(estimator, dtype=np.float32)
     found = travelled(model, path)
     assert_same(found, model, rows)
@@ -118,13 +120,13 @@ def test_a_model_of_float32_comes_back_so(estimator, path):
 
 
 @one_of_each
-def test_a_model_that_came_back_fits_as_before(estimator, path):
+def test_a_model_that_came_back_fits_as_before(estimator: Any, path: Path) -> None:
     rows = rows_for(estimator)
     found = travelled(clone(estimator).fit(rows[:40]), path)
     assert_same(found.fit(rows), fitted(estimator), rows)
 
 
-def test_every_estimator_can_be_in_a_file():
+def test_every_estimator_can_be_in_a_file() -> None:
     assert set(KNOWN) == {
         *VARIANTS,
         "ConditionalVAE",
@@ -134,8 +136,8 @@ def test_every_estimator_can_be_in_a_file():
     }
 
 
-def test_models_are_the_same_in_another_process(tmp_path):
-    expected = {}
+def test_models_are_the_same_in_another_process(tmp_path: Path) -> None:
+    expected: dict[str, Any] = {}
     for i, estimator in enumerate([*ESTIMATORS, MixedDensity(VAE(1, **TINY))]):
         model, rows = fitted(estimator), rows_for(estimator)
         skgen.save(model, tmp_path / f"{i}.safetensors")
@@ -169,7 +171,7 @@ def test_models_are_the_same_in_another_process(tmp_path):
     assert result.stdout == "the same\n", result.stderr
 
 
-LIKELIHOODS = {
+LIKELIHOODS: dict[str, Any] = {
     "feature": Gaussian(),
     "shared": Gaussian("shared", min_sigma=0.01),
     "row": Gaussian("row", min_sigma=0.1),
@@ -184,7 +186,7 @@ LIKELIHOODS = {
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_likelihoods_come_back_with_their_options(name, path):
+def test_likelihoods_come_back_with_their_options(name: str, path: Path) -> None:
     likelihood = LIKELIHOODS[name]
     rows = np.random.RandomState(0).randint(5, size=(40, 3)).astype(float)
     if isinstance(likelihood, (Bernoulli, ContinuousBernoulli)):
@@ -198,13 +200,13 @@ def test_likelihoods_come_back_with_their_options(name, path):
     assert_same(found.fit(rows), model, rows)
 
 
-def test_what_is_learned_of_rows_comes_back(path):
+def test_what_is_learned_of_rows_comes_back(path: Path) -> None:
     rows = np.concatenate([X, np.full((len(X), 1), 3.0)], axis=1)  # a constant column
     model = VQVAE(4, prior="transformer", n_tokens=3, **TINY).fit(rows)
     assert_same(travelled(model, path), model, rows)
 
 
-def test_a_deep_model_with_widths_of_its_own_comes_back(path):
+def test_a_deep_model_with_widths_of_its_own_comes_back(path: Path) -> None:
     model = VAE((3, 2), **{**TINY, "hidden_layer_sizes": ((6, 5), (4,))}).fit(X)
     found = travelled(model, path)
     assert_same(found, model, X)
@@ -212,7 +214,7 @@ def test_a_deep_model_with_widths_of_its_own_comes_back(path):
     assert found.active_units_ == model.active_units_
 
 
-MORE = {
+MORE: dict[str, Any] = {
     "GaussianDensity": GaussianDensity(),
     "KMeansAutoencoder": KMeansAutoencoder(3, random_state=0),
     "KMeans of a RandomState": KMeansAutoencoder(
@@ -226,7 +228,7 @@ MORE = {
 
 @pytest.mark.parametrize("name", MORE)
 @pytest.mark.parametrize("first", ["fit", "partial_fit"])
-def test_partial_fits_go_on(name, first, path):
+def test_partial_fits_go_on(name: str, first: str, path: Path) -> None:
     model = clone(MORE[name])
     batches = np.array_split(features(120), 4)
     getattr(model, first)(batches[0])
@@ -237,7 +239,7 @@ def test_partial_fits_go_on(name, first, path):
         assert_same(found.partial_fit(batch), model.partial_fit(batch), batch)
 
 
-def test_partial_fits_go_on_at_another_pace(path):
+def test_partial_fits_go_on_at_another_pace(path: Path) -> None:
     model = VAE(1, **TINY).partial_fit(X)
     found = travelled(model.set_params(weight_decay=0.1, learning_rate_init=0.1), path)
     assert_same(found.partial_fit(X), model.partial_fit(X), X)
@@ -246,13 +248,13 @@ def test_partial_fits_go_on_at_another_pace(path):
 @pytest.mark.parametrize(
     "model", [VAE(1, **TINY), GaussianMixtureEM(2, random_state=0)]
 )
-def test_a_warm_start_goes_on(model, path):
+def test_a_warm_start_goes_on(model: Any, path: Path) -> None:
     model = clone(model).set_params(warm_start=True).fit(X)
     found = travelled(model, path)
     assert_same(found.fit(X[:40]), model.fit(X[:40]), X)
 
 
-def test_a_random_state_goes_on(path):
+def test_a_random_state_goes_on(path: Path) -> None:
     model = GaussianMixtureEM(2, random_state=np.random.RandomState(7)).fit(X)
     model.random_state.normal()  # half of a pair is kept
     found = travelled(model, path)
@@ -260,9 +262,10 @@ def test_a_random_state_goes_on(path):
     assert found.random_state.randint(10**6) == model.random_state.randint(10**6)
 
 
-def test_parameters_keep_their_types(path):
+def test_parameters_keep_their_types(path: Path) -> None:
     start = np.asfortranarray(X[:2])
-    model = GaussianMixtureEM(np.int64(2), means_init=start, tol=np.float32(0.1))
+    two, tol = cast(int, np.int64(2)), cast(float, np.float32(0.1))
+    model = GaussianMixtureEM(two, means_init=start, tol=tol)
     model.set_params(random_state=0).fit(X)
     found = travelled(model.set_params(weights_init=[0.5, 0.5]), path)
     for name, value in model.get_params().items():
@@ -272,13 +275,13 @@ def test_parameters_keep_their_types(path):
     assert found.weights_init == [0.5, 0.5]
 
 
-def test_numbers_that_are_not_finite_come_back(path):
+def test_numbers_that_are_not_finite_come_back(path: Path) -> None:
     model = GaussianMixtureEM(2, max_iter=0, random_state=0).fit(X)
     assert model.lower_bound_ == -np.inf
     assert travelled(model, path).lower_bound_ == -np.inf
 
 
-def test_names_and_output_come_back(path):
+def test_names_and_output_come_back(path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcdé"))
     model = GaussianDensity().fit(frame).set_output(transform="pandas")
@@ -287,9 +290,9 @@ def test_names_and_output_come_back(path):
     pandas.testing.assert_frame_equal(found.transform(frame), model.transform(frame))
 
 
-def test_kinds_by_position_and_set_output_of_a_table_come_back(path):
+def test_kinds_by_position_and_set_output_of_a_table_come_back(path: Path) -> None:
     pytest.importorskip("pandas")
-    kinds = {0: "real", 1: [0.0, 1.0]}
+    kinds: dict[Any, Any] = {0: "real", 1: [0.0, 1.0]}
     rows = np.column_stack([X[:, 0], np.arange(len(X)) % 2])
     model = MixedDensity(VAE(1, **TINY), kinds=kinds).fit(rows)
     found = travelled(model.set_output(transform="pandas"), path)
@@ -299,7 +302,7 @@ def test_kinds_by_position_and_set_output_of_a_table_come_back(path):
     assert_array_equal(found.score_samples(rows), model.score_samples(rows))
 
 
-def test_callbacks_stay_behind(path):
+def test_callbacks_stay_behind(path: Path) -> None:
     model = GaussianDensity().fit(X)
     model.set_callbacks(ProgressBar())
     found = travelled(model, path)
@@ -307,7 +310,7 @@ def test_callbacks_stay_behind(path):
     assert not hasattr(found, "_skl_callbacks")
 
 
-def test_parameters_that_were_set_after_a_fit_do_not_matter(path):
+def test_parameters_that_were_set_after_a_fit_do_not_matter(path: Path) -> None:
     model = VAE(2, **TINY).fit(X)
     model.set_params(n_components=5, hidden_layer_sizes=(), likelihood=Gaussian("row"))
     found = travelled(model, path)
@@ -320,7 +323,7 @@ def test_parameters_that_were_set_after_a_fit_do_not_matter(path):
 
 
 @one_of_each
-def test_a_device_that_is_gone_is_the_cpu(estimator, path):
+def test_a_device_that_is_gone_is_the_cpu(estimator: Any, path: Path) -> None:
     model, rows = fitted(estimator), rows_for(estimator)
     elsewhere = joblib.load(_dumped(model)).set_params(device="cuda:99")
     skgen.save(elsewhere, path)
@@ -333,14 +336,14 @@ def test_a_device_that_is_gone_is_the_cpu(estimator, path):
     assert_same(moved.fit(rows), model, rows)
 
 
-def _dumped(model):
+def _dumped(model: Any) -> Any:
     file = io.BytesIO()
     joblib.dump(model, file)
     file.seek(0)
     return file
 
 
-def test_a_device_that_is_not_here_is_an_error(path):
+def test_a_device_that_is_not_here_is_an_error(path: Path) -> None:
     skgen.save(GaussianDensity().fit(X), path)
     with pytest.raises(ValueError, match="'cuda:99', but torch finds no such device"):
         skgen.load(path, device="cuda:99")
@@ -349,7 +352,7 @@ def test_a_device_that_is_not_here_is_an_error(path):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @one_of_each
-def test_models_move_between_devices(estimator, path):
+def test_models_move_between_devices(estimator: Any, path: Any) -> None:
     rows = rows_for(estimator)
     model = clone(estimator).set_params(device="cuda").fit(rows)
     there = travelled(model, path)
@@ -368,33 +371,33 @@ def test_models_move_between_devices(estimator, path):
 
 
 class Residual(nn.Module):
-    def __init__(self, n_inputs, n_outputs):
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
         super().__init__()
         self.skip = nn.Linear(n_inputs, n_outputs)
         self.deep = nn.Sequential(
             nn.Linear(n_inputs, 4), nn.Tanh(), nn.Linear(4, n_outputs)
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return self.skip(x) + self.deep(x)
 
 
-class Laplace(skgen.likelihoods.Likelihood):
-    def __init__(self):
+class Laplace(skgen.likelihoods.Likelihood):  # type: ignore[no-redef]
+    def __init__(self) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.tensor(0.0))
 
-    def set_rows(self, x):
+    def set_rows(self, x: Tensor) -> None:
         self.log_scale.data = x.std(0).log()
 
-    def log_prob(self, outputs, x):
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Any:
         size = (x - outputs).abs() / self.log_scale.exp()
         return -(size + self.log_scale + np.log(2)).sum(-1)
 
-    def mean(self, outputs):
+    def mean(self, outputs: Tensor) -> Tensor:
         return outputs
 
-    def draw(self, outputs, generator):
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         uniform = torch.empty_like(outputs).uniform_(-0.999, 0.999, generator=generator)
         return (
             outputs - self.log_scale.exp() * uniform.sign() * (-uniform.abs()).log1p()
@@ -405,15 +408,15 @@ class Narrow(Gaussian):
     """Of a class of its own, though skgen's else."""
 
 
-def own_module(n_inputs, n_outputs):
+def own_module(n_inputs: int, n_outputs: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         return Residual(n_inputs, n_outputs)
 
 
 @pytest.mark.parametrize("cls", [VAE, VQVAE])
-def test_networks_of_the_users_own_come_back(cls, path):
+def test_networks_of_the_users_own_come_back(cls: type[Any], path: Path) -> None:
     widths = (5, 4) if cls is VAE else (5, 8 * 4)
-    own = {"encoder": own_module(*widths), "decoder": Residual}
+    own: dict[str, Any] = {"encoder": own_module(*widths), "decoder": Residual}
     model = cls(2, **own, **TINY).partial_fit(X)
     found = travelled(model, path, **own)
     assert_same(found, model, X)
@@ -422,13 +425,13 @@ def test_networks_of_the_users_own_come_back(cls, path):
 
 
 class Frozen(Residual):
-    def __init__(self, n_inputs, n_outputs):
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
         super().__init__(n_inputs, n_outputs)
         self.skip.requires_grad_(False)
 
 
-def test_what_is_not_learned_stays_so(path):
-    own = {"encoder": Frozen, "likelihood": Gaussian(0.5)}
+def test_what_is_not_learned_stays_so(path: Path) -> None:
+    own: dict[str, Any] = {"encoder": Frozen, "likelihood": Gaussian(0.5)}
     model = VAE(1, **own, **TINY).partial_fit(X)
     found = travelled(model, path, encoder=Frozen)
     for name, p in found.module_.named_parameters():
@@ -438,7 +441,7 @@ def test_what_is_not_learned_stays_so(path):
 
 
 @pytest.mark.parametrize("likelihood", [Laplace(), Narrow("row")])
-def test_a_likelihood_of_the_users_own_comes_back(likelihood, path):
+def test_a_likelihood_of_the_users_own_comes_back(likelihood: Any, path: Path) -> None:
     model = VAE(2, likelihood=likelihood, **TINY).fit(X)
     found = travelled(model, path, likelihood=likelihood)
     assert_same(found, model, X)
@@ -448,7 +451,7 @@ def test_a_likelihood_of_the_users_own_comes_back(likelihood, path):
 
 
 @pytest.fixture
-def own_file(path):
+def own_file(path: Path) -> Path:
     model = VAE(2, encoder=Residual, **TINY).fit(X)
     skgen.save(model, path)
     return path
@@ -465,10 +468,12 @@ def own_file(path):
         ({"encoder": nn.Linear}, "as 'encoder.bias', but the weights have nothing"),
         ({"encoder": own_module(5, 3)}, r"'encoder' must map .* to \(n, 4\) in"),
         ({"encoder": lambda n, m: 3}, "'encoder' must return a torch Module"),
-        ({"encoder": lambda n, m: nn.Linear(n, m, bias=undefined)}, "undefined"),  # noqa: F821
+        ({"encoder": lambda n, m: nn.Linear(n, m, bias=undefined)}, "undefined"),  # type: ignore[name-defined]  # noqa: F821
     ],
 )
-def test_other_networks_are_errors_that_say_so(given, message, own_file):
+def test_other_networks_are_errors_that_say_so(
+    given: dict[str, Any], message: str, own_file: Path
+) -> None:
     with pytest.raises(ModelFileError, match=message):
         skgen.load(own_file, **given)
 
@@ -477,7 +482,7 @@ def test_other_networks_are_errors_that_say_so(given, message, own_file):
 
 
 @one_of_each
-def test_a_model_must_be_fitted(estimator, path):
+def test_a_model_must_be_fitted(estimator: Any, path: Path) -> None:
     with pytest.raises(NotFittedError):
         skgen.save(clone(estimator), path)
     assert not path.exists()
@@ -487,7 +492,7 @@ class Mine(GaussianDensity):
     pass
 
 
-def spread(X, n_clusters, random_state):
+def spread(X: Any, n_clusters: Any, random_state: Any) -> Any:
     return X[:n_clusters]
 
 
@@ -502,14 +507,16 @@ def spread(X, n_clusters, random_state):
         ),
     ],
 )
-def test_what_a_file_cannot_hold_is_an_error(model, message, path):
+def test_what_a_file_cannot_hold_is_an_error(
+    model: Any, message: str, path: Path
+) -> None:
     model.fit(X)
     with pytest.raises(TypeError, match=message):
         skgen.save(model, path)
     assert not path.exists()
 
 
-def test_a_model_that_could_not_be_loaded_is_not_saved(path):
+def test_a_model_that_could_not_be_loaded_is_not_saved(path: Path) -> None:
     model = VAE(2, **TINY).fit(X).set_params(encoder=Residual)
     with pytest.raises(ValueError, match=r"was not saved, .*parameters changed after"):
         skgen.save(model, path)
@@ -524,11 +531,13 @@ class Full(OSError):
 
 
 @pytest.mark.parametrize("what", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_what_was_there(what, path, monkeypatch):
+def test_a_write_that_fails_leaves_what_was_there(
+    what: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     skgen.save(GaussianDensity().fit(X), path)
     before = path.read_bytes()
 
-    def fail(*args):
+    def fail(*args: Any) -> None:
         raise Full
 
     monkeypatch.setattr(os, what, fail)
@@ -538,7 +547,7 @@ def test_a_write_that_fails_leaves_what_was_there(what, path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_file_keeps_its_permissions_and_a_link_its_target(path):
+def test_a_file_keeps_its_permissions_and_a_link_its_target(path: Path) -> None:
     model = GaussianDensity().fit(X)
     skgen.save(model, path)
     path.chmod(0o640)
@@ -549,7 +558,7 @@ def test_a_file_keeps_its_permissions_and_a_link_its_target(path):
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_file_of_a_model_is_the_same_each_time(path):
+def test_a_file_of_a_model_is_the_same_each_time(path: Path) -> None:
     model = fitted(ESTIMATORS[-1])
     skgen.save(model, path)
     first = path.read_bytes()
@@ -557,7 +566,7 @@ def test_a_file_of_a_model_is_the_same_each_time(path):
     assert path.read_bytes() == first
 
 
-def test_a_file_is_one_of_safetensors(path):
+def test_a_file_is_one_of_safetensors(path: Path) -> None:
     model = fitted(ESTIMATORS[-1])
     skgen.save(model, path)
     with safetensors.safe_open(path, framework="pt") as file:
@@ -584,28 +593,30 @@ def test_a_file_is_one_of_safetensors(path):
         ("device", {"float": "nan"}, "'device' parameter of GaussianDensity"),
     ],
 )
-def test_parameters_of_a_file_go_by_the_estimators_rules(name, value, message, path):
+def test_parameters_of_a_file_go_by_the_estimators_rules(
+    name: str, value: Any, message: str, path: Path
+) -> None:
     skgen.save(GaussianDensity().fit(X), path)
     edit(path, lambda model: model["parameters"].update({name: value}))
     with pytest.raises(ModelFileError, match=message):
         skgen.load(path)
 
 
-def test_a_parameter_that_a_file_lacks_has_its_default(path):
+def test_a_parameter_that_a_file_lacks_has_its_default(path: Path) -> None:
     model = GaussianDensity().fit(X)
     skgen.save(model, path)
     edit(path, lambda contents: contents["parameters"].pop("reg_covar"))
     assert_same(skgen.load(path), model, X)
 
 
-def test_an_estimator_of_another_version_is_named(path):
+def test_an_estimator_of_another_version_is_named(path: Path) -> None:
     skgen.save(GaussianDensity().fit(X), path)
     edit(path, lambda contents: contents.update({"class": "Flow"}))
     with pytest.raises(ModelFileError, match="a 'Flow', and this version of skgen has"):
         skgen.load(path)
 
 
-def test_parameters_of_a_file_are_checked_whatever_is_configured(path):
+def test_parameters_of_a_file_are_checked_whatever_is_configured(path: Path) -> None:
     skgen.save(VAE(1, **TINY).fit(X), path)
     edit(path, lambda contents: contents["parameters"].update(max_iter=-1))
     with (
@@ -615,11 +626,11 @@ def test_parameters_of_a_file_are_checked_whatever_is_configured(path):
         skgen.load(path)
 
 
-def test_sizes_that_a_file_states_allocate_nothing(path):
+def test_sizes_that_a_file_states_allocate_nothing(path: Path) -> None:
     skgen.save(VAE(1, **TINY).fit(X), path)
     huge = {"tuple": [10**9, 10**9]}
 
-    def widen(model):
+    def widen(model: Any) -> None:
         model["fitted"]["_built_with"]["dict"]["hidden_layer_sizes"] = huge
 
     edit(path, widen)
@@ -627,7 +638,7 @@ def test_sizes_that_a_file_states_allocate_nothing(path):
         skgen.load(path)
 
 
-def test_a_later_format_asks_for_an_update(path):
+def test_a_later_format_asks_for_an_update(path: Path) -> None:
     skgen.save(GaussianDensity().fit(X), path)
     header, payload = parts(path.read_bytes())
     header["__metadata__"] |= {"format_version": "2", "skgen_version": "9.1"}
@@ -638,14 +649,14 @@ def test_a_later_format_asks_for_an_update(path):
         skgen.load(path)
 
 
-def test_a_pickle_by_any_other_name_is_an_error(path):
+def test_a_pickle_by_any_other_name_is_an_error(path: Path) -> None:
     joblib.dump(GaussianDensity().fit(X), path)
     with pytest.raises(ModelFileError, match=r"looks like a pickle\. .* joblib\.load"):
         skgen.load(path)
 
 
 @pytest.mark.parametrize("where", ["missing", "folder"])
-def test_what_is_no_file_is_an_error(where, path):
+def test_what_is_no_file_is_an_error(where: str, path: Path) -> None:
     if where == "missing":
         with pytest.raises(FileNotFoundError):
             skgen.load(path)
@@ -654,17 +665,19 @@ def test_what_is_no_file_is_an_error(where, path):
             skgen.load(path.parent)
 
 
-def test_the_checksum_of_a_header_is_that_of_the_docs(path):
+def test_the_checksum_of_a_header_is_that_of_the_docs(path: Path) -> None:
     skgen.save(GaussianDensity().fit(X), path)
     header, _ = parts(path.read_bytes())
     assert header_sum(header) == header["__metadata__"]["header_sha256"]
 
 
 @one_of_each
-def test_nothing_is_unpickled(estimator, path, monkeypatch):
+def test_nothing_is_unpickled(
+    estimator: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     skgen.save(fitted(estimator), path)
 
-    def never(*args, **kwargs):
+    def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("something was unpickled")
 
     for module in (pickle, joblib, torch, np):

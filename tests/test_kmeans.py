@@ -1,12 +1,14 @@
 """Laws of KMeansAutoencoder: scikit-learn's centres, and a density around them."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import norm
 from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -19,16 +21,16 @@ ENCODINGS = ("onehot-dense", "onehot", "ordinal")
 every_encoding = pytest.mark.parametrize("encode", ENCODINGS)
 
 
-def blobs(n=300, d=3, K=4, seed=0):
+def blobs(n: int = 300, d: int = 3, K: int = 4, seed: int = 0) -> NDArray[Any]:
     rng = np.random.RandomState(seed)
     return (5 * rng.randn(K, d) + 2)[rng.randint(K, size=n)] + rng.randn(n, d)
 
 
-def fitted(n_clusters=4, **params):
+def fitted(n_clusters: Any = 4, **params: Any) -> Any:
     return KMeansAutoencoder(n_clusters, random_state=0, **params).fit(blobs())
 
 
-def weighted(n=300, seed=0):
+def weighted(n: int = 300, seed: int = 0) -> NDArray[Any]:
     return np.random.RandomState(seed).randint(0, 4, n)
 
 
@@ -37,13 +39,13 @@ def weighted(n=300, seed=0):
 
 @pytest.mark.parametrize("algorithm", ["lloyd", "elkan"])
 @pytest.mark.parametrize("init", ["k-means++", "random", "array", "callable"])
-def test_a_seed_gives_scikit_learns_centres(init, algorithm):
+def test_a_seed_gives_scikit_learns_centres(init: Any, algorithm: str) -> None:
     X = blobs()
     if init == "array":
         init = X[:5]
     elif init == "callable":
         init = lambda X, K, random_state: X[random_state.choice(len(X), K)]  # noqa: E731
-    params = {"init": init, "algorithm": algorithm, "random_state": 3}
+    params: dict[str, Any] = {"init": init, "algorithm": algorithm, "random_state": 3}
     ours = KMeansAutoencoder(5, **params).fit(X)
     theirs = KMeans(5, **params).fit(X)
     assert_array_equal(ours.cluster_centers_, theirs.cluster_centers_)
@@ -55,7 +57,7 @@ def test_a_seed_gives_scikit_learns_centres(init, algorithm):
 
 @pytest.mark.parametrize("weight", [None, weighted() + 0.5])
 @pytest.mark.parametrize("init", ["k-means++", "random", "array"])
-def test_lloyd_in_torch_gives_scikit_learns_centres(init, weight):
+def test_lloyd_in_torch_gives_scikit_learns_centres(init: Any, weight: Any) -> None:
     X = blobs()
     init = X[:5] if init == "array" else init
     rows = CentredRows.of(
@@ -65,7 +67,7 @@ def test_lloyd_in_torch_gives_scikit_learns_centres(init, weight):
     run = restarted_lloyd(
         rows, 5, init=init, n_init="auto", max_iter=300, tol=1e-6, rng=rng
     )
-    theirs = KMeans(5, init=init, random_state=3, tol=1e-6)
+    theirs: Any = KMeans(5, init=init, random_state=3, tol=1e-6)
     theirs.fit(X, sample_weight=weight)
     assert_allclose(run.state, theirs.cluster_centers_, atol=1e-10)
     found = assign(rows, run.state)
@@ -73,7 +75,7 @@ def test_lloyd_in_torch_gives_scikit_learns_centres(init, weight):
     assert_allclose(found.inertia(rows.weight), theirs.inertia_)
 
 
-def test_lloyd_in_torch_reseeds_as_scikit_learn_does():
+def test_lloyd_in_torch_reseeds_as_scikit_learn_does() -> None:
     X = blobs()
     far = np.concatenate([X[:2], [[1e3] * 3, [2e3] * 3, [3e3] * 3]])
     rows = CentredRows.of(torch.from_numpy(X), None)
@@ -84,7 +86,7 @@ def test_lloyd_in_torch_reseeds_as_scikit_learn_does():
     assert_allclose(run.state, theirs.cluster_centers_, atol=1e-10)
 
 
-def test_lloyd_never_raises_the_inertia():
+def test_lloyd_never_raises_the_inertia() -> None:
     X = torch.from_numpy(blobs())
     rows, rng = CentredRows.of(X, None), np.random.RandomState(0)
     run = restarted_lloyd(
@@ -94,14 +96,16 @@ def test_lloyd_never_raises_the_inertia():
     assert (np.diff(run.bounds) >= 0).all()
 
 
-def test_parameters_are_scikit_learns_and_ours():
+def test_parameters_are_scikit_learns_and_ours() -> None:
     theirs = KMeans().get_params()
     ours = KMeansAutoencoder().get_params()
     assert {name: ours[name] for name in theirs} == theirs
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_more_centres_than_rows_is_worded_as_scikit_learns(device, monkeypatch):
+def test_more_centres_than_rows_is_worded_as_scikit_learns(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = KMeansAutoencoder(8)
     if device != "cpu":
         monkeypatch.setattr(model, "_find_on_cpu", model._find_on_device)
@@ -110,7 +114,7 @@ def test_more_centres_than_rows_is_worded_as_scikit_learns(device, monkeypatch):
 
 
 @pytest.mark.parametrize("is_callable", [False, True])
-def test_centres_to_start_from_are_checked(is_callable):
+def test_centres_to_start_from_are_checked(is_callable: bool) -> None:
     X = blobs()
     start = np.where(X[:5] > X[0], np.nan, X[:5])
     init = (lambda X, K, random_state: start) if is_callable else start
@@ -118,7 +122,7 @@ def test_centres_to_start_from_are_checked(is_callable):
         KMeansAutoencoder(5, init=init).fit(X)
 
 
-def test_a_weight_is_a_number_of_copies():
+def test_a_weight_is_a_number_of_copies() -> None:
     X, weight = blobs(), weighted()
     copies = np.repeat(X, weight, axis=0)
     model = KMeansAutoencoder(5, init=X[:5])
@@ -130,14 +134,14 @@ def test_a_weight_is_a_number_of_copies():
 
 
 @pytest.mark.parametrize("tol", [1e-1, 1e-2, 1e-3])
-def test_a_weight_is_a_number_of_copies_to_the_tolerance_too(tol):
+def test_a_weight_is_a_number_of_copies_to_the_tolerance_too(tol: float) -> None:
     X, weight = blobs(K=1), 1 + 20 * (blobs(K=1)[:, 0] > 4)
     model = KMeansAutoencoder(8, init=X[:8], tol=tol)
     n_iter = model.fit(np.repeat(X, weight, axis=0)).n_iter_
     assert model.fit(X, sample_weight=weight).n_iter_ == n_iter
 
 
-def test_rows_of_weight_zero_are_not_there():
+def test_rows_of_weight_zero_are_not_there() -> None:
     X, weight = blobs(), weighted() > 1
     model = KMeansAutoencoder(4, random_state=0)
     left_out = model.fit(X[weight]).cluster_centers_
@@ -147,7 +151,7 @@ def test_rows_of_weight_zero_are_not_there():
     assert_array_equal(model.labels_, model.predict(X))
 
 
-def test_float32_far_from_zero_finds_the_same_clusters():
+def test_float32_far_from_zero_finds_the_same_clusters() -> None:
     X = (blobs() + 1e4).astype(np.float32)
     single = KMeansAutoencoder(4, init=X[:4]).fit(X)
     double = KMeansAutoencoder(4, init=X[:4]).fit(X.astype(np.float64))
@@ -160,14 +164,14 @@ def test_float32_far_from_zero_finds_the_same_clusters():
 
 
 @every_encoding
-def test_every_code_decodes_to_the_nearest_centre(encode):
+def test_every_code_decodes_to_the_nearest_centre(encode: str) -> None:
     X, model = blobs(), fitted(encode=encode)
     code, nearest = model.transform(X), model.cluster_centers_[model.predict(X)]
     assert_allclose(model.inverse_transform(code), nearest, atol=1e-12)
     assert_allclose(model.reconstruct(X), nearest, atol=1e-12)
 
 
-def test_codes_say_one_thing_in_three_ways():
+def test_codes_say_one_thing_in_three_ways() -> None:
     X = blobs().astype(np.float32)
     dense, sparse, ordinal = (fitted(encode=e).transform(X) for e in ENCODINGS)
     assert scipy.sparse.issparse(sparse)
@@ -179,13 +183,13 @@ def test_codes_say_one_thing_in_three_ways():
     assert_array_equal(dense.sum(1), 1)
 
 
-def test_columns_are_named():
+def test_columns_are_named() -> None:
     names = fitted().get_feature_names_out()
     assert list(names) == [f"kmeansautoencoder{k}" for k in range(4)]
     assert list(fitted(encode="ordinal").get_feature_names_out()) == [names[0]]
 
 
-def test_a_soft_code_decodes_between_centres():
+def test_a_soft_code_decodes_between_centres() -> None:
     model = fitted()
     code = np.random.RandomState(0).dirichlet(np.ones(4), 10)
     expected = code @ model.cluster_centers_
@@ -193,12 +197,12 @@ def test_a_soft_code_decodes_between_centres():
 
 
 @pytest.mark.parametrize("value", [-1, 4, 1.5])
-def test_an_index_without_a_centre_is_named_with_its_range(value):
+def test_an_index_without_a_centre_is_named_with_its_range(value: float) -> None:
     with pytest.raises(ValueError, match=rf"\[0, 3\].* Got {value} instead"):
         fitted(encode="ordinal").inverse_transform([[0], [value]])
 
 
-def test_sparse_codes_refuse_data_frames():
+def test_sparse_codes_refuse_data_frames() -> None:
     model = fitted(encode="onehot").set_output(transform="pandas")
     with pytest.raises(ValueError, match="sparse"):
         model.transform(blobs())
@@ -208,7 +212,7 @@ def test_sparse_codes_refuse_data_frames():
 
 
 @pytest.mark.parametrize("prior", ["empirical", "uniform"])
-def test_the_score_is_the_isotropic_mixture_on_the_codebook(prior):
+def test_the_score_is_the_isotropic_mixture_on_the_codebook(prior: str) -> None:
     X, model = blobs(), fitted(prior=prior, reg_covar=0.1)
     inertia = KMeans(4, random_state=0).fit(X).inertia_
     assert_allclose(model.variance_, inertia / X.size + 0.1)
@@ -219,7 +223,7 @@ def test_the_score_is_the_isotropic_mixture_on_the_codebook(prior):
     assert_allclose(model.score_samples(X), logsumexp(log_p, axis=1), atol=1e-10)
 
 
-def test_the_score_is_that_of_a_mixture_of_the_same_parts():
+def test_the_score_is_that_of_a_mixture_of_the_same_parts() -> None:
     X, model = blobs(), fitted()
     mixture = GaussianMixtureEM(
         4,
@@ -233,7 +237,7 @@ def test_the_score_is_that_of_a_mixture_of_the_same_parts():
 
 
 @pytest.mark.parametrize("d", [1, 2])
-def test_the_density_integrates_to_one(d):
+def test_the_density_integrates_to_one(d: int) -> None:
     X = np.random.RandomState(0).randn(100, d)
     model = KMeansAutoencoder(3, random_state=0).fit(X)
     axis = np.linspace(-8, 8, 500)
@@ -242,15 +246,15 @@ def test_the_density_integrates_to_one(d):
     assert_allclose(p, 1, atol=1e-9)
 
 
-def test_rows_on_their_centres_need_reg_covar():
+def test_rows_on_their_centres_need_reg_covar() -> None:
     X = np.repeat(blobs(4), 5, axis=0)
-    params = {"init": X[::5], "n_init": 1}
+    params: dict[str, Any] = {"init": X[::5], "n_init": 1}
     assert KMeansAutoencoder(4, reg_covar=1e-3, **params).fit(X).variance_ == 1e-3
     with pytest.raises(ValueError, match="Lower n_clusters or increase reg_covar"):
         KMeansAutoencoder(4, reg_covar=0, **params).fit(X)
 
 
-def test_samples_have_the_moments_of_the_model():
+def test_samples_have_the_moments_of_the_model() -> None:
     model = fitted()
     X = model.sample(100_000, random_state=0)
     mean = model.weights_ @ model.cluster_centers_
@@ -261,7 +265,7 @@ def test_samples_have_the_moments_of_the_model():
     assert_allclose(np.cov(X.T), covariance, atol=0.01 * scale)
 
 
-def test_samples_without_noise_are_centres_in_random_order():
+def test_samples_without_noise_are_centres_in_random_order() -> None:
     model = fitted()
     X = model.sample(10_000, noise=False, random_state=0)
     k = model.predict(X)
@@ -273,7 +277,7 @@ def test_samples_without_noise_are_centres_in_random_order():
 # Mini-batches.
 
 
-def test_partial_fit_moves_centres_as_mini_batch_k_means_does():
+def test_partial_fit_moves_centres_as_mini_batch_k_means_does() -> None:
     X = blobs(600)
     ours = KMeansAutoencoder(4, random_state=0)
     theirs = MiniBatchKMeans(4, random_state=0)
@@ -284,9 +288,10 @@ def test_partial_fit_moves_centres_as_mini_batch_k_means_does():
     assert ours.n_iter_ == 6
 
 
-def test_partial_fit_counts_all_batches_into_the_density():
+def test_partial_fit_counts_all_batches_into_the_density() -> None:
     X = blobs(600)
     model = KMeansAutoencoder(4, random_state=0, reg_covar=0)
+    counts: Any
     counts, squares = 0, 0
     for batch in np.split(X, 6):
         model.partial_fit(batch)
@@ -298,7 +303,7 @@ def test_partial_fit_counts_all_batches_into_the_density():
     assert_allclose(model.variance_, squares / X.size)
 
 
-def test_partial_fit_goes_on_where_fit_has_ended():
+def test_partial_fit_goes_on_where_fit_has_ended() -> None:
     X = blobs()
     model = fitted()
     centres, inertia = model.cluster_centers_, model.inertia_
@@ -314,7 +319,9 @@ def test_partial_fit_goes_on_where_fit_has_ended():
 
 @pytest.mark.parametrize("is_fitted", [False, True])
 @pytest.mark.parametrize(("offset", "scale"), [(1e9, 1.0), (1.6e12, 1e3), (1, 1e-9)])
-def test_partial_fit_far_from_zero_finds_the_same_clusters(offset, scale, is_fitted):
+def test_partial_fit_far_from_zero_finds_the_same_clusters(
+    offset: float, scale: float, is_fitted: bool
+) -> None:
     unit = blobs()
     X = offset + scale * unit
     models = [
@@ -333,7 +340,7 @@ def test_partial_fit_far_from_zero_finds_the_same_clusters(offset, scale, is_fit
     assert_array_equal(far.predict(X), near.predict(unit))
 
 
-def test_fit_forgets_the_batches():
+def test_fit_forgets_the_batches() -> None:
     model = KMeansAutoencoder(4, random_state=0).partial_fit(blobs(seed=5))
     expected = fitted()
     model.fit(blobs())
@@ -341,7 +348,7 @@ def test_fit_forgets_the_batches():
     assert model.variance_ == expected.variance_
 
 
-def test_a_pickle_goes_on_with_the_batches():
+def test_a_pickle_goes_on_with_the_batches() -> None:
     batches = np.split(blobs(600), 3)
     model = KMeansAutoencoder(4, random_state=0)
     model.partial_fit(batches[0])
@@ -355,7 +362,7 @@ def test_a_pickle_goes_on_with_the_batches():
 # Devices.
 
 
-def test_a_model_whose_device_is_gone_evaluates_on_the_cpu():
+def test_a_model_whose_device_is_gone_evaluates_on_the_cpu() -> None:
     model = fitted()
     state = pickle.loads(pickle.dumps(model))
     state.device_ = "cuda:99"
@@ -367,7 +374,7 @@ def test_a_model_whose_device_is_gone_evaluates_on_the_cpu():
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("init", ["k-means++", "random"])
-def test_a_device_gives_the_same_model(init):
+def test_a_device_gives_the_same_model(init: Any) -> None:
     X = blobs()
     there = fitted(init=init, device="cuda")
     here = fitted(init=init)

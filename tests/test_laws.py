@@ -3,13 +3,20 @@
 import copy
 import pickle
 import warnings
+from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from estimators import (
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+import skgen.models.base
+from tests.estimators import (
     CLOSED_FORM,
     ESTIMATORS,
     brief,
@@ -22,10 +29,6 @@ from estimators import (
     name_of,
     rows_for,
 )
-from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import clone
-
-import skgen.models.base
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -43,17 +46,19 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float64", "float32"
 every_row_method = pytest.mark.parametrize("method", ROW_METHODS)
 
 
-def evaluate(model, method, X):
+def evaluate(model: Any, method: str, X: Any) -> Any:
     return dense(getattr(model, method)(X))
 
 
-def assert_close(actual, expected, tolerance):
+def assert_close(
+    actual: NDArray[Any], expected: NDArray[Any], tolerance: float
+) -> None:
     """Compare relative to the largest number of the answer."""
     scale = np.abs(expected).max()
     assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale)
 
 
-def closed_form(estimators):
+def closed_form(estimators: Any) -> Any:
     return [e for e in estimators if class_name(e) in CLOSED_FORM]
 
 
@@ -62,7 +67,7 @@ def closed_form(estimators):
 
 @every_estimator
 @every_dtype
-def test_score_is_the_mean_of_score_samples(estimator, dtype):
+def test_score_is_the_mean_of_score_samples(estimator: Any, dtype: Any) -> None:
     model, X = fitted(estimator, dtype), rows_for(estimator, dtype=dtype)
     score, each = model.score(X), model.score_samples(X)
     assert type(score) is float
@@ -76,7 +81,7 @@ def test_score_is_the_mean_of_score_samples(estimator, dtype):
 
 
 @every_estimator
-def test_one_seed_gives_one_model(estimator):
+def test_one_seed_gives_one_model(estimator: Any) -> None:
     X = rows_for(estimator)
     again = clone(estimator).fit(X)
     for method in ROW_METHODS:
@@ -89,14 +94,14 @@ def test_one_seed_gives_one_model(estimator):
 
 
 @every_estimator
-def test_evaluation_is_deterministic(estimator):
+def test_evaluation_is_deterministic(estimator: Any) -> None:
     model, X = fitted(estimator), rows_for(estimator)
     for method in ROW_METHODS:
         assert_array_equal(evaluate(model, method, X), evaluate(model, method, X))
 
 
 @every_estimator
-def test_seeds_come_from_the_parameter_alone(estimator):
+def test_seeds_come_from_the_parameter_alone(estimator: Any) -> None:
     estimator = brief(estimator)
     X = rows_for(estimator)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
@@ -113,7 +118,7 @@ def test_seeds_come_from_the_parameter_alone(estimator):
 @pytest.mark.parametrize(
     "estimator", [e for e in ESTIMATORS if hasattr(e, "random_state")], ids=name_of
 )
-def test_no_seed_is_numpys_generator_as_in_scikit_learn(estimator):
+def test_no_seed_is_numpys_generator_as_in_scikit_learn(estimator: Any) -> None:
     estimator = brief(estimator)
     X, state = rows_for(estimator), np.random.get_state()
     unseeded = clone(estimator).set_params(random_state=None)
@@ -126,7 +131,7 @@ def test_no_seed_is_numpys_generator_as_in_scikit_learn(estimator):
 
 
 @every_estimator
-def test_y_is_ignored(estimator):
+def test_y_is_ignored(estimator: Any) -> None:
     estimator = brief(estimator)
     X = rows_for(estimator)
     model = clone(estimator).fit(X, np.arange(len(X)))
@@ -134,7 +139,7 @@ def test_y_is_ignored(estimator):
 
 
 @every_estimator
-def test_only_ratios_of_weights_matter(estimator):
+def test_only_ratios_of_weights_matter(estimator: Any) -> None:
     X = rows_for(estimator)
     weight = np.linspace(0.5, 2, len(X))
     scores = [
@@ -147,7 +152,7 @@ def test_only_ratios_of_weights_matter(estimator):
 
 # A row does not see its batch.
 
-BATCHES = {
+BATCHES: dict[str, Any] = {
     "one_by_one": lambda n: [[i] for i in range(0, n, 9)],
     "unequal_parts": lambda n: np.split(np.arange(n), [1, 3, n // 2]),
     "reversed": lambda n: [np.arange(n)[::-1]],
@@ -160,7 +165,9 @@ BATCHES = {
 @every_dtype
 @every_row_method
 @pytest.mark.parametrize("batches", BATCHES)
-def test_a_row_does_not_see_its_neighbours(estimator, dtype, method, batches):
+def test_a_row_does_not_see_its_neighbours(
+    estimator: Any, dtype: Any, method: str, batches: str
+) -> None:
     model, X = fitted(estimator, dtype), rows_for(estimator, dtype=dtype)
     whole = evaluate(model, method, X)
     for indices in BATCHES[batches](len(X)):
@@ -174,7 +181,9 @@ def test_a_row_does_not_see_its_neighbours(estimator, dtype, method, batches):
 @every_estimator
 @every_dtype
 @pytest.mark.parametrize("rows", [1, 7])
-def test_chunks_change_nothing(estimator, dtype, rows, monkeypatch):
+def test_chunks_change_nothing(
+    estimator: Any, dtype: Any, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, X = fitted(estimator, dtype), rows_for(estimator, dtype=dtype)
     whole = {method: evaluate(model, method, X) for method in ROW_METHODS}
     monkeypatch.setattr(skgen.models.base, "chunk_rows", lambda device, elements: rows)
@@ -191,7 +200,9 @@ def test_chunks_change_nothing(estimator, dtype, rows, monkeypatch):
 @every_estimator
 @every_dtype
 @pytest.mark.parametrize("fit_dtype", DTYPES, ids=["fit64", "fit32"])
-def test_answers_have_the_dtype_of_the_rows(estimator, dtype, fit_dtype):
+def test_answers_have_the_dtype_of_the_rows(
+    estimator: Any, dtype: Any, fit_dtype: Any
+) -> None:
     model, X = fitted(estimator, fit_dtype), rows_for(estimator, dtype=dtype)
     code = model.transform(X)
     is_wide = class_name(estimator) in CLOSED_FORM
@@ -206,7 +217,9 @@ def test_answers_have_the_dtype_of_the_rows(estimator, dtype, fit_dtype):
 
 @every_estimator
 @every_row_method
-def test_float32_answers_are_the_float64_answers_rounded(estimator, method):
+def test_float32_answers_are_the_float64_answers_rounded(
+    estimator: Any, method: str
+) -> None:
     model = fitted(estimator)
     wide, narrow = (
         evaluate(model, method, rows_for(estimator, dtype=dtype)) for dtype in DTYPES
@@ -216,7 +229,7 @@ def test_float32_answers_are_the_float64_answers_rounded(estimator, method):
 
 @pytest.mark.parametrize("estimator", closed_form(ESTIMATORS), ids=name_of)
 @every_dtype
-def test_fitted_attributes_are_float64(estimator, dtype):
+def test_fitted_attributes_are_float64(estimator: Any, dtype: Any) -> None:
     model = fitted(estimator, dtype)
     floats = {
         name: value.dtype
@@ -231,7 +244,7 @@ def test_fitted_attributes_are_float64(estimator, dtype):
 
 
 @pytest.mark.parametrize("estimator", closed_form(ESTIMATORS), ids=name_of)
-def test_a_float32_fit_is_the_float64_fit_rounded(estimator):
+def test_a_float32_fit_is_the_float64_fit_rounded(estimator: Any) -> None:
     X = rows_for(estimator)
     wide, narrow = (fitted(estimator, dtype).score_samples(X) for dtype in DTYPES)
     assert_close(narrow, wide, 1e-5)
@@ -242,7 +255,7 @@ def test_a_float32_fit_is_the_float64_fit_rounded(estimator):
 
 @every_estimator
 @every_dtype
-def test_reconstruct_is_encode_then_decode(estimator, dtype):
+def test_reconstruct_is_encode_then_decode(estimator: Any, dtype: Any) -> None:
     model, X = fitted(estimator, dtype), rows_for(estimator, dtype=dtype)
     decoded = model.inverse_transform(model.transform(X))
     assert decoded.shape == X.shape
@@ -252,7 +265,7 @@ def test_reconstruct_is_encode_then_decode(estimator, dtype):
 
 
 @every_estimator
-def test_codes_have_a_name_a_column(estimator):
+def test_codes_have_a_name_a_column(estimator: Any) -> None:
     model, X = fitted(estimator), rows_for(estimator)
     names = model.get_feature_names_out()
     assert model.transform(X).shape == (len(X), len(names))
@@ -265,7 +278,9 @@ def test_codes_have_a_name_a_column(estimator):
 @every_estimator
 @every_dtype
 @pytest.mark.parametrize("noise", [True, False])
-def test_samples_have_the_shape_and_dtype_of_the_training_rows(estimator, dtype, noise):
+def test_samples_have_the_shape_and_dtype_of_the_training_rows(
+    estimator: Any, dtype: Any, noise: bool
+) -> None:
     model, X = fitted(estimator, dtype), rows_for(estimator, dtype=dtype)
     drawn = model.sample(9, noise=noise, random_state=0)
     assert drawn.shape == (9, X.shape[1])
@@ -277,7 +292,7 @@ def test_samples_have_the_shape_and_dtype_of_the_training_rows(estimator, dtype,
 
 @every_estimator
 @pytest.mark.parametrize("noise", [True, False])
-def test_a_seed_repeats_a_sample(estimator, noise):
+def test_a_seed_repeats_a_sample(estimator: Any, noise: bool) -> None:
     model = fitted(estimator)
     first, second = (model.sample(9, noise=noise, random_state=5) for _ in range(2))
     assert_array_equal(first, second)
@@ -288,19 +303,21 @@ def test_a_seed_repeats_a_sample(estimator, noise):
 
 
 @every_estimator
-def test_no_seed_is_fresh_entropy(estimator):
+def test_no_seed_is_fresh_entropy(estimator: Any) -> None:
     first, second = (fitted(estimator).sample(40) for _ in range(2))
     assert not np.array_equal(first, second)
 
 
-def _draws_differ(estimator, noise, first, second):
+def _draws_differ(
+    estimator: Any, noise: bool, first: NDArray[Any], second: NDArray[Any]
+) -> bool:
     """Whether two draws differ, where anything but a constant is drawn."""
     constant = not noise and len(np.unique(np.r_[first, second], axis=0)) == 1
     return constant or not np.array_equal(first, second)
 
 
 @every_estimator
-def test_decoded_means_vary_no_more_than_the_draws(estimator):
+def test_decoded_means_vary_no_more_than_the_draws(estimator: Any) -> None:
     # Var x = Var E[x|z] + E Var[x|z]. With 3000 draws the error is below 10 %.
     model = fitted(estimator)
     noisy, means = (model.sample(3000, noise=n, random_state=0) for n in (True, False))
@@ -310,7 +327,7 @@ def test_decoded_means_vary_no_more_than_the_draws(estimator):
 @pytest.mark.parametrize(
     "estimator", [e for e in ESTIMATORS if hasattr(e, "predict")], ids=name_of
 )
-def test_components_are_drawn_in_random_order(estimator):
+def test_components_are_drawn_in_random_order(estimator: Any) -> None:
     model = fitted(estimator)
     labels = model.predict(model.sample(400, random_state=0))
     # Neighbours of a shuffled sequence differ as often as independent ones do.
@@ -322,18 +339,18 @@ def test_components_are_drawn_in_random_order(estimator):
 # What comes in.
 
 
-def _memmap(X, folder):
+def _memmap(X: Any, folder: Any) -> Any:
     np.save(folder / "X.npy", X)
     return np.load(folder / "X.npy", mmap_mode="r")
 
 
-def _read_only(X):
+def _read_only(X: NDArray[Any]) -> NDArray[Any]:
     X = X.copy()
     X.setflags(write=False)
     return X
 
 
-CONTAINERS = {
+CONTAINERS: dict[str, Any] = {
     "fortran": lambda X, _: np.asfortranarray(X),
     "strided": lambda X, _: np.repeat(X, 2, axis=0)[::2],
     "negative_strides": lambda X, _: X[::-1].copy()[::-1],
@@ -349,7 +366,9 @@ CONTAINERS = {
 
 @every_estimator
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_every_container_gives_the_same_answers(estimator, container, tmp_path):
+def test_every_container_gives_the_same_answers(
+    estimator: Any, container: str, tmp_path: Path
+) -> None:
     estimator = brief(estimator)
     model, X = fitted(estimator), rows_for(estimator)
     given = CONTAINERS[container](X, tmp_path)
@@ -365,7 +384,7 @@ def test_every_container_gives_the_same_answers(estimator, container, tmp_path):
 
 
 @every_estimator
-def test_integers_are_rows(estimator):
+def test_integers_are_rows(estimator: Any) -> None:
     estimator = brief(estimator)
     X = np.rint(rows_for(estimator)).astype(int)
     model = clone(estimator).fit(X)
@@ -377,7 +396,7 @@ def test_integers_are_rows(estimator):
 @every_estimator
 @every_dtype
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_rows_are_never_written(estimator, dtype, order):
+def test_rows_are_never_written(estimator: Any, dtype: Any, order: Any) -> None:
     estimator = brief(estimator)
     X = np.array(rows_for(estimator, dtype=dtype), order=order)
     before, weight = X.copy(), np.linspace(1, 2, len(X))
@@ -394,7 +413,7 @@ def test_rows_are_never_written(estimator, dtype, order):
 
 
 @every_estimator
-def test_evaluation_caches_nothing(estimator):
+def test_evaluation_caches_nothing(estimator: Any) -> None:
     estimator = brief(estimator)
     X = rows_for(estimator)
     model = clone(estimator).fit(X)  # never evaluated before
@@ -408,7 +427,7 @@ def test_evaluation_caches_nothing(estimator):
 
 
 @every_estimator
-def test_answers_are_not_views_of_the_model(estimator):
+def test_answers_are_not_views_of_the_model(estimator: Any) -> None:
     model, X = fitted(estimator), rows_for(estimator)
     expected = model.score_samples(X)
     code = model.transform(X)
@@ -418,12 +437,12 @@ def test_answers_are_not_views_of_the_model(estimator):
     assert_array_equal(model.score_samples(X), expected)
 
 
-def _through_joblib(model, folder, mmap_mode=None):
+def _through_joblib(model: Any, folder: Any, mmap_mode: Any = None) -> Any:
     joblib.dump(model, folder / "model.joblib")
     return joblib.load(folder / "model.joblib", mmap_mode=mmap_mode)
 
 
-ROUND_TRIPS = {
+ROUND_TRIPS: dict[str, Any] = {
     "pickle": lambda model, _: pickle.loads(pickle.dumps(model)),
     "joblib": _through_joblib,
     "joblib_memmap": lambda model, folder: _through_joblib(model, folder, "r"),
@@ -434,7 +453,9 @@ ROUND_TRIPS = {
 
 @every_estimator
 @pytest.mark.parametrize("round_trip", ROUND_TRIPS)
-def test_copies_give_the_same_answers(estimator, round_trip, tmp_path):
+def test_copies_give_the_same_answers(
+    estimator: Any, round_trip: str, tmp_path: Path
+) -> None:
     estimator = brief(estimator)
     model, X = fitted(estimator), rows_for(estimator)
     restored = ROUND_TRIPS[round_trip](model, tmp_path)
@@ -448,7 +469,7 @@ def test_copies_give_the_same_answers(estimator, round_trip, tmp_path):
 
 
 @every_estimator
-def test_an_unfitted_estimator_travels(estimator):
+def test_an_unfitted_estimator_travels(estimator: Any) -> None:
     estimator = brief(estimator)
     X = rows_for(estimator)
     restored = pickle.loads(pickle.dumps(clone(estimator)))
@@ -459,7 +480,7 @@ def test_an_unfitted_estimator_travels(estimator):
 
 
 @every_estimator
-def test_a_model_whose_device_is_gone_evaluates_on_the_cpu(estimator):
+def test_a_model_whose_device_is_gone_evaluates_on_the_cpu(estimator: Any) -> None:
     estimator = brief(estimator)
     model, X = fitted(estimator), rows_for(estimator)
     elsewhere = copy.deepcopy(model).set_params(device="cuda:99")
@@ -474,7 +495,7 @@ def test_a_model_whose_device_is_gone_evaluates_on_the_cpu(estimator):
 
 
 @every_estimator
-def test_auto_takes_a_device_that_is_here(estimator):
+def test_auto_takes_a_device_that_is_here(estimator: Any) -> None:
     estimator = brief(estimator)
     X = rows_for(estimator)
     model = clone(estimator).set_params(device="auto").fit(X)
@@ -486,7 +507,7 @@ def test_auto_takes_a_device_that_is_here(estimator):
 
 
 @every_estimator
-def test_a_refit_forgets(estimator):
+def test_a_refit_forgets(estimator: Any) -> None:
     X = rows_for(estimator)
     width = X.shape[1] if is_image(estimator) else 4
     model = clone(estimator).fit(rows_for(estimator, n=45, seed=1)[:, :width])
@@ -495,7 +516,9 @@ def test_a_refit_forgets(estimator):
 
 
 @every_estimator
-def test_a_quiet_fit_says_nothing(estimator, capsys):
+def test_a_quiet_fit_says_nothing(
+    estimator: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     estimator = brief(estimator)
     with warnings.catch_warnings(record=True):
         clone(estimator).fit(rows_for(estimator))
@@ -506,7 +529,7 @@ def test_a_quiet_fit_says_nothing(estimator, capsys):
 @pytest.mark.parametrize(
     "estimator", [e for e in ESTIMATORS if is_bernoulli(e)], ids=name_of
 )
-def test_a_bernoulli_decoder_draws_zeros_and_ones(estimator):
+def test_a_bernoulli_decoder_draws_zeros_and_ones(estimator: Any) -> None:
     model = fitted(estimator)
     assert set(np.unique(model.sample(50, random_state=0))) <= {0.0, 1.0}
     means = model.sample(50, noise=False, random_state=0)

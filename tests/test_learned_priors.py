@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +19,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 RNG = np.random.RandomState(0)
 X = RNG.randn(200, 2) @ RNG.randn(2, 4) * 2 + 0.5 * RNG.randn(200, 4)
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_layer_sizes": (8,),
     "max_iter": 3,
     "n_importance_samples": 8,
     "prior_components": 3,
     "random_state": 0,
 }
-LINEAR = {
+LINEAR: dict[str, Any] = {
     "hidden_layer_sizes": (),
     "learning_rate_init": 3e-2,
     "learning_rate": "cosine",
@@ -37,9 +39,9 @@ learned = pytest.mark.parametrize("prior", ["mixture", "vamp"])
 
 
 @learned
-def test_one_component_is_a_normal_prior(prior):
+def test_one_component_is_a_normal_prior(prior: Any) -> None:
     # Codes may be shifted and scaled: linear networks lose nothing by it.
-    settings = {**LINEAR, "max_iter": 250, "n_iter_no_change": 250}
+    settings: dict[str, Any] = {**LINEAR, "max_iter": 250, "n_iter_no_change": 250}
     expected = VAE(2, **settings).fit(X)
     model = VAE(2, prior=prior, prior_components=1, **settings).fit(X)
     exact = GaussianDensity(2).fit(X).score(X)  # with one sigma for all features
@@ -49,7 +51,7 @@ def test_one_component_is_a_normal_prior(prior):
 
 @learned
 @pytest.mark.parametrize("cls", [VAE, BetaVAE, IWAE])
-def test_a_prior_learns_and_is_scored_by(cls, prior):
+def test_a_prior_learns_and_is_scored_by(cls: Any, prior: Any) -> None:
     model = cls(2, prior=prior, **SMALL).fit(X)
     module = model.module_
     before = model.score_samples(X)
@@ -64,7 +66,7 @@ def test_a_prior_learns_and_is_scored_by(cls, prior):
 
 
 @learned
-def test_scores_are_bounds_on_what_samples_come_from(prior):
+def test_scores_are_bounds_on_what_samples_come_from(prior: Any) -> None:
     model = VAE(1, prior=prior, **{**SMALL, "n_importance_samples": 200}).fit(X)
     drawn = model.sample(2000, random_state=0)
     careful = model.log_likelihood(drawn[:300], 2000)
@@ -73,7 +75,7 @@ def test_scores_are_bounds_on_what_samples_come_from(prior):
 
 
 @learned
-def test_copies_files_and_pickles_have_it(prior, tmp_path):
+def test_copies_files_and_pickles_have_it(prior: Any, tmp_path: Path) -> None:
     model = VAE(2, prior=prior, **SMALL).fit(X)
     skgen.save(model, tmp_path / "model.safetensors")
     for same in (
@@ -85,20 +87,20 @@ def test_copies_files_and_pickles_have_it(prior, tmp_path):
         assert_array_equal(same.partial_fit(X).loss_curve_[:3], model.loss_curve_)
 
 
-def encoder(n_inputs, n_outputs):
+def encoder(n_inputs: Any, n_outputs: Any) -> Any:
     return torch.nn.Linear(n_inputs, n_outputs)
 
 
-def test_a_network_of_ones_own_encodes_pseudo_inputs(tmp_path):
+def test_a_network_of_ones_own_encodes_pseudo_inputs(tmp_path: Path) -> None:
     model = VAE(2, prior="vamp", encoder=encoder, **SMALL).fit(X)
     skgen.save(model, tmp_path / "model.safetensors")
     same = skgen.load(tmp_path / "model.safetensors", encoder=encoder)
     assert_array_equal(same.score_samples(X), model.score_samples(X))
 
 
-def test_more_modes_gain_where_codes_have_clusters():
+def test_more_modes_gain_where_codes_have_clusters() -> None:
     rows = np.concatenate([X[:100], X[100:] + 15])
-    settings = {**LINEAR, "hidden_layer_sizes": ()}
+    settings: dict[str, Any] = {**LINEAR, "hidden_layer_sizes": ()}
     scores = [
         VAE(1, prior=prior, prior_components=2, **settings).fit(rows).score(rows)
         for prior in ("normal", "mixture", "vamp")
@@ -107,7 +109,7 @@ def test_more_modes_gain_where_codes_have_clusters():
 
 
 @learned
-def test_missing_cells_are_integrated_out(prior):
+def test_missing_cells_are_integrated_out(prior: Any) -> None:
     rows = X.copy()
     rows[::3, 1] = np.nan
     model = MixedDensity(VAE(2, prior=prior, **SMALL)).fit(rows)
@@ -115,7 +117,7 @@ def test_missing_cells_are_integrated_out(prior):
     assert np.isfinite(model.impute(rows)).all()
 
 
-def test_layers_have_a_mixture_above():
+def test_layers_have_a_mixture_above() -> None:
     model = VAE((3, 2), prior="mixture", **SMALL).fit(X)
     assert isinstance(model.module_.prior.prior, MixturePrior)
     assert np.isfinite(model.score(X))
@@ -123,20 +125,20 @@ def test_layers_have_a_mixture_above():
         VAE((3, 2), prior="vamp", **SMALL).fit(X)
 
 
-def test_a_conditional_vae_has_the_normal_prior():
+def test_a_conditional_vae_has_the_normal_prior() -> None:
     with pytest.raises(ValueError, match="'prior' parameter of ConditionalVAE"):
-        ConditionalVAE(2, prior="vamp", max_iter=1).fit(X, X[:, 0] > 0)
+        ConditionalVAE(2, prior="vamp", max_iter=1).fit(X, X[:, 0] > 0)  # type: ignore[arg-type]
 
 
 @learned
-def test_a_batched_search_trains_it_alone(prior):
+def test_a_batched_search_trains_it_alone(prior: Any) -> None:
     model = VAE(2, prior=prior, **SMALL)
     search = BatchedGridSearchCV(model, {"prior": ["normal", prior]}, cv=2).fit(X)
     alone = VAE(2, **{**SMALL, **search.best_params_}).fit(X)
     assert_allclose(search.best_estimator_.score(X), alone.score(X), rtol=1e-5)
 
 
-def test_pseudo_inputs_start_at_training_rows():
+def test_pseudo_inputs_start_at_training_rows() -> None:
     model = VAE(2, prior="vamp", **{**SMALL, "max_iter": 1, "learning_rate_init": 1e-9})
     module = model.fit(X).module_
     rows = module.standardizer(torch.from_numpy(X).float())

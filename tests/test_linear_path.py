@@ -1,16 +1,20 @@
 """The linear path of networks, and the factor analysis that a fit starts from."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
-from toys import normal
+from torch import Tensor
 
 from skgen import IWAE, VAE, VQVAE, BetaVAE, GaussianDensity
 from skgen._networks.factors import covariance_of, factor_analysis
 from skgen._networks.proposals import LinearPosterior
 from skgen.likelihoods import Gaussian, Mixed
+from tests.toys import normal
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -21,7 +25,7 @@ COVARIANCE = ROOT @ ROOT.T
 SD = np.sqrt(np.diag(COVARIANCE))
 
 
-def gaussian_rows(n=600):
+def gaussian_rows(n: int = 600) -> Any:
     """Rows whose sample moments are those of the density, exactly."""
     z = np.random.RandomState(0).randn(n, D)
     z -= z.mean(0)
@@ -30,7 +34,7 @@ def gaussian_rows(n=600):
 
 
 ROWS = gaussian_rows()
-START = {
+START: dict[str, Any] = {
     "linear_path": "auto",
     "max_iter": 1,
     "learning_rate_init": 1e-30,
@@ -41,7 +45,7 @@ START = {
 # Factor analysis.
 
 
-def log_likelihood(factors, covariance):
+def log_likelihood(factors: Any, covariance: Tensor) -> Any:
     """Mean log-density of rows with a covariance."""
     W = factors.loadings
     model = (W @ W.T + factors.noise.diag()).numpy()
@@ -49,7 +53,7 @@ def log_likelihood(factors, covariance):
     return -0.5 * (np.linalg.slogdet(model)[1] + inner)
 
 
-def test_factor_analysis_is_at_least_probabilistic_pca():
+def test_factor_analysis_is_at_least_probabilistic_pca() -> None:
     rows = torch.tensor(normal(200, 6, seed=3).numpy() @ np.diag([3, 2, 1, 1, 1, 0.5]))
     covariance = covariance_of((rows - rows.mean(0)).double())
     free = factor_analysis(covariance, 2, lambda noise: noise)
@@ -62,13 +66,13 @@ def test_factor_analysis_is_at_least_probabilistic_pca():
     assert_allclose(posterior, posterior.diagonal().diag(), atol=1e-8)
 
 
-def test_one_factor_less_than_columns_is_the_whole_covariance():
+def test_one_factor_less_than_columns_is_the_whole_covariance() -> None:
     factors = factor_analysis(torch.tensor(COVARIANCE), D - 1, lambda noise: noise)
     found = factors.loadings @ factors.loadings.T + factors.noise.diag()
     assert_allclose(found, COVARIANCE, atol=1e-8)
 
 
-def test_the_posterior_of_a_linear_model_is_exact_for_any_cells():
+def test_the_posterior_of_a_linear_model_is_exact_for_any_cells() -> None:
     linear = LinearPosterior(5, 3).double()
     linear.loadings = normal(5, 3).double()
     linear.noise, linear.mean = normal(5).double() ** 2 + 0.1, normal(5).double()
@@ -90,7 +94,9 @@ def test_the_posterior_of_a_linear_model_is_exact_for_any_cells():
 
 @pytest.mark.parametrize("sigma", ["feature", "shared", "row"])
 @pytest.mark.parametrize("n_components", [1, 2, 10])
-def test_a_fit_starts_at_least_at_probabilistic_pca(sigma, n_components):
+def test_a_fit_starts_at_least_at_probabilistic_pca(
+    sigma: str, n_components: int
+) -> None:
     model = VAE(
         n_components, likelihood=Gaussian(sigma), early_stopping=False, **START
     ).fit(ROWS)
@@ -101,7 +107,7 @@ def test_a_fit_starts_at_least_at_probabilistic_pca(sigma, n_components):
     assert careful > pca.score(scaled[:200]) - np.log(SD).sum() - 0.02
 
 
-def test_a_fit_of_little_gain_stays_at_its_start():
+def test_a_fit_of_little_gain_stays_at_its_start() -> None:
     model = VAE(2, linear_path="auto", max_iter=20, random_state=0).fit(ROWS)
     assert model.best_epoch_ == 0
     layers = model.module_.decoder
@@ -109,7 +115,7 @@ def test_a_fit_of_little_gain_stays_at_its_start():
     assert layers.linear.any()
 
 
-def test_a_fit_of_much_gain_leaves_it():
+def test_a_fit_of_much_gain_leaves_it() -> None:
     x = np.random.RandomState(0).uniform(-2, 2, 400)
     rows = np.column_stack([x, x**2]) + 0.1 * np.random.RandomState(1).randn(400, 2)
     model = VAE(
@@ -118,7 +124,7 @@ def test_a_fit_of_much_gain_leaves_it():
     assert model.score(rows) > GaussianDensity().fit(rows).score(rows) + 0.3
 
 
-def test_networks_without_normal_columns_or_of_the_user_have_no_path():
+def test_networks_without_normal_columns_or_of_the_user_have_no_path() -> None:
     binary = (ROWS > MEAN).astype(float)
     for model in (
         VAE(2, likelihood="bernoulli", **START).fit(binary),
@@ -134,8 +140,12 @@ def test_networks_without_normal_columns_or_of_the_user_have_no_path():
         VAE(2, linear_path=True, decoder=torch.nn.Linear(2, D)).fit(ROWS)
 
 
-def test_a_vqvae_has_a_path_where_it_is_asked_for():
-    settings = {"hidden_layer_sizes": (8,), "max_iter": 1, "random_state": 0}
+def test_a_vqvae_has_a_path_where_it_is_asked_for() -> None:
+    settings: dict[str, Any] = {
+        "hidden_layer_sizes": (8,),
+        "max_iter": 1,
+        "random_state": 0,
+    }
     model = VQVAE(4, linear_path=True, **settings).fit(ROWS)
     assert model.module_.decoder.linear.any()
 
@@ -143,7 +153,7 @@ def test_a_vqvae_has_a_path_where_it_is_asked_for():
 # The law of missing cells, by default networks.
 
 
-def conditional(row):
+def conditional(row: NDArray[Any]) -> tuple[Any, ...]:
     """Conditional mean of a Gaussian row, and the log-density of what is there."""
     there = ~np.isnan(row)
     own = COVARIANCE[np.ix_(there, there)]
@@ -152,7 +162,7 @@ def conditional(row):
     return MEAN + slope @ (row - MEAN)[there], log_prob
 
 
-def queries():
+def queries() -> NDArray[Any]:
     rows = np.full((3 * D, D), np.nan)
     for i, z in enumerate((0, 3, -3)):
         places = np.arange(D)
@@ -161,7 +171,7 @@ def queries():
 
 
 @pytest.mark.parametrize(("cls", "n_components"), [(VAE, 10), (IWAE, 3)])
-def test_tails_of_a_gaussian_table_are_right(cls, n_components):
+def test_tails_of_a_gaussian_table_are_right(cls: type[Any], n_components: int) -> None:
     model = cls(
         n_components,
         likelihood=Mixed(["real"] * D),
@@ -178,7 +188,7 @@ def test_tails_of_a_gaussian_table_are_right(cls, n_components):
     assert abs(model.log_likelihood(far, 1000).log_prob - truth).max() < 0.2
 
 
-def test_tails_are_those_of_rows_with_holes():
+def test_tails_are_those_of_rows_with_holes() -> None:
     rows = gaussian_rows(2000)
     rows[np.random.RandomState(1).rand(*rows.shape) < 0.2] = np.nan
     model = VAE(
@@ -195,7 +205,7 @@ def test_tails_are_those_of_rows_with_holes():
     assert (abs(model.impute(asked) - means) / SD).mean() < 0.15
 
 
-def test_another_weight_of_the_divergence_is_no_reason_to_go_back():
+def test_another_weight_of_the_divergence_is_no_reason_to_go_back() -> None:
     # Its start, at a weight of one, has a better bound, and is not what is asked for.
     model = BetaVAE(2, beta=50.0, **{**START, "max_iter": 40, "linear_path": True})
     model.set_params(learning_rate_init=1e-2).fit(ROWS)

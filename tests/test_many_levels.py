@@ -1,8 +1,11 @@
 """Columns of many levels: no one-hot rows, and memory that does not grow with rows."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -13,14 +16,18 @@ from skgen.likelihoods import Mixed
 from skgen.likelihoods.kinds import Levels
 
 K = 700  # levels that networks look up
-SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 1, "random_state": 0}
+SETTINGS: dict[str, Any] = {
+    "hidden_layer_sizes": (8,),
+    "max_iter": 1,
+    "random_state": 0,
+}
 unconverged = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning"
 )
-COLUMNS = ["real", K, ("ordinal", 3), 4, K, "positive", 300]
+COLUMNS: list[Any] = ["real", K, ("ordinal", 3), 4, K, "positive", 300]
 
 
-def rows_of_columns():
+def rows_of_columns() -> Tensor:
     """Rows (6, 7) of COLUMNS with a hole in each of five."""
     generator = np.random.default_rng(0)
     x = np.column_stack(
@@ -38,12 +45,13 @@ def rows_of_columns():
     return torch.tensor(x)
 
 
-def test_looked_up_weights_are_the_product_with_one_hot_rows():
+def test_looked_up_weights_are_the_product_with_one_hot_rows() -> None:
     likelihood, x = Mixed(COLUMNS), rows_of_columns()
+    sparse: Any
     dense, sparse = likelihood.inputs(x), likelihood.sparse_inputs(x)
     assert sparse.dense.shape[1] < 20
     torch.manual_seed(0)
-    network = mlp(dense.shape[1], 3, [5], "tanh").double()
+    network: Any = mlp(dense.shape[1], 3, [5], "tanh").double()
     found, gradients = [], []
     for inputs in (dense, sparse):
         network.zero_grad()
@@ -54,14 +62,14 @@ def test_looked_up_weights_are_the_product_with_one_hot_rows():
     torch.testing.assert_close(*gradients)
 
 
-def test_few_levels_are_one_hot():
+def test_few_levels_are_one_hot() -> None:
     x = torch.tensor([[0.0, 2.0], [1.0, torch.nan]])
-    likelihood = Mixed([2, 3])
+    likelihood: Any = Mixed([2, 3])
     assert likelihood.sparse_inputs(x).equal(likelihood.inputs(x))
 
 
 @unconverged
-def test_an_encoder_of_the_users_sees_one_hot_rows():
+def test_an_encoder_of_the_users_sees_one_hot_rows() -> None:
     model = VAE(2, likelihood=Mixed(["real", K]), encoder=torch.nn.Linear, **SETTINGS)
     generator = np.random.default_rng(0)
     X = np.column_stack([generator.normal(size=50), generator.integers(K, size=50)])
@@ -69,7 +77,7 @@ def test_an_encoder_of_the_users_sees_one_hot_rows():
     assert np.isfinite(model.score(X))
 
 
-def test_draws_of_levels_have_their_shares():
+def test_draws_of_levels_have_their_shares() -> None:
     logits = torch.randn(40, generator=torch.Generator().manual_seed(0))
     logits[[0, 5, 39]] = -torch.inf
     drawn = draw_levels(logits.expand(200, 200, 40), torch.Generator().manual_seed(1))
@@ -79,7 +87,7 @@ def test_draws_of_levels_have_their_shares():
     assert ((shares - p).abs() <= 5 * (p / drawn.numel()).sqrt()).all()
 
 
-def test_the_mean_of_a_mixture_does_not_depend_on_its_parts():
+def test_the_mean_of_a_mixture_does_not_depend_on_its_parts() -> None:
     likelihood = Mixed(["real", "count", 5])
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(9, 3, 7, generator=generator, dtype=torch.float64)
@@ -97,11 +105,13 @@ def test_the_mean_of_a_mixture_does_not_depend_on_its_parts():
 class Largest(TorchDispatchMode):
     """Keeps the size of the largest tensor that any operation makes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.numel = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Run an operation, and look at what comes out."""
         made = func(*args, **(kwargs or {}))
         owned = [t.numel() for t in tree_leaves(made) if isinstance(t, torch.Tensor)]
@@ -109,7 +119,7 @@ class Largest(TorchDispatchMode):
         return made
 
 
-MODELS = {
+MODELS: dict[str, Any] = {
     "VAE": VAE(2, **SETTINGS),
     "IWAE": IWAE(2, n_draws=2, **SETTINGS),
     "VQVAE": VQVAE(4, n_tokens=2, **SETTINGS),
@@ -118,8 +128,11 @@ MODELS = {
 
 @unconverged
 @pytest.mark.parametrize("name", MODELS)
-def test_no_tensor_has_all_rows_by_all_levels(name, monkeypatch):
+def test_no_tensor_has_all_rows_by_all_levels(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     n, n_levels = 3000, 1500
+    one_hot_rows: Any
     one_hot_rows, inputs = [], Levels.inputs
     monkeypatch.setattr(
         Levels,

@@ -2,10 +2,13 @@
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import sklearn
+from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.metrics import pairwise_distances_chunked
@@ -28,17 +31,17 @@ from skgen.metrics.two_sample import MEDIAN_ROWS, _median_gamma
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
 
-def normal(*shape, seed=0):
+def normal(*shape: Any, seed: int = 0) -> NDArray[Any]:
     return np.random.RandomState(seed).normal(size=shape)
 
 
-def every_combination(*sizes, repeats=1):
+def every_combination(*sizes: Any, repeats: int = 1) -> NDArray[Any]:
     """Factors (n, F) of a full set, each combination ``repeats`` times."""
     table = np.indices(sizes).reshape(len(sizes), -1).T
     return np.repeat(table, repeats, axis=0)
 
 
-def assert_mean(values, expected):
+def assert_mean(values: list[Any], expected: float) -> None:
     """Hold the mean of independent values against what it should be."""
     error = np.std(values, ddof=1) / math.sqrt(len(values))
     assert abs(np.mean(values) - expected) < 4 * error
@@ -47,7 +50,7 @@ def assert_mean(values, expected):
 # What is in use.
 
 
-def test_active_units_vary_more_than_the_threshold():
+def test_active_units_vary_more_than_the_threshold() -> None:
     codes = np.array([[1.0, 0.2, 0.05, 3.0], [-1.0, 0.0, -0.05, 3.0]])
     # Variances 1, 0.01, 0.0025 and 0.
     assert active_units(codes, threshold=0.005) == 2
@@ -57,7 +60,7 @@ def test_active_units_vary_more_than_the_threshold():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_active_units_are_those_that_a_vae_says():
+def test_active_units_are_those_that_a_vae_says() -> None:
     X = normal(100, 3)
     model = VAE(4, hidden_layer_sizes=(8,), max_iter=2, early_stopping=False)
     codes = model.set_params(random_state=0).fit(X).transform(X)
@@ -66,12 +69,12 @@ def test_active_units_are_those_that_a_vae_says():
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32])
-def test_perplexity_of_codes_used_alike_is_their_number(dtype):
+def test_perplexity_of_codes_used_alike_is_their_number(dtype: type[Any]) -> None:
     tokens = np.arange(24).reshape(8, 3).astype(dtype) % 6
     assert codebook_perplexity(tokens, codebook_size=100) == pytest.approx(6)
 
 
-def test_perplexity_is_the_exponential_of_an_entropy():
+def test_perplexity_is_the_exponential_of_an_entropy() -> None:
     assert codebook_perplexity(np.full((5, 2), 7)) == pytest.approx(1)
     # 4^(3/4) (4/3)^(1/4) turned around: frequencies 1/4 and 3/4.
     expected = 4**0.25 * (4 / 3) ** 0.75
@@ -82,7 +85,7 @@ def test_perplexity_is_the_exponential_of_an_entropy():
 # What codes stand for.
 
 
-def test_mig_of_the_factors_themselves_is_one():
+def test_mig_of_the_factors_themselves_is_one() -> None:
     factors = every_combination(3, 4, 2)
     codes = factors[:, [2, 0, 1]] * [-1.0, 0.5, 1e-3] + 7
     assert mutual_information_gap(codes, factors) == pytest.approx(1)
@@ -90,13 +93,13 @@ def test_mig_of_the_factors_themselves_is_one():
     assert mutual_information_gap(with_a_dead_one, factors) == pytest.approx(1)
 
 
-def test_mig_is_zero_where_two_coordinates_say_the_same():
+def test_mig_is_zero_where_two_coordinates_say_the_same() -> None:
     factors = every_combination(3, 4)
     codes = np.hstack([factors, -factors])
     assert mutual_information_gap(codes, factors) == pytest.approx(0, abs=1e-12)
 
 
-def test_mig_is_the_information_of_the_second_coordinate_short_of_one():
+def test_mig_is_the_information_of_the_second_coordinate_short_of_one() -> None:
     factors = every_combination(4, 2)
     a, b = factors.T
     # The third coordinate knows log 2 of the log 4 nats of the first factor.
@@ -106,7 +109,7 @@ def test_mig_is_the_information_of_the_second_coordinate_short_of_one():
     assert mutual_information_gap(a[:, None], factors) == pytest.approx((1 + 0) / 2)
 
 
-def test_mig_of_noise_is_within_the_bias_of_counts():
+def test_mig_of_noise_is_within_the_bias_of_counts() -> None:
     factors = every_combination(3, 4, repeats=500)
     n, n_bins = len(factors), 10
     gap = mutual_information_gap(normal(n, 5), factors, n_bins=n_bins)
@@ -114,13 +117,13 @@ def test_mig_of_noise_is_within_the_bias_of_counts():
     assert 0 <= gap < 2 * np.mean(bias)
 
 
-def test_mig_falls_when_the_code_is_turned():
+def test_mig_falls_when_the_code_is_turned() -> None:
     factors = every_combination(8, 8)
     turned = factors @ np.array([[1, 1], [-1, 1]]) / math.sqrt(2)
     assert mutual_information_gap(turned, factors) < 0.05
 
 
-def test_bins_have_equal_width():
+def test_bins_have_equal_width() -> None:
     factors = every_combination(2, 2)
     a, b = factors.T
     # 0 and 0.4 share a bin of two, 0.4 and 1 do not.
@@ -138,7 +141,7 @@ def test_bins_have_equal_width():
         functools.partial(factor_vae_score, n_train=50, n_test=50, random_state=0),
     ],
 )
-def test_factors_may_have_any_names(measure):
+def test_factors_may_have_any_names(measure: Callable[..., Any]) -> None:
     factors = every_combination(3, 4, repeats=5)
     codes = factors + normal(*factors.shape)
     names = np.array(["a", "b", "c", "d"])[factors]
@@ -146,13 +149,13 @@ def test_factors_may_have_any_names(measure):
     assert measure(codes, factors / 10) == measure(codes, factors)
 
 
-def test_modularity_of_coordinates_of_one_factor_is_one():
+def test_modularity_of_coordinates_of_one_factor_is_one() -> None:
     factors = every_combination(3, 4, 2)
     codes = factors[:, [0, 0, 2, 1]]
     assert modularity(codes, factors) == pytest.approx(1)
 
 
-def test_modularity_counts_what_else_a_coordinate_knows():
+def test_modularity_counts_what_else_a_coordinate_knows() -> None:
     factors = every_combination(4, 4, 2)
     a, b, c = factors.T
     both = 4 * a + b
@@ -169,7 +172,7 @@ def test_modularity_counts_what_else_a_coordinate_knows():
 few_votes = functools.partial(factor_vae_score, n_train=400, n_test=200, random_state=0)
 
 
-def test_factor_vae_score_of_the_factors_themselves_is_one():
+def test_factor_vae_score_of_the_factors_themselves_is_one() -> None:
     factors = every_combination(5, 4, 3, repeats=2)
     codes = factors[:, [2, 0, 1]] * [-1.0, 10.0, 2.0] + 7
     assert few_votes(codes, factors) == 1
@@ -177,7 +180,7 @@ def test_factor_vae_score_of_the_factors_themselves_is_one():
     assert few_votes(np.hstack([noise, codes]), factors) == 1
 
 
-def test_factor_vae_score_of_noise_is_chance():
+def test_factor_vae_score_of_noise_is_chance() -> None:
     factors = every_combination(4, 4, 4, repeats=40)
     n_test, chance = 1000, 1 / 3
     score = factor_vae_score(
@@ -186,14 +189,14 @@ def test_factor_vae_score_of_noise_is_chance():
     assert abs(score - chance) < 4 * math.sqrt(chance * (1 - chance) / n_test)
 
 
-def test_factor_vae_score_is_the_part_of_factors_with_a_coordinate():
+def test_factor_vae_score_is_the_part_of_factors_with_a_coordinate() -> None:
     # No coordinate stands still with the third factor: its votes go to either.
     factors = every_combination(4, 4, 4)
     score = few_votes(factors[:, :2], factors)
     assert abs(score - 2 / 3) < 4 * math.sqrt(2 / 9 / 200)
 
 
-def test_dead_coordinates_have_no_vote():
+def test_dead_coordinates_have_no_vote() -> None:
     factors = every_combination(3, 4, repeats=5)
     codes = factors + 0.5 * normal(*factors.shape)
     dead = 0.2 * normal(len(codes), 1, seed=1)  # variance 0.04
@@ -201,13 +204,13 @@ def test_dead_coordinates_have_no_vote():
     assert few_votes(dead, factors) == 0
 
 
-def test_votes_do_not_depend_on_units():
+def test_votes_do_not_depend_on_units() -> None:
     factors = every_combination(3, 4, repeats=5)
     codes = factors + normal(*factors.shape)
     assert few_votes(codes * [64, 1], factors) == few_votes(codes, factors) < 1
 
 
-def test_factor_vae_score_repeats_with_its_seed():
+def test_factor_vae_score_repeats_with_its_seed() -> None:
     factors = every_combination(3, 4, repeats=5)
     codes = factors + normal(*factors.shape)
     assert few_votes(codes, factors) == few_votes(codes, factors)
@@ -218,25 +221,25 @@ def test_factor_vae_score_repeats_with_its_seed():
 # Whether samples are like the data.
 
 
-def test_energy_distance_of_two_points_is_twice_their_distance():
+def test_energy_distance_of_two_points_is_twice_their_distance() -> None:
     assert energy_distance([[0.0, 0.0]], [[3.0, 4.0]]) == pytest.approx(10)
     X, Y = np.zeros((7, 2)), np.tile([3.0, 4.0], (4, 1))
     assert energy_distance(X, Y) == pytest.approx(10)
 
 
-def test_energy_distance_of_a_set_and_itself_is_zero():
+def test_energy_distance_of_a_set_and_itself_is_zero() -> None:
     X = normal(50, 3)
     assert energy_distance(X, X[::-1]) == pytest.approx(0, abs=1e-8)
     assert energy_distance(X, np.vstack([X, X])) == pytest.approx(0, abs=1e-8)
 
 
-def test_energy_distance_of_one_column_is_the_square_of_scipys():
+def test_energy_distance_of_one_column_is_the_square_of_scipys() -> None:
     x, y = normal(40), normal(30, seed=1) + 0.5
     expected = stats.energy_distance(x, y) ** 2
     assert energy_distance(x[:, None], y[:, None]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_energy_distance_is_its_definition():
+def test_energy_distance_is_its_definition() -> None:
     X, Y = normal(40, 5), normal(30, 5, seed=1) + 0.5
     expected = 2 * cdist(X, Y).mean() - cdist(X, X).mean() - cdist(Y, Y).mean()
     assert energy_distance(X, Y) == pytest.approx(expected, rel=1e-9)
@@ -244,12 +247,14 @@ def test_energy_distance_is_its_definition():
 
 
 @pytest.mark.parametrize("measure", [energy_distance, kernel_mmd])
-def test_distances_keep_their_digits_far_from_the_origin(measure):
+def test_distances_keep_their_digits_far_from_the_origin(
+    measure: Callable[..., Any],
+) -> None:
     X, Y = normal(40, 2), normal(30, 2, seed=1) + 0.5
     assert measure(X + 1e6, Y + 1e6) == pytest.approx(measure(X, Y), rel=1e-6)
 
 
-def test_energy_distance_has_the_bias_that_it_says():
+def test_energy_distance_has_the_bias_that_it_says() -> None:
     n, m, rng = 10, 15, np.random.RandomState(0)
     values = [
         energy_distance(rng.normal(size=(n, 1)), rng.normal(size=(m, 1)))
@@ -260,7 +265,7 @@ def test_energy_distance_has_the_bias_that_it_says():
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
-def test_mmd_of_normals_has_no_bias(shift):
+def test_mmd_of_normals_has_no_bias(shift: float) -> None:
     gamma, rng = 0.7, np.random.RandomState(0)
     values = [
         kernel_mmd(rng.normal(size=(8, 1)), rng.normal(shift, size=(12, 1)), gamma)
@@ -272,10 +277,10 @@ def test_mmd_of_normals_has_no_bias(shift):
     assert_mean(values, 2 * same - 2 * across)
 
 
-def test_mmd_is_its_definition():
+def test_mmd_is_its_definition() -> None:
     X, Y, gamma = normal(20, 3), normal(15, 3, seed=1) + 0.5, 0.3
 
-    def within(X):
+    def within(X: Any) -> Any:
         kernel = rbf_kernel(X, gamma=gamma)
         return kernel[~np.eye(len(X), dtype=bool)].mean()
 
@@ -284,14 +289,14 @@ def test_mmd_is_its_definition():
     assert kernel_mmd(Y, X, gamma=gamma) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_default_gamma_is_of_the_median_distance():
+def test_the_default_gamma_is_of_the_median_distance() -> None:
     # Distances of different rows: 1, 3, 3, 4, 4; the median is 3.
     X, Y = [[0.0], [1.0]], [[4.0], [4.0]]
     assert kernel_mmd(X, Y) == kernel_mmd(X, Y, gamma=1 / (2 * 3**2))
     assert kernel_mmd(np.ones((3, 2)), np.ones((2, 2))) == pytest.approx(0)
 
 
-def test_the_median_of_many_rows_is_that_of_some():
+def test_the_median_of_many_rows_is_that_of_some() -> None:
     rows = normal(3 * MEDIAN_ROWS, 2)
     # Distances of normals in the plane are Rayleigh with scale sqrt(2): the median
     # squared is 4 log 2.
@@ -308,7 +313,7 @@ def test_the_median_of_many_rows_is_that_of_some():
         lambda X, Y: two_sample_test(X, Y, "mmd", random_state=0),
     ],
 )
-def test_chunks_change_nothing(measure):
+def test_chunks_change_nothing(measure: Callable[..., Any]) -> None:
     X, Y = normal(60, 3), normal(50, 3, seed=1) + 0.2
     whole = measure(X, Y)
     with sklearn.config_context(working_memory=0.005):  # MiB: six rows of distances
@@ -319,14 +324,16 @@ def test_chunks_change_nothing(measure):
 @pytest.mark.parametrize(
     ("name", "measure"), [("energy", energy_distance), ("mmd", kernel_mmd)]
 )
-def test_the_statistic_of_a_test_is_the_distance(name, measure):
+def test_the_statistic_of_a_test_is_the_distance(
+    name: str, measure: Callable[..., Any]
+) -> None:
     X, Y = normal(30, 3), normal(20, 3, seed=1)
     result = two_sample_test(X, Y, name, n_permutations=9, random_state=0)
     assert result.statistic == pytest.approx(measure(X, Y), rel=1e-9)
 
 
 @pytest.mark.parametrize("statistic", ["energy", "mmd"])
-def test_p_values_are_uniform_under_equal_laws(statistic):
+def test_p_values_are_uniform_under_equal_laws(statistic: str) -> None:
     rng, n_permutations = np.random.RandomState(0), 4
     p_values = [
         two_sample_test(
@@ -347,7 +354,7 @@ def test_p_values_are_uniform_under_equal_laws(statistic):
 
 
 @pytest.mark.parametrize("statistic", ["energy", "mmd"])
-def test_different_laws_have_small_p_values(statistic):
+def test_different_laws_have_small_p_values(statistic: str) -> None:
     X, Y = normal(40, 2), normal(50, 2, seed=1)
     for other in (Y + 1, 3 * Y):  # another mean, another spread
         result = two_sample_test(X, other, statistic, random_state=0)
@@ -356,7 +363,7 @@ def test_different_laws_have_small_p_values(statistic):
 
 
 @pytest.mark.parametrize("statistic", ["energy", "mmd"])
-def test_equal_divisions_count_as_large(statistic):
+def test_equal_divisions_count_as_large(statistic: str) -> None:
     # Of the six divisions of four rows into pairs, the one with names exchanged has
     # the same statistic, and in other sums other rounding.
     for seed in range(6):
@@ -365,7 +372,7 @@ def test_equal_divisions_count_as_large(statistic):
         assert abs(result.p_value - 2 / 6) < 4 * math.sqrt(2 / 9 / 1000)
 
 
-def test_a_two_sample_test_repeats_with_its_seed():
+def test_a_two_sample_test_repeats_with_its_seed() -> None:
     X, Y = normal(20, 2), normal(20, 2, seed=1)
     test = functools.partial(two_sample_test, X, Y)
     assert test(random_state=3) == test(random_state=3)
@@ -375,18 +382,18 @@ def test_a_two_sample_test_repeats_with_its_seed():
 # Units of scores.
 
 
-def test_uniform_levels_have_as_many_bits_as_their_number_needs():
+def test_uniform_levels_have_as_many_bits_as_their_number_needs() -> None:
     d = 12
     assert bits_per_dimension(-d * math.log(256), d) == pytest.approx(8)
     assert isinstance(bits_per_dimension(-1, d), float)
 
 
-def test_bits_keep_the_shape_of_scores():
+def test_bits_keep_the_shape_of_scores() -> None:
     scores = np.array([[-math.log(2), 0.0, math.log(4)]])
     np.testing.assert_allclose(bits_per_dimension(scores, 2), [[0.5, 0, -1]])
 
 
-def test_bits_of_smaller_units_are_more():
+def test_bits_of_smaller_units_are_more() -> None:
     # Rows times 256 have densities that are 256^-d times as large: 8 bits more.
     X, d = normal(50, 3), 3
     small = stats.norm.logpdf(X).sum(1)
@@ -402,7 +409,7 @@ FACTORS = every_combination(2, 2, repeats=2)
 CODES = FACTORS.astype(float)
 ROWS = normal(5, 2)
 
-BAD = {
+BAD: dict[str, Any] = {
     "codes with nan": (lambda: active_units([[np.nan]]), "contains NaN"),
     "flat codes": (lambda: active_units([1.0, 2.0]), "Expected 2D array"),
     "threshold": (lambda: active_units(CODES, -1), "threshold == -1, must be >= 0"),
@@ -461,6 +468,6 @@ BAD = {
 
 
 @pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD.keys())
-def test_errors_name_what_is_wrong(call, message):
+def test_errors_name_what_is_wrong(call: Callable[..., Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,12 +1,14 @@
 """Rows with missing cells, held against conditionals in closed form."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.stats import ks_2samp, multivariate_normal, norm
 from sklearn.base import clone
-from toys import generator, normal, uniform
 
 from skgen import IWAE, VAE, VQVAE, MixedDensity
 from skgen._networks.proposals import (
@@ -23,6 +25,7 @@ from skgen.models.planning import TrainingPlan
 from skgen.models.proposal_learning import hide_cells
 from skgen.models.vae import Posterior
 from skgen.priors import StandardNormal
+from tests.toys import generator, normal, uniform
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -33,7 +36,7 @@ COVARIANCE = ROOT @ ROOT.T
 SD = np.sqrt(np.diag(COVARIANCE))
 
 
-def gaussian_rows(n, seed=0):
+def gaussian_rows(n: int, seed: int = 0) -> Any:
     """Rows whose sample moments are those of the density, exactly."""
     z = np.random.RandomState(seed).randn(n, 3)
     z -= z.mean(0)
@@ -41,12 +44,12 @@ def gaussian_rows(n, seed=0):
     return MEAN + z @ ROOT.T
 
 
-def with_holes(rows, part, seed=0):
+def with_holes(rows: NDArray[Any], part: float, seed: int = 0) -> NDArray[Any]:
     rng = np.random.RandomState(seed)
     return np.where(rng.rand(*rows.shape) < part, NAN, rows)
 
 
-def conditional(row):
+def conditional(row: NDArray[Any]) -> tuple[Any, ...]:
     """Conditional mean of a Gaussian row, and the log-density of what is there."""
     there = ~np.isnan(row)
     own = COVARIANCE[np.ix_(there, there)]
@@ -55,7 +58,7 @@ def conditional(row):
     return mean, multivariate_normal(MEAN[there], own).logpdf(row[there])
 
 
-def queries():
+def queries() -> Any:
     """Rows with one cell that is there, and with one that is missing."""
     rows = []
     for j in range(3):
@@ -72,7 +75,7 @@ def queries():
 QUERIES = queries()
 # Of a linear decoder, which has the exact density, so that what is left to be wrong is
 # what is said of missing cells.
-LINEAR = {
+LINEAR: dict[str, Any] = {
     "hidden_layer_sizes": (),
     "learning_rate_init": 0.01,
     "learning_rate": "cosine",
@@ -82,23 +85,23 @@ LINEAR = {
 }
 
 
-def law_rows(part, n=1000, seed=1):
+def law_rows(part: float, n: int = 1000, seed: int = 1) -> NDArray[Any]:
     """Rows of which each column has the exact moments where it is there."""
     rows = gaussian_rows(n)
     return with_holes(rows, part, seed) if part else rows
 
 
 @pytest.fixture(scope="module")
-def complete():
+def complete() -> Any:
     return VAE(2, **LINEAR).fit(law_rows(0))
 
 
 @pytest.fixture(scope="module")
-def holed():
+def holed() -> Any:
     return VAE(2, **{**LINEAR, "max_iter": 120}).fit(law_rows(0.3, n=2000))
 
 
-def check_the_law(model, tol=0.15, far=None):
+def check_the_law(model: Any, tol: Any = 0.15, far: Any = None) -> None:
     means, log_probs = map(np.array, zip(*map(conditional, QUERIES)))
     at_mean = np.arange(len(QUERIES)) % 6 < 2
     assert (abs(model.impute(QUERIES) - means) / SD).max() < tol
@@ -110,28 +113,36 @@ def check_the_law(model, tol=0.15, far=None):
     assert careful.effective_sample_size.min() > 100
 
 
-def test_a_vae_of_complete_rows_knows_marginals_and_conditionals(complete):
+def test_a_vae_of_complete_rows_knows_marginals_and_conditionals(complete: Any) -> None:
     check_the_law(complete)
 
 
-def test_a_vae_of_rows_with_holes_knows_marginals_and_conditionals(holed):
+def test_a_vae_of_rows_with_holes_knows_marginals_and_conditionals(holed: Any) -> None:
     check_the_law(holed)
     rows = gaussian_rows(300, seed=3)
     truth = multivariate_normal(MEAN, COVARIANCE).logpdf(rows).mean()
     assert truth - holed.score(rows) < 0.1
 
 
-def test_an_iwae_of_complete_rows_knows_marginals_and_conditionals():
+def test_an_iwae_of_complete_rows_knows_marginals_and_conditionals() -> None:
     check_the_law(IWAE(2, **LINEAR).fit(law_rows(0)))
 
 
-def test_a_label_and_numbers_know_of_each_other():
+def test_a_label_and_numbers_know_of_each_other() -> None:
     label = np.repeat([0, 1], 500)
     noise = norm.ppf((np.arange(500) + 0.5) / 500)
     x = np.where(label, 2.0, -2.0) + np.tile(noise, 2)
     table = pd.DataFrame({"x": x, "label": np.array(["no", "yes"])[label]})
-    settings = {"hidden_layer_sizes": (64,), "learning_rate_init": 0.003}
-    settings = {**LINEAR, **settings, "max_iter": 100, "likelihood": "gaussian"}
+    settings: dict[str, Any] = {
+        "hidden_layer_sizes": (64,),
+        "learning_rate_init": 0.003,
+    }
+    settings = {
+        **LINEAR,
+        **settings,
+        "max_iter": 100,
+        "likelihood": "gaussian",
+    }
     model = MixedDensity(IWAE(2, **settings)).fit(table)
     asked = pd.DataFrame(
         {"x": [NAN, NAN, -2.0, 2.0], "label": ["no", "yes", None, None]}
@@ -144,7 +155,9 @@ def test_a_label_and_numbers_know_of_each_other():
     np.testing.assert_allclose(found, np.log([0.5, 0.5, halves, halves]), atol=0.15)
 
 
-def test_the_posterior_of_missing_cells_leaves_the_density_alone(complete, monkeypatch):
+def test_the_posterior_of_missing_cells_leaves_the_density_alone(
+    complete: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = gaussian_rows(1000)
     monkeypatch.setattr(TrainingPlan, "learn_proposal", lambda *_: iter(()))
     without = VAE(2, **LINEAR).fit(rows)
@@ -152,7 +165,7 @@ def test_the_posterior_of_missing_cells_leaves_the_density_alone(complete, monke
     np.testing.assert_array_equal(complete.score_samples(rows[:50]), scores)
 
 
-def test_complete_rows_and_others_do_not_see_each_other(complete):
+def test_complete_rows_and_others_do_not_see_each_other(complete: Any) -> None:
     rows = np.concatenate([QUERIES, gaussian_rows(20)])
     order = np.random.RandomState(0).permutation(len(rows))
     for method in (
@@ -167,7 +180,7 @@ def test_complete_rows_and_others_do_not_see_each_other(complete):
         np.testing.assert_allclose(method(rows[3:4]), together[3:4], rtol=1e-9)
 
 
-def test_the_code_of_a_row_without_cells_is_that_of_the_prior(complete):
+def test_the_code_of_a_row_without_cells_is_that_of_the_prior(complete: Any) -> None:
     nothing = np.full((1, 3), NAN)
     posterior = complete.posterior(nothing)
     assert abs(posterior.mean).max() < 0.3
@@ -175,7 +188,9 @@ def test_the_code_of_a_row_without_cells_is_that_of_the_prior(complete):
     assert abs(complete.score_samples(nothing)) < 0.15
 
 
-def test_the_bound_of_a_row_with_missing_cells_is_below_its_density(complete):
+def test_the_bound_of_a_row_with_missing_cells_is_below_its_density(
+    complete: Any,
+) -> None:
     bound = complete.elbo(QUERIES)
     careful = complete.log_likelihood(QUERIES, 1000).log_prob
     gap = careful - (bound.reconstruction - bound.kl)
@@ -183,7 +198,7 @@ def test_the_bound_of_a_row_with_missing_cells_is_below_its_density(complete):
     assert gap.mean() < 0.5
 
 
-def test_draws_of_equal_rows_are_as_various_as_the_density(complete):
+def test_draws_of_equal_rows_are_as_various_as_the_density(complete: Any) -> None:
     row = np.full((1000, 3), NAN)
     row[:, 0] = MEAN[0] + 2 * SD[0]
     drawn = complete.impute(row, noise=True, random_state=0)
@@ -197,18 +212,22 @@ def test_draws_of_equal_rows_are_as_various_as_the_density(complete):
     assert (complete.impute(row, noise=True, random_state=1) != drawn)[:, 1:].all()
 
 
-def test_draws_of_rows_without_cells_are_samples(complete):
+def test_draws_of_rows_without_cells_are_samples(complete: Any) -> None:
     drawn = complete.impute(np.full((1000, 3), NAN), noise=True, random_state=0)
     sample = complete.sample(1000, random_state=0)
     for j in range(3):
         assert ks_2samp(drawn[:, j], sample[:, j]).pvalue > 1e-3
 
 
-def test_draws_pick_fresh_latent_codes():
+def test_draws_pick_fresh_latent_codes() -> None:
     # Nearly no noise: a row tells its code, and so how many there are.
     rng = np.random.RandomState(0)
     rows = rng.randn(500, 3) @ rng.randn(3, 6) + 0.05 * rng.randn(500, 6)
-    params = {**LINEAR, "likelihood": Mixed(["real"] * 6), "max_iter": 40}
+    params: dict[str, Any] = {
+        **LINEAR,
+        "likelihood": Mixed(["real"] * 6),
+        "max_iter": 40,
+    }
     model = VAE(3, **params).fit(rows)
     drawn = model.impute(np.full((300, 6), NAN), noise=True, random_state=0)
     near = (abs(drawn[:, None] - drawn) < 0.3 * rows.std(0)).all(-1)
@@ -221,7 +240,7 @@ def test_draws_pick_fresh_latent_codes():
 
 
 @pytest.fixture(scope="module")
-def tokens():
+def tokens() -> Any:
     model = VQVAE(
         8,
         code_size=2,
@@ -235,7 +254,7 @@ def tokens():
     return model.fit(gaussian_rows(400))
 
 
-def enumerated(model, rows):
+def enumerated(model: Any, rows: NDArray[Any]) -> tuple[Any, ...]:
     """Log p of rows, (n,), over all sequences of two tokens."""
     module, K = model.module_.double(), model.codebook_size
     every = torch.cartesian_prod(torch.arange(K), torch.arange(K))
@@ -250,7 +269,7 @@ def enumerated(model, rows):
     return found.numpy(), module.standardizer.inverse(mean).numpy()
 
 
-def test_tokens_of_rows_with_missing_cells_have_the_exact_sums(tokens):
+def test_tokens_of_rows_with_missing_cells_have_the_exact_sums(tokens: Any) -> None:
     near = QUERIES[np.arange(len(QUERIES)) % 6 < 2]
     log_prob, mean = enumerated(tokens, near)
     careful = tokens.log_likelihood(near, 1000)
@@ -262,7 +281,7 @@ def test_tokens_of_rows_with_missing_cells_have_the_exact_sums(tokens):
     assert len(np.unique(drawn[:, 1])) == 500
 
 
-def test_a_token_proposal_is_a_density_and_draws_from_it():
+def test_a_token_proposal_is_a_density_and_draws_from_it() -> None:
     prior = AutoregressivePrior(2, 3, 64)
     for seed, p in enumerate(prior.parameters()):
         p.data = normal(*p.shape, seed=seed).float()
@@ -287,13 +306,13 @@ def test_a_token_proposal_is_a_density_and_draws_from_it():
 # The parts.
 
 
-def coupled(n=2, k=3):
+def coupled(n: int = 2, k: Any = 3) -> Any:
     below = torch.tril(normal(n, k, k, seed=2), -1)
     coupling = below + torch.eye(k, dtype=below.dtype)
     return CoupledNormal(normal(n, k), 0.3 * normal(n, k, seed=1), coupling)
 
 
-def test_a_coupled_normal_is_the_multivariate_normal():
+def test_a_coupled_normal_is_the_multivariate_normal() -> None:
     q = coupled()
     root = torch.linalg.inv(q.coupling) @ q.log_scale.exp().diag_embed()
     covariance = root @ root.mT
@@ -312,7 +331,7 @@ def test_a_coupled_normal_is_the_multivariate_normal():
     torch.testing.assert_close(StandardNormal(3).kl(q, z).sum(-1), kl)
 
 
-def test_draws_from_the_prior_bound_the_weights():
+def test_draws_from_the_prior_bound_the_weights() -> None:
     q = WithPrior(coupled(), StandardNormal(3))
     z = q.draw(normal(40, 2, 3, seed=4))
     log_ratio = q.prior.log_prob(z) - q.log_prob(z)
@@ -322,7 +341,7 @@ def test_draws_from_the_prior_bound_the_weights():
     np.testing.assert_allclose(weight.mean(0), 1, rtol=0.1)
 
 
-def test_any_number_of_cells_is_hidden_as_often():
+def test_any_number_of_cells_is_hidden_as_often() -> None:
     hidden = hide_cells(torch.zeros(10_000, 4), generator()).isnan()
     shares = hidden.sum(1).bincount(minlength=5) / 10_000
     np.testing.assert_allclose(shares, [0, 0.25, 0.25, 0.25, 0.25], atol=0.03)
@@ -333,7 +352,7 @@ def test_any_number_of_cells_is_hidden_as_often():
 # What is said of an estimate.
 
 
-def test_estimates_say_when_few_draws_have_all_the_weight(complete):
+def test_estimates_say_when_few_draws_have_all_the_weight(complete: Any) -> None:
     other = VAE(2, **{**LINEAR, "max_iter": 5}).fit(gaussian_rows(200))
     other.module_.proposal = None  # as in a file of 0.1: only the encoder is left
     row = np.full((1, 3), NAN)
@@ -347,7 +366,7 @@ def test_estimates_say_when_few_draws_have_all_the_weight(complete):
     np.testing.assert_allclose(variance, fine.standard_error**2, atol=1e-9)
 
 
-def test_results_are_arrays_to_numpy():
+def test_results_are_arrays_to_numpy() -> None:
     estimate = LogLikelihood(np.array([1.0, 3.0]), np.array([0.1, 0.2]), 100)
     assert np.mean(estimate) == estimate.mean_log_prob == 2
     assert np.max(estimate) == 3
@@ -361,7 +380,7 @@ def test_results_are_arrays_to_numpy():
     np.testing.assert_array_equal(np.asarray(posterior), [[1, 3]])
 
 
-def test_tokens_learn_from_rows_with_holes_as_from_complete_ones(tokens):
+def test_tokens_learn_from_rows_with_holes_as_from_complete_ones(tokens: Any) -> None:
     rows = gaussian_rows(400)
     model = clone(tokens).fit(with_holes(rows, 0.3))
     test = gaussian_rows(300, seed=5)
@@ -369,8 +388,8 @@ def test_tokens_learn_from_rows_with_holes_as_from_complete_ones(tokens):
 
 
 @pytest.mark.parametrize("cls", [VAE, VQVAE])
-def test_partial_fits_learn_of_missing_cells(cls):
-    params = {"hidden_layer_sizes": (8,), "random_state": 0}
+def test_partial_fits_learn_of_missing_cells(cls: type[Any]) -> None:
+    params: dict[str, Any] = {"hidden_layer_sizes": (8,), "random_state": 0}
     model = cls(likelihood=Mixed(["real"] * 3), **params)
     rows = gaussian_rows(300)
     before = None
@@ -383,6 +402,6 @@ def test_partial_fits_learn_of_missing_cells(cls):
     assert np.isfinite(model.score_samples(QUERIES)).all()
 
 
-def test_a_proposal_of_many_levels_is_narrow():
+def test_a_proposal_of_many_levels_is_narrow() -> None:
     widths = {n: hidden_sizes(n)[0] for n in (3, 4096, 20_000, 10**6)}
     assert widths == {3: 256, 4096: 256, 20_000: 52, 10**6: 16}

@@ -1,7 +1,10 @@
 """Mixed likelihoods, and tables with columns of several kinds and missing cells."""
 
 import pickle
+from collections.abc import Callable
 from math import log
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -9,11 +12,12 @@ import polars as pl
 import pytest
 import scipy.stats
 import torch
-from estimators import EXPECTED_FAILED_CHECKS
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import Tensor
 
 import skgen
 from skgen import IWAE, VAE, VQVAE, MixedDensity
@@ -21,16 +25,17 @@ from skgen._training.data import Rows
 from skgen._utils.tensors import make_generator
 from skgen.likelihoods import Gaussian, Mixed
 from skgen.model_selection import BatchedGridSearchCV
+from tests.estimators import EXPECTED_FAILED_CHECKS
 
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-TINY = {"hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
-KINDS = ["real", "positive", "count", 3]
+TINY: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
+KINDS: list[Any] = ["real", "positive", "count", 3]
 NAN = np.nan
 
 
-def rows_of_all_kinds(n=60, seed=0):
+def rows_of_all_kinds(n: int = 60, seed: int = 0) -> Any:
     rng = np.random.RandomState(seed)
     u = rng.randn(n)
     X = np.column_stack(
@@ -48,7 +53,9 @@ def rows_of_all_kinds(n=60, seed=0):
 X = rows_of_all_kinds()
 
 
-def started(kinds=KINDS, rows=X, dtype=torch.float64):
+def started(
+    kinds: list[Any] = KINDS, rows: NDArray[Any] = X, dtype: Any = torch.float64
+) -> tuple[Any, ...]:
     """A likelihood that has seen rows, its standardiser, and its best outputs."""
     likelihood, x = Mixed(kinds), torch.tensor(rows, dtype=dtype)
     standardizer = likelihood.standardizer(Rows(x, None), True)
@@ -58,7 +65,9 @@ def started(kinds=KINDS, rows=X, dtype=torch.float64):
     return likelihood.to(dtype), standardizer, outputs.to(dtype)
 
 
-def log_prob(likelihood, standardizer, outputs, rows):
+def log_prob(
+    likelihood: Any, standardizer: Any, outputs: Tensor, rows: NDArray[Any]
+) -> Any:
     x = standardizer(torch.tensor(rows, dtype=torch.float64))
     with torch.no_grad():
         found = likelihood.log_prob(outputs.expand(len(x), -1), x)
@@ -68,7 +77,7 @@ def log_prob(likelihood, standardizer, outputs, rows):
 # The likelihood.
 
 
-def test_a_constant_decoder_has_the_densities_of_its_kinds():
+def test_a_constant_decoder_has_the_densities_of_its_kinds() -> None:
     likelihood, standardizer, outputs = started()
     real, positive, count, level = X.T
     full = np.array([[4.0, 900.0, 3.0, 2.0]])
@@ -98,10 +107,10 @@ def test_a_constant_decoder_has_the_densities_of_its_kinds():
     np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-5)
 
 
-def test_missing_cells_are_summed_over():
+def test_missing_cells_are_summed_over() -> None:
     likelihood, standardizer, outputs = started()
 
-    def total(rows):
+    def total(rows: Any) -> Any:
         return log_prob(likelihood, standardizer, outputs, rows)
 
     full = np.array([[4.0, 900.0, 3.0, 2.0]])
@@ -126,7 +135,7 @@ def test_missing_cells_are_summed_over():
         np.testing.assert_allclose(mass, np.exp(total(without))[0], rtol=1e-5)
 
 
-def test_gradients_do_not_see_what_is_missing():
+def test_gradients_do_not_see_what_is_missing() -> None:
     likelihood, standardizer, outputs = started()
     x = standardizer(torch.tensor([[4.0, NAN, 3.0, NAN]], dtype=torch.float64))
     outputs = outputs[None].clone().requires_grad_()
@@ -137,7 +146,7 @@ def test_gradients_do_not_see_what_is_missing():
         assert torch.isfinite(parameter.grad).all()
 
 
-def test_draws_have_the_moments_of_the_density():
+def test_draws_have_the_moments_of_the_density() -> None:
     likelihood, _, outputs = started()
     with torch.no_grad():
         many = outputs.expand(30_000, -1)
@@ -152,7 +161,7 @@ def test_draws_have_the_moments_of_the_density():
     assert (drawn[:, 2] == drawn[:, 2].round()).all()
 
 
-def test_an_encoder_sees_zeros_for_what_is_missing_and_that_it_is():
+def test_an_encoder_sees_zeros_for_what_is_missing_and_that_it_is() -> None:
     likelihood, standardizer, _ = started()
     x = standardizer(torch.tensor([[NAN, 900.0, NAN, 1.0]], dtype=torch.float64))
     inputs = likelihood.inputs(x)[0].tolist()
@@ -162,7 +171,7 @@ def test_an_encoder_sees_zeros_for_what_is_missing_and_that_it_is():
     assert inputs[6:] == [0, 1, 0, 1]
 
 
-def test_real_columns_alone_are_a_gaussian_likelihood():
+def test_real_columns_alone_are_a_gaussian_likelihood() -> None:
     rows = np.random.RandomState(0).randn(50, 3) * [1, 10, 100]
     likelihood, standardizer, outputs = started(["real"] * 3, rows)
     other = Gaussian()
@@ -184,7 +193,7 @@ def test_real_columns_alone_are_a_gaussian_likelihood():
         ([True], "Got True in it"),
     ],
 )
-def test_kinds_that_are_none(kinds, message):
+def test_kinds_that_are_none(kinds: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Mixed(kinds)
 
@@ -198,14 +207,14 @@ def test_kinds_that_are_none(kinds, message):
         (3, 3.0, "the levels 0 to 2, but it has the value 3"),
     ],
 )
-def test_cells_outside_their_support(column, value, message):
+def test_cells_outside_their_support(column: int, value: Any, message: str) -> None:
     rows = X.copy()
     rows[5, column] = value
     with pytest.raises(ValueError, match=message):
         VAE(1, likelihood=Mixed(KINDS), **TINY).fit(rows)
 
 
-def test_only_a_likelihood_of_missing_cells_takes_them():
+def test_only_a_likelihood_of_missing_cells_takes_them() -> None:
     with pytest.raises(ValueError, match="Input X contains NaN"):
         VAE(1, **TINY).fit(X)
     assert not hasattr(VAE(1), "impute")
@@ -215,7 +224,7 @@ def test_only_a_likelihood_of_missing_cells_takes_them():
 
 
 @pytest.fixture(scope="module", params=["VAE", "IWAE", "VQVAE"])
-def fitted(request):
+def fitted(request: pytest.FixtureRequest) -> Any:
     model = {
         "VAE": VAE((2, 1), **TINY),
         "IWAE": IWAE(2, **TINY),
@@ -224,7 +233,7 @@ def fitted(request):
     return model.set_params(likelihood=Mixed(KINDS)).fit(X)
 
 
-def test_scores_are_finite_and_those_of_a_row(fitted):
+def test_scores_are_finite_and_those_of_a_row(fitted: Any) -> None:
     scores = fitted.score_samples(X)
     assert np.isfinite(scores).all()
     np.testing.assert_allclose(fitted.score_samples(X[7:9]), scores[7:9], rtol=1e-9)
@@ -232,7 +241,7 @@ def test_scores_are_finite_and_those_of_a_row(fitted):
     assert np.isfinite(fitted.transform(X)).all()
 
 
-def test_imputing_fills_what_is_missing_and_nothing_else(fitted):
+def test_imputing_fills_what_is_missing_and_nothing_else(fitted: Any) -> None:
     for noise in (False, True):
         filled = fitted.impute(X, noise=noise, random_state=0)
         assert np.isfinite(filled).all()
@@ -245,7 +254,7 @@ def test_imputing_fills_what_is_missing_and_nothing_else(fitted):
     assert set(filled[:, 3]) <= {0, 1, 2}
 
 
-def test_a_normal_cell_is_imputed_by_regression():
+def test_a_normal_cell_is_imputed_by_regression() -> None:
     rng = np.random.RandomState(0)
     rows = rng.multivariate_normal([10, -5], [[4, 3], [3, 4]], 400)
     left = rows.copy()
@@ -265,7 +274,7 @@ def test_a_normal_cell_is_imputed_by_regression():
     assert np.var(draws, axis=0, ddof=1).mean() == pytest.approx(1.75, rel=0.2)
 
 
-def test_models_of_missing_cells_train_as_one():
+def test_models_of_missing_cells_train_as_one() -> None:
     grid = {"learning_rate_init": [1e-3, 1e-2]}
     model = VAE(1, likelihood=Mixed(KINDS), **TINY)
     ours = BatchedGridSearchCV(model, grid, cv=2).fit(X)
@@ -280,7 +289,7 @@ def test_models_of_missing_cells_train_as_one():
 # Tables.
 
 
-def frame():
+def frame() -> Any:
     grade = pd.CategoricalDtype(["low", "middle", "high", "never seen"], ordered=True)
     table = pd.DataFrame(
         {
@@ -299,16 +308,16 @@ def frame():
     return table.astype({"grade": grade})
 
 
-def table_model(**params):
+def table_model(**params: Any) -> Any:
     return MixedDensity(VAE(2, **TINY), **params)
 
 
 @pytest.fixture(scope="module")
-def table():
+def table() -> Any:
     return table_model().fit(frame())
 
 
-def test_kinds_are_guessed(table):
+def test_kinds_are_guessed(table: Any) -> None:
     assert table.kinds_ == {
         "height": "real",
         "income": "positive",
@@ -322,15 +331,19 @@ def test_kinds_are_guessed(table):
     assert table.levels_["member"] == [False, True]
 
 
-def test_kinds_may_be_given():
-    kinds = {"year": "count", "town": ["Ulm", "Pisa", "Brno", "Bath"], "visits": "real"}
+def test_kinds_may_be_given() -> None:
+    kinds: dict[str, Any] = {
+        "year": "count",
+        "town": ["Ulm", "Pisa", "Brno", "Bath"],
+        "visits": "real",
+    }
     model = table_model(kinds=kinds).fit(frame())
     assert (model.kinds_["year"], model.kinds_["visits"]) == ("count", "real")
     assert model.levels_["town"] == kinds["town"]
     assert np.isfinite(model.score(frame().assign(town="Bath")))
 
 
-def in_polars(grade):
+def in_polars(grade: Any) -> Any:
     return pl.from_pandas(frame()).with_columns(pl.col("grade").cast(grade))
 
 
@@ -343,7 +356,7 @@ def in_polars(grade):
     ],
     ids=["pandas", "polars", "polars with an enum"],
 )
-def test_rows_come_back_as_they_went_in(rows):
+def test_rows_come_back_as_they_went_in(rows: Any) -> None:
     model = table_model().fit(rows)
     for made in (
         model.sample(4, random_state=0),
@@ -359,7 +372,7 @@ def test_rows_come_back_as_they_went_in(rows):
         assert not model.impute(rows).isna().any().any()
 
 
-def test_cells_that_were_there_are_as_they_were(table):
+def test_cells_that_were_there_are_as_they_were(table: Any) -> None:
     rows = frame()
     filled = table.impute(rows)
     for name in rows:
@@ -367,7 +380,7 @@ def test_cells_that_were_there_are_as_they_were(table):
         assert (filled[name][there] == rows[name][there]).all(), name
 
 
-def test_other_containers_where_they_are_asked_for(table):
+def test_other_containers_where_they_are_asked_for(table: Any) -> None:
     model = pickle.loads(pickle.dumps(table)).set_output(transform="polars")
     assert isinstance(model.sample(2), pl.DataFrame)
     assert isinstance(model.transform(frame()), pl.DataFrame)
@@ -379,7 +392,7 @@ def test_other_containers_where_they_are_asked_for(table):
     assert set(objects[:, 6]) <= {"Ulm", "Pisa", "Brno"}
 
 
-def test_a_table_scores_as_its_numbers_do(table):
+def test_a_table_scores_as_its_numbers_do(table: Any) -> None:
     rows = frame()
     numbers = np.column_stack(
         [
@@ -405,13 +418,13 @@ def test_a_table_scores_as_its_numbers_do(table):
     assert not hasattr(MixedDensity(VQVAE()), "elbo")
 
 
-def test_search_over_the_model_inside():
+def test_search_over_the_model_inside() -> None:
     search = GridSearchCV(table_model(), {"estimator__n_components": [1, 2]}, cv=2)
     search.fit(frame())
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def test_a_clone_has_what_was_given_and_nothing_fitted(table):
+def test_a_clone_has_what_was_given_and_nothing_fitted(table: Any) -> None:
     copy = clone(table)
     assert copy.get_params()["estimator__n_components"] == 2
     with pytest.raises(NotFittedError):
@@ -435,20 +448,22 @@ def test_a_clone_has_what_was_given_and_nothing_fitted(table):
         ({"estimator": 3}, {}, "must be a VAE, BetaVAE, IWAE or VQVAE or None"),
     ],
 )
-def test_bad_tables(params, change, message):
+def test_bad_tables(
+    params: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         MixedDensity(**{"estimator": VAE(2, **TINY), **params}).fit(
             frame().assign(**change)
         )
 
 
-def test_levels_that_were_not_seen(table):
+def test_levels_that_were_not_seen(table: Any) -> None:
     with pytest.raises(ValueError, match=r"unknown categories \['Rome'\] in column"):
         table.score(frame()[:1].assign(town="Rome"))
 
 
 @pytest.mark.parametrize("rows", [frame(), pl.from_pandas(frame()), X], ids=type)
-def test_a_file_holds_a_table_model(rows, tmp_path):
+def test_a_file_holds_a_table_model(rows: Any, tmp_path: Path) -> None:
     model = table_model().fit(rows)
     skgen.save(model, tmp_path / "model")
     same = skgen.load(tmp_path / "model")
@@ -456,7 +471,7 @@ def test_a_file_holds_a_table_model(rows, tmp_path):
     assert (same.kinds_, same.levels_) == (model.kinds_, model.levels_)
     made = [each.sample(5, random_state=0) for each in (model, same)]
     assert type(made[0]) is type(made[1])
-    assert np.array_equal(*(np.asarray(each) for each in made))
+    assert np.array_equal(*cast(Any, (np.asarray(each) for each in made)))
 
 
 @parametrize_with_checks(
@@ -464,18 +479,18 @@ def test_a_file_holds_a_table_model(rows, tmp_path):
     expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS(VAE()),
     xfail_strict=True,
 )
-def test_check_estimator(estimator, check):
+def test_check_estimator(estimator: Any, check: Callable[..., Any]) -> None:
     check(estimator)
 
 
 # What a table may hold.
 
 
-def fits(**columns):
+def fits(**columns: Any) -> Any:
     return table_model().fit(pd.DataFrame(columns))
 
 
-def test_cells_that_are_there_keep_every_digit():
+def test_cells_that_are_there_keep_every_digit() -> None:
     ids = 2**53 + 1 + 2 * np.arange(60)
     rows = pd.DataFrame({"id": ids, "x": X[:, 0].astype(np.float32)})
     filled = table_model(kinds={"id": "real"}).fit(rows).impute(rows)
@@ -484,7 +499,7 @@ def test_cells_that_are_there_keep_every_digit():
     assert (filled["x"][there] == rows["x"][there]).all()
 
 
-def test_large_counts_have_their_mass_in_float32_too():
+def test_large_counts_have_their_mass_in_float32_too() -> None:
     likelihood, _, outputs = started(
         ["count"], 1e7 * (1 + np.arange(50.0))[:, None] / 9
     )
@@ -494,13 +509,13 @@ def test_large_counts_have_their_mass_in_float32_too():
     assert abs(wide - narrow) < 1e-3
 
 
-def test_a_constant_is_a_number_whatever_its_rounding():
+def test_a_constant_is_a_number_whatever_its_rounding() -> None:
     for constant in (0.1, 0.3, 5.0):
         model = fits(x=X[:, 0], constant=np.full(60, constant))
         assert model.kinds_["constant"] == "real"
 
 
-def test_poisson_counts_are_counts():
+def test_poisson_counts_are_counts() -> None:
     rng = np.random.RandomState(0)
     for rate in (0.5, 2, 20):
         for _ in range(5):
@@ -508,7 +523,7 @@ def test_poisson_counts_are_counts():
             assert fits(n=drawn).kinds_["n"] in ("count", "binary")
 
 
-def test_a_score_does_not_see_which_nan_it_is():
+def test_a_score_does_not_see_which_nan_it_is() -> None:
     negative = -np.abs(np.array([NAN]))  # the sign bit is another
     rows = X.copy()
     rows[np.isnan(X)] = negative
@@ -516,13 +531,13 @@ def test_a_score_does_not_see_which_nan_it_is():
     np.testing.assert_array_equal(model.score_samples(rows), model.score_samples(X))
 
 
-def test_a_list_of_rows_keeps_numbers_and_words_apart():
+def test_a_list_of_rows_keeps_numbers_and_words_apart() -> None:
     model = table_model().fit([[1.5, "x"], [2.5, "y"], [3.5, "x"]] * 5)
     assert model.kinds_ == {0: "real", 1: "binary"}
     assert model.impute([[2.5, None]])[0, 0] == 2.5
 
 
-def test_a_weight_of_zero_is_no_row():
+def test_a_weight_of_zero_is_no_row() -> None:
     rows = pd.DataFrame({"x": X[:40, 0], "town": ["Ulm", "Pisa"] * 20})
     more = pd.concat([rows, pd.DataFrame({"x": [9.0], "town": ["ghost"]})])
     weight = np.array([1.0] * 40 + [0.0])
@@ -531,7 +546,7 @@ def test_a_weight_of_zero_is_no_row():
     assert ours.score(rows) == theirs.score(rows)
 
 
-def test_a_failed_fit_leaves_what_was_there(table):
+def test_a_failed_fit_leaves_what_was_there(table: Any) -> None:
     model, before = pickle.loads(pickle.dumps(table)), table.score(frame())
     with pytest.raises(ValueError, match="has no value"):
         model.fit(pd.DataFrame({"other": [None] * 5}))
@@ -545,7 +560,9 @@ def test_a_failed_fit_leaves_what_was_there(table):
         ([np.inf] + [1.5, 2.5, 3.5] * 19 + [1.0, 2.0], "'x' given to .* infinity"),
     ],
 )
-def test_values_that_are_neither_numbers_nor_words(values, message):
+def test_values_that_are_neither_numbers_nor_words(
+    values: list[Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         fits(x=values)
     with pytest.raises(ValueError, match="too far for the kind 'positive'"):
@@ -553,18 +570,18 @@ def test_values_that_are_neither_numbers_nor_words(values, message):
 
 
 @pytest.mark.parametrize("levels", [["Ulm", "Ulm"], ["Ulm", None], 3, []])
-def test_levels_that_are_none(levels):
+def test_levels_that_are_none(levels: Any) -> None:
     with pytest.raises(ValueError, match="list of different levels, none of them"):
         table_model(kinds={"town": levels}).fit(frame())
 
 
-def test_levels_may_come_in_any_sequence():
+def test_levels_may_come_in_any_sequence() -> None:
     towns = pd.Index(["Ulm", "Pisa", "Brno"])
     model = table_model(kinds={"town": towns}).fit(frame())
     assert model.levels_["town"] == list(towns)
 
 
-def test_columns_in_another_order_or_twice():
+def test_columns_in_another_order_or_twice() -> None:
     rows = pd.DataFrame(X[:, :2])
     model = table_model().fit(rows)
     with pytest.raises(ValueError, match="in their order"):
@@ -575,7 +592,7 @@ def test_columns_in_another_order_or_twice():
         model.score(rows[0])
 
 
-def test_columns_of_arrow_come_back():
+def test_columns_of_arrow_come_back() -> None:
     rows = pd.DataFrame({"n": np.arange(60), "x": X[:, 1]}).fillna(1.0)
     rows = rows.astype({"n": "int64[pyarrow]", "x": "float[pyarrow]"})
     assert (table_model().fit(rows).sample(3).dtypes == rows.dtypes).all()

@@ -4,11 +4,13 @@ import io
 import itertools
 import operator
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -35,19 +37,21 @@ every_start = pytest.mark.parametrize(
 )
 
 
-def blobs(n=300, d=3, K=3, seed=0):
+def blobs(n: int = 300, d: int = 3, K: int = 3, seed: int = 0) -> Any:
     rng = np.random.RandomState(seed)
     means, k = 6 * rng.randn(K, d) + 3, rng.randint(K, size=n)
     mixing = rng.randn(K, d, d) + np.eye(d)
     return means[k] + np.einsum("ni,nij->nj", rng.randn(n, d), mixing[k])
 
 
-def given_start(covariance_type, d=3, K=3, seed=1):
+def given_start(
+    covariance_type: str, d: int = 3, K: int = 3, seed: int = 1
+) -> dict[str, Any]:
     """Weights, means and precisions for a fit to begin with."""
     rng = np.random.RandomState(seed)
     A = rng.randn(K, d, d)
     full = A @ A.transpose(0, 2, 1) / d + 0.1 * np.eye(d)
-    precisions = {
+    precisions: dict[str, Any] = {
         "full": full,
         "tied": full[0],
         "diag": full.diagonal(axis1=1, axis2=2),
@@ -62,7 +66,7 @@ def given_start(covariance_type, d=3, K=3, seed=1):
     }
 
 
-def covariance_matrices(model):
+def covariance_matrices(model: Any) -> Any:
     """Covariances (K, d, d), whatever the type."""
     K, d = model.means_.shape
     match model.covariance_type:
@@ -77,7 +81,9 @@ def covariance_matrices(model):
 # It is scikit-learn's mixture.
 
 
-def assert_same_mixture(ours, theirs, X, atol=1e-9):
+def assert_same_mixture(
+    ours: Any, theirs: Any, X: NDArray[Any], atol: float = 1e-9
+) -> None:
     for name in PARTS:
         expected = getattr(theirs, name)
         assert_allclose(getattr(ours, name), expected, rtol=1e-7, atol=atol)
@@ -94,7 +100,9 @@ def assert_same_mixture(ours, theirs, X, atol=1e-9):
 @pytest.mark.filterwarnings("ignore:Best performing initialization did not converge")
 @every_type
 @pytest.mark.parametrize("max_iter", [1, 5, 100])
-def test_a_given_start_leads_where_scikit_learn_gets(covariance_type, max_iter):
+def test_a_given_start_leads_where_scikit_learn_gets(
+    covariance_type: str, max_iter: int
+) -> None:
     X, start = blobs(), given_start(covariance_type)
     ours = GaussianMixtureEM(**start, max_iter=max_iter).fit(X)
     theirs = GaussianMixture(**start, max_iter=max_iter).fit(X)
@@ -103,9 +111,11 @@ def test_a_given_start_leads_where_scikit_learn_gets(covariance_type, max_iter):
 
 
 @every_start
-def test_a_seed_leads_where_scikit_learn_gets(covariance_type, init_params):
+def test_a_seed_leads_where_scikit_learn_gets(
+    covariance_type: str, init_params: str
+) -> None:
     X = blobs()
-    params = {
+    params: dict[str, Any] = {
         "n_components": 3,
         "covariance_type": covariance_type,
         "init_params": init_params,
@@ -119,9 +129,11 @@ def test_a_seed_leads_where_scikit_learn_gets(covariance_type, init_params):
 
 
 @every_start
-def test_a_seed_starts_where_scikit_learn_does(covariance_type, init_params):
+def test_a_seed_starts_where_scikit_learn_does(
+    covariance_type: str, init_params: str
+) -> None:
     X = blobs()
-    params = {
+    params: dict[str, Any] = {
         "n_components": 3,
         "covariance_type": covariance_type,
         "init_params": init_params,
@@ -139,9 +151,12 @@ def test_a_seed_starts_where_scikit_learn_does(covariance_type, init_params):
 
 @every_type
 @pytest.mark.parametrize("init_params", INITS)
-def test_a_start_is_a_mixture(covariance_type, init_params):
+def test_a_start_is_a_mixture(covariance_type: str, init_params: str) -> None:
     X = blobs()
-    params = {"covariance_type": covariance_type, "init_params": init_params}
+    params: dict[str, Any] = {
+        "covariance_type": covariance_type,
+        "init_params": init_params,
+    }
     model = GaussianMixtureEM(3, max_iter=0, random_state=0, **params).fit(X)
     assert_allclose(model.weights_.sum(), 1)
     traces = covariance_matrices(model).trace(axis1=1, axis2=2)
@@ -150,28 +165,33 @@ def test_a_start_is_a_mixture(covariance_type, init_params):
 
 @pytest.mark.parametrize("init_params", INITS)
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
-def test_tied_components_come_apart_from_every_start(init_params, scale):
+def test_tied_components_come_apart_from_every_start(
+    init_params: str, scale: float
+) -> None:
     rng = np.random.RandomState(0)
     X = np.array([[0, 0], [10, 0], [0, 10.0]])[rng.randint(3, size=300)]
     X = (X + rng.randn(300, 2)) * [1, scale]
-    params = {"init_params": init_params, "n_init": 10, "reg_covar": 0}
+    params: dict[str, Any] = {"init_params": init_params, "n_init": 10, "reg_covar": 0}
     params |= {"covariance_type": "tied", "max_iter": 500, "random_state": 0}
     model = GaussianMixtureEM(3, **params).fit(X)
     assert_allclose(model.score(X) + np.log(scale), -3.95956, atol=1e-4)
 
 
 @pytest.mark.parametrize("init_params", INITS[:3])
-def test_many_rows_start_from_some_of_them(init_params, monkeypatch):
+def test_many_rows_start_from_some_of_them(
+    init_params: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("skgen._em.starts.MANY_ROWS", 200)
-    seen = []
+    seen: list[Any] = []
     for module, name in ((starts, "kmeans_plusplus"), (lloyd, "KMeans.fit")):
         original = operator.attrgetter(name)(module)
 
-        def spy(*args, original=original, **kwargs):
+        def spy(*args: Any, original: Any = original, **kwargs: Any) -> Any:
             seen.extend(len(arg) for arg in args if isinstance(arg, np.ndarray))
             return original(*args, **kwargs)
 
         monkeypatch.setattr(f"{module.__name__}.{name}", spy)
+    params: dict[str, Any]
     X, params = blobs(1000), {"init_params": init_params, "random_state": 0}
     model = GaussianMixtureEM(3, **params).fit(X)
     assert seen == ([] if init_params == "random" else [200])
@@ -183,7 +203,9 @@ def test_many_rows_start_from_some_of_them(init_params, monkeypatch):
     "given", [("means_init",), ("weights_init", "precisions_init")]
 )
 @every_type
-def test_part_of_a_start_may_be_given(covariance_type, given):
+def test_part_of_a_start_may_be_given(
+    covariance_type: str, given: tuple[Any, ...]
+) -> None:
     X, start = blobs(), given_start(covariance_type)
     for name in {"weights_init", "means_init", "precisions_init"} - set(given):
         del start[name]
@@ -194,9 +216,9 @@ def test_part_of_a_start_may_be_given(covariance_type, given):
 
 @pytest.mark.filterwarnings("ignore:Best performing initialization did not converge")
 @every_type
-def test_a_warm_start_goes_on_as_scikit_learn_does(covariance_type):
+def test_a_warm_start_goes_on_as_scikit_learn_does(covariance_type: str) -> None:
     X = blobs(seed=3)
-    params = {
+    params: dict[str, Any] = {
         "n_components": 4,
         "covariance_type": covariance_type,
         "max_iter": 2,
@@ -214,7 +236,7 @@ def test_a_warm_start_goes_on_as_scikit_learn_does(covariance_type):
     [{"n_components": 3}, {"covariance_type": "diag"}, {"covariance_type": "tied"}],
     ids=str,
 )
-def test_a_warm_start_refuses_another_mixture(changed):
+def test_a_warm_start_refuses_another_mixture(changed: dict[str, Any]) -> None:
     X, (name,) = blobs(), changed
     model = GaussianMixtureEM(2, warm_start=True, random_state=0).fit(X)
     with pytest.raises(ValueError, match=f"{name}=.* differs from .*Set {name} back"):
@@ -223,23 +245,30 @@ def test_a_warm_start_refuses_another_mixture(changed):
         model.set_params(n_components=2, covariance_type="full").fit(X[:, :2])
 
 
-def test_parameters_are_scikit_learns_and_a_device():
+def test_parameters_are_scikit_learns_and_a_device() -> None:
     theirs = GaussianMixture().get_params(deep=False)
     ours = GaussianMixtureEM().get_params(deep=False)
     assert ours == {**theirs, "device": "cpu", "checkpoint": None}
 
 
 @every_type
-def test_parameters_count_as_scikit_learn_counts(covariance_type):
+def test_parameters_count_as_scikit_learn_counts(covariance_type: str) -> None:
+    params: dict[str, Any]
     X, params = blobs(), {"covariance_type": covariance_type, "random_state": 0}
     ours, theirs = GaussianMixtureEM(3, **params), GaussianMixture(3, **params)
     assert ours.fit(X)._n_parameters() == theirs.fit(X)._n_parameters()
 
 
 @pytest.mark.parametrize("verbose", [1, 2])
-def test_verbose_says_what_scikit_learn_says(verbose, capsys):
-    def said(cls):
-        params = {"verbose": verbose, "verbose_interval": 1, "random_state": 0}
+def test_verbose_says_what_scikit_learn_says(
+    verbose: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(cls: Any) -> Any:
+        params: dict[str, Any] = {
+            "verbose": verbose,
+            "verbose_interval": 1,
+            "random_state": 0,
+        }
         cls(3, **params).fit(blobs())
         # Times differ; so does all that follows them.
         return [line.split("lapse")[0] for line in capsys.readouterr().out.splitlines()]
@@ -247,9 +276,9 @@ def test_verbose_says_what_scikit_learn_says(verbose, capsys):
     assert said(GaussianMixtureEM) == said(GaussianMixture)
 
 
-def test_errors_are_worded_as_scikit_learns():
+def test_errors_are_worded_as_scikit_learns() -> None:
     X = blobs()
-    bad = [
+    bad: list[dict[str, Any]] = [
         {"n_components": 400},
         {"n_components": 3, "weights_init": [0.5, 0.5]},
         {"n_components": 3, "weights_init": [0.5, 0.5, 0.5]},
@@ -267,15 +296,15 @@ def test_errors_are_worded_as_scikit_learns():
         assert str(ours.value).startswith(str(theirs.value))
 
 
-def test_no_convergence_is_said_in_scikit_learns_words():
+def test_no_convergence_is_said_in_scikit_learns_words() -> None:
     with pytest.warns(ConvergenceWarning, match="Best performing initialization did"):
         GaussianMixtureEM(3, max_iter=1, random_state=0).fit(blobs())
 
 
 @every_type
-def test_a_collapsed_component_needs_reg_covar(covariance_type):
+def test_a_collapsed_component_needs_reg_covar(covariance_type: str) -> None:
     X = np.repeat(blobs(4), 5, axis=0)
-    params = {"covariance_type": covariance_type, "means_init": X[::5]}
+    params: dict[str, Any] = {"covariance_type": covariance_type, "means_init": X[::5]}
     with pytest.raises(ValueError, match="ill-defined empirical covariance"):
         GaussianMixtureEM(4, reg_covar=0, **params).fit(X)
     model = GaussianMixtureEM(4, reg_covar=1e-6, **params).fit(X)
@@ -285,7 +314,7 @@ def test_a_collapsed_component_needs_reg_covar(covariance_type):
 # EM.
 
 
-def em_state(covariance_type, seed=0):
+def em_state(covariance_type: str, seed: int = 0) -> tuple[Any, ...]:
     kind, x = COVARIANCES[covariance_type], torch.from_numpy(blobs(seed=seed))
     rows = CentredRows.of(x, None).normalise_weights()
     resp = torch.rand(300, 3, generator=torch.Generator().manual_seed(seed)).double()
@@ -294,7 +323,7 @@ def em_state(covariance_type, seed=0):
 
 @every_type
 @pytest.mark.parametrize("seed", range(3))
-def test_no_iteration_lowers_the_likelihood(covariance_type, seed):
+def test_no_iteration_lowers_the_likelihood(covariance_type: str, seed: int) -> None:
     kind, rows, theta = em_state(covariance_type, seed)
     bounds = []
     for _ in range(50):
@@ -305,12 +334,12 @@ def test_no_iteration_lowers_the_likelihood(covariance_type, seed):
 
 
 @every_type
-def test_the_e_step_makes_the_bound_tight(covariance_type):
+def test_the_e_step_makes_the_bound_tight(covariance_type: str) -> None:
     kind, rows, theta = em_state(covariance_type)
     x = rows.x - rows.centre
     log_prob, resp, _ = expectation(kind, theta)(x)
 
-    def bound(q):
+    def bound(q: Any) -> Any:
         """E_q[log p(x, z)] + H(q), a row."""
         d = x.shape[1]
         y = kind.project(x, theta.means, theta.roots)
@@ -324,7 +353,9 @@ def test_the_e_step_makes_the_bound_tight(covariance_type):
 
 
 @every_type
-def test_chunks_change_nothing(covariance_type, monkeypatch):
+def test_chunks_change_nothing(
+    covariance_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     X, start = blobs(), given_start(covariance_type)
     whole = GaussianMixtureEM(**start).fit(X)
     monkeypatch.setattr("skgen._utils.chunks.CPU_CHUNK", 100)
@@ -337,7 +368,7 @@ def test_chunks_change_nothing(covariance_type, monkeypatch):
 @every_type
 @pytest.mark.parametrize("max_iter", [3, 100])
 @pytest.mark.filterwarnings("ignore:Best performing initialization did not converge")
-def test_a_weight_is_a_number_of_copies(covariance_type, max_iter):
+def test_a_weight_is_a_number_of_copies(covariance_type: str, max_iter: int) -> None:
     X, start = blobs(), given_start(covariance_type)
     weight = np.random.RandomState(0).randint(0, 4, len(X))
     model = GaussianMixtureEM(**start, max_iter=max_iter)
@@ -347,7 +378,8 @@ def test_a_weight_is_a_number_of_copies(covariance_type, max_iter):
 
 
 @pytest.mark.parametrize("init_params", INITS)
-def test_equal_weights_are_no_weights(init_params):
+def test_equal_weights_are_no_weights(init_params: str) -> None:
+    params: dict[str, Any]
     X, params = blobs(), {"init_params": init_params, "random_state": 0}
     plain = GaussianMixtureEM(3, **params).fit(X)
     weighted = GaussianMixtureEM(3, **params).fit(X, sample_weight=np.full(300, 2.5))
@@ -355,7 +387,7 @@ def test_equal_weights_are_no_weights(init_params):
 
 
 @pytest.mark.parametrize("init_params", INITS)
-def test_rows_of_weight_zero_are_not_there(init_params):
+def test_rows_of_weight_zero_are_not_there(init_params: Any) -> None:
     X, weight = blobs(), np.random.RandomState(0).randint(0, 2, 300)
     X[weight == 0] += 1e3
     model = GaussianMixtureEM(3, init_params=init_params, random_state=0)
@@ -363,13 +395,15 @@ def test_rows_of_weight_zero_are_not_there(init_params):
     assert_array_equal(model.fit(X, sample_weight=weight).means_, left_out)
 
 
-def test_too_few_rows_of_positive_weight_are_too_few_rows():
+def test_too_few_rows_of_positive_weight_are_too_few_rows() -> None:
     with pytest.raises(ValueError, match="n_components = 3, n_samples = 2"):
         GaussianMixtureEM(3).fit(blobs(5), sample_weight=[1, 1, 0, 0, 0])
 
 
 @every_type
-def test_float32_far_from_zero_loses_nothing_but_its_digits(covariance_type):
+def test_float32_far_from_zero_loses_nothing_but_its_digits(
+    covariance_type: str,
+) -> None:
     X = (blobs() + 1e4).astype(np.float32)
     start = given_start(covariance_type)
     start["means_init"] = X[:3].astype(np.float64)
@@ -383,7 +417,7 @@ def test_float32_far_from_zero_loses_nothing_but_its_digits(covariance_type):
     assert_allclose(single.score(X), double.score(X), atol=1e-6)
 
 
-def test_full_components_of_any_scale_lie_side_by_side():
+def test_full_components_of_any_scale_lie_side_by_side() -> None:
     rng = np.random.RandomState(0)
     scales, means = [1e-3, 1.0, 1e3], [0.0, 10.0, 1e5]
     X = np.concatenate([m + s * rng.randn(200, 2) for m, s in zip(means, scales)])
@@ -396,21 +430,21 @@ def test_full_components_of_any_scale_lie_side_by_side():
 # The expanded form of full covariances.
 
 
-def full_state(x, d, K=3, seed=0):
+def full_state(x: NDArray[Any], d: int, K: int = 3, seed: int = 0) -> tuple[Any, ...]:
     rows = CentredRows.of(torch.from_numpy(x), None)
     generator = torch.Generator().manual_seed(seed)
     resp = torch.rand(len(x), K, generator=generator).double() ** 4
     return rows, start_from(Full(), rows, resp / resp.sum(1, keepdim=True), 0.0)
 
 
-def assert_same_step(found, expected, rtol=0.0):
+def assert_same_step(found: Any, expected: Any, rtol: float = 0.0) -> None:
     assert_allclose(found.bound, expected.bound, rtol=rtol)
     for part, other in zip(found.state, expected.state):
         assert_allclose(part, other, rtol=rtol, atol=rtol)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 7])
-def test_the_expanded_form_is_the_whitened_one(d):
+def test_the_expanded_form_is_the_whitened_one(d: int) -> None:
     rows, theta = full_state(blobs(d=d), d)
     expected = one_pass(Full(), rows, theta, 0.0)
     assert_same_step(one_pass(ExpandedFull(), rows, theta, 0.0), expected, rtol=1e-9)
@@ -421,7 +455,7 @@ def test_the_expanded_form_is_the_whitened_one(d):
     assert_allclose(found[1], resp, atol=1e-10)
 
 
-def test_components_narrow_for_where_they_lie_are_whitened():
+def test_components_narrow_for_where_they_lie_are_whitened() -> None:
     x = blobs() + 1e6 * np.repeat([[0], [1], [2]], 100, axis=0)
     rows, theta = full_state(x, 3)
     theta = EMSteps(Full(), rows, 0.0)(theta).state
@@ -433,7 +467,7 @@ def test_components_narrow_for_where_they_lie_are_whitened():
     assert_same_step(EMSteps(Full(), rows, 0.0)(narrow), expected)
 
 
-def test_components_that_become_narrow_in_one_step_are_whitened():
+def test_components_that_become_narrow_in_one_step_are_whitened() -> None:
     rng = np.random.RandomState(0)
     ends = np.array([[-1.0, -1.0], [1.0, 1.0]])
     x = np.repeat(ends, 100, axis=0) + 1e-7 * rng.randn(200, 2)
@@ -454,17 +488,17 @@ def test_components_that_become_narrow_in_one_step_are_whitened():
 
 
 @every_type
-def test_one_component_is_one_gaussian(covariance_type):
+def test_one_component_is_one_gaussian(covariance_type: Any) -> None:
     X = blobs()
     mixture = GaussianMixtureEM(covariance_type=covariance_type).fit(X)
-    kind = "full" if covariance_type == "tied" else covariance_type
+    kind: Any = "full" if covariance_type == "tied" else covariance_type
     gaussian = GaussianDensity(covariance_type=kind).fit(X)
     expected = gaussian.score_samples(X)
     assert_allclose(mixture.score_samples(X), expected, atol=1e-10)
 
 
 @every_type
-def test_the_density_is_the_sum_of_its_components(covariance_type):
+def test_the_density_is_the_sum_of_its_components(covariance_type: Any) -> None:
     X = blobs()
     model = GaussianMixtureEM(3, covariance_type=covariance_type, random_state=0)
     model.fit(X)
@@ -476,7 +510,7 @@ def test_the_density_is_the_sum_of_its_components(covariance_type):
 
 @every_type
 @pytest.mark.parametrize("d", [1, 2])
-def test_the_density_integrates_to_one(covariance_type, d):
+def test_the_density_integrates_to_one(covariance_type: Any, d: int) -> None:
     X = np.random.RandomState(0).randn(100, d) + np.repeat([[-3], [2]], 50, axis=0)
     model = GaussianMixtureEM(2, covariance_type=covariance_type, random_state=0)
     axis = np.linspace(-12, 12, 500)
@@ -485,7 +519,7 @@ def test_the_density_integrates_to_one(covariance_type, d):
     assert_allclose(p, 1, atol=1e-9)
 
 
-def test_a_code_decodes_to_its_mean_of_means():
+def test_a_code_decodes_to_its_mean_of_means() -> None:
     X = blobs()
     model = GaussianMixtureEM(3, random_state=0).fit(X)
     code = model.transform(X)
@@ -495,7 +529,7 @@ def test_a_code_decodes_to_its_mean_of_means():
 
 
 @every_type
-def test_samples_have_the_moments_of_the_model(covariance_type):
+def test_samples_have_the_moments_of_the_model(covariance_type: Any) -> None:
     model = GaussianMixtureEM(3, covariance_type=covariance_type, random_state=0)
     X = model.fit(blobs()).sample(100_000, random_state=0)
     mean = model.weights_ @ model.means_
@@ -507,7 +541,7 @@ def test_samples_have_the_moments_of_the_model(covariance_type):
     assert_allclose(np.cov(X.T), covariance, atol=0.01 * scale)
 
 
-def test_samples_without_noise_are_means_as_often_as_their_weights():
+def test_samples_without_noise_are_means_as_often_as_their_weights() -> None:
     model = GaussianMixtureEM(3, random_state=0).fit(blobs())
     X = model.sample(100_000, noise=False, random_state=0)
     nearest = ((X[:, None] - model.means_) ** 2).sum(2).argmin(1)
@@ -517,7 +551,7 @@ def test_samples_without_noise_are_means_as_often_as_their_weights():
 
 
 @every_type
-def test_a_fit_to_samples_recovers_the_model(covariance_type):
+def test_a_fit_to_samples_recovers_the_model(covariance_type: Any) -> None:
     model = GaussianMixtureEM(3, covariance_type=covariance_type, random_state=0)
     model.fit(blobs())
     X = model.sample(20_000, random_state=0)
@@ -532,16 +566,16 @@ def test_a_fit_to_samples_recovers_the_model(covariance_type):
 # The house.
 
 
-def test_fit_leaves_its_parameters_alone():
+def test_fit_leaves_its_parameters_alone() -> None:
     start = given_start("full")
     start["means_init"] = start["means_init"].tolist()
     model = GaussianMixtureEM(**start).fit(blobs())
     assert all(getattr(model, name) is value for name, value in start.items())
 
 
-def test_the_best_of_several_starts_is_kept():
+def test_the_best_of_several_starts_is_kept() -> None:
     X = blobs(K=6)
-    params = {"init_params": "random_from_data", "tol": 1e-2}
+    params: dict[str, Any] = {"init_params": "random_from_data", "tol": 1e-2}
     rng = np.random.RandomState(0)
     bounds = [
         GaussianMixtureEM(6, random_state=rng, **params).fit(X).lower_bound_
@@ -552,7 +586,7 @@ def test_the_best_of_several_starts_is_kept():
     assert max(bounds) > min(bounds) + 1e-3
 
 
-def test_a_pickle_is_small_and_the_same():
+def test_a_pickle_is_small_and_the_same() -> None:
     X = blobs(3000)
     model = GaussianMixtureEM(3, random_state=0).fit(X)
     file = io.BytesIO(pickle.dumps(model))
@@ -565,9 +599,9 @@ def test_a_pickle_is_small_and_the_same():
 @pytest.mark.parametrize(
     ("covariance_type", "init_params"), [*itertools.product(COVARIANCE_TYPES, INITS)]
 )
-def test_a_device_gives_the_same_model(covariance_type, init_params):
+def test_a_device_gives_the_same_model(covariance_type: Any, init_params: Any) -> None:
     X = blobs()
-    params = {
+    params: dict[str, Any] = {
         "covariance_type": covariance_type,
         "init_params": init_params,
         "random_state": 0,

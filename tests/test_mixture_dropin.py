@@ -9,9 +9,12 @@ which scikit-learn skips by default), and two contradict our contract.
 import importlib
 import inspect
 import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from skgen import GaussianMixtureEM
 from skgen._em.fitted import FittedMixture
@@ -46,9 +49,9 @@ FIXTURES = {"global_random_seed": [0], "global_dtype": [np.float64, np.float32]}
 class Recorder(FittedMixture):
     """A mixture that remembers which components it drew."""
 
-    drawn: list = []  # noqa: RUF012
+    drawn: list[Any] = []  # noqa: RUF012
 
-    def draw_components(self, n, generator):
+    def draw_components(self, n: int, generator: Any) -> Any:
         k = super().draw_components(n, generator)
         self.drawn.append(k.numpy())
         return k
@@ -57,16 +60,16 @@ class Recorder(FittedMixture):
 class GaussianMixture(GaussianMixtureEM):
     """Ours under scikit-learn's name; ``sample`` gives the components too."""
 
-    def _model(self, dtype):
+    def _model(self, dtype: torch.dtype) -> Any:
         return Recorder(*super()._model(dtype))
 
-    def sample(self, n_samples=1):
+    def sample(self, n_samples: Any = 1) -> Any:  # type: ignore[override]
         Recorder.drawn.clear()
         X = super().sample(n_samples, random_state=0)
         return X, np.concatenate(Recorder.drawn)
 
 
-def _items():
+def _items() -> Iterator[Any]:
     """Each test function of the file, with each of its parameter sets."""
     for name, function in vars(UPSTREAM).items():
         if not name.startswith("test_") or name in EXCLUDED:
@@ -80,7 +83,7 @@ def _items():
         ]
         filters = [mark for mark in marks if mark.name == "filterwarnings"]
         for values in itertools.product(*(values for _, values in axes)):
-            kwargs = {}
+            kwargs: dict[str, Any] = {}
             for (names, _), value in zip(axes, values):
                 names = [part.strip() for part in names.split(",")]
                 kwargs.update(zip(names, value if len(names) > 1 else [value]))
@@ -96,10 +99,14 @@ def _items():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore:reg_covar=0.1")
 @pytest.mark.parametrize(("function", "kwargs"), [*_items()])
-def test_item_of_scikit_learn_passes(function, kwargs, monkeypatch):
+def test_item_of_scikit_learn_passes(
+    function: Callable[..., Any],
+    kwargs: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(UPSTREAM, "GaussianMixture", GaussianMixture)
     function(**kwargs)
 
 
-def test_excluded_items_are_items():
+def test_excluded_items_are_items() -> None:
     assert set(EXCLUDED) <= set(vars(UPSTREAM))

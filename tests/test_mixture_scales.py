@@ -5,21 +5,24 @@ columns changes scores by the log-determinant alone; the dtype of the rows and t
 of the weights change nothing but rounding.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from skgen import GaussianMixtureEM, KMeansAutoencoder
 
-TYPES = ("full", "tied", "diag", "spherical")
+TYPES: Any = ("full", "tied", "diag", "spherical")
 every_type = pytest.mark.parametrize("covariance_type", TYPES)
 # What the scales below are made for is a warning to some, and no matter here.
 pytestmark = pytest.mark.filterwarnings("ignore:reg_covar", "ignore:.*converge")
 RNG = np.random.RandomState(0)
 
 
-def matrices(model):
+def matrices(model: Any) -> tuple[Any, ...]:
     """Means (K, d) and covariances (K, d, d) of a fitted model, in long double."""
     if isinstance(model, KMeansAutoencoder):
         means, covariances = model.cluster_centers_, np.array(model.variance_)
@@ -36,7 +39,7 @@ def matrices(model):
     return means.astype(np.longdouble), np.broadcast_to(covariances, (K, d, d))
 
 
-def closed_form(model, X):
+def closed_form(model: Any, X: NDArray[Any]) -> Any:
     """Log-density of each row, from differences to each mean in long double."""
     means, covariances = matrices(model)
     log_masses = []
@@ -52,16 +55,16 @@ def closed_form(model, X):
     return logsumexp(log_masses, axis=0)
 
 
-def sentinel(value):
+def sentinel(value: Any) -> Any:
     return np.r_[RNG.randn(60, 2), np.full((3, 2), value)]
 
 
-def two(distance, width, centre=0.0):
+def two(distance: float, width: float, centre: Any = 0.0) -> Any:
     k = np.arange(100) % 2
     return centre + distance * k[:, None] + width * RNG.randn(100, 2)
 
 
-ROWS = {
+ROWS: dict[str, Any] = {
     "a missing value as -9999": np.c_[
         np.r_[RNG.normal(1e7, 1e6, 90), np.full(10, -9999.0)], RNG.normal(40, 10, 100)
     ],
@@ -76,7 +79,7 @@ ROWS = {
     "small": two(1e-120, 1e-122),
     "ordinary": two(5.0, 1.0),
 }
-MODELS = {
+MODELS: dict[str, Any] = {
     **{c: GaussianMixtureEM(2, covariance_type=c, random_state=0) for c in TYPES},
     "k-means": KMeansAutoencoder(2, random_state=0),
 }
@@ -85,7 +88,9 @@ every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 @every_model
 @pytest.mark.parametrize("X", ROWS.values(), ids=ROWS)
-def test_a_score_is_the_closed_form_of_the_parameters(model, X):
+def test_a_score_is_the_closed_form_of_the_parameters(
+    model: Any, X: NDArray[Any]
+) -> None:
     model.set_params(reg_covar=1e-12 * X.var(0).min() if X.var(0).max() < 1e9 else 1e-6)
     scores = model.fit(X).score_samples(X)
     assert_allclose(scores, closed_form(model, X), rtol=1e-9, atol=1e-6)
@@ -96,7 +101,7 @@ def test_a_score_is_the_closed_form_of_the_parameters(model, X):
 SCALES = 10.0 ** np.array([-9, 9, 0, 4.5])
 
 
-def rows_of_three(n=90, d=4):
+def rows_of_three(n: int = 90, d: int = 4) -> Any:
     k = np.arange(n) % 3
     means = 4 * RNG.randn(3, d)
     return means[k] + RNG.randn(n, d) @ (np.eye(d) + 0.5 * RNG.randn(d, d))
@@ -105,10 +110,10 @@ def rows_of_three(n=90, d=4):
 UNIT = rows_of_three()
 
 
-def from_rows(covariance_type, X, scale):
+def from_rows(covariance_type: Any, X: Any, scale: Any) -> Any:
     """Fit from three rows as means and, without iterations that stop early."""
     d = X.shape[1]
-    precisions = np.eye(d) / np.outer(scale, scale) / 4
+    precisions: Any = np.eye(d) / np.outer(scale, scale) / 4
     precisions = {
         "full": np.broadcast_to(precisions, (3, d, d)),
         "tied": precisions,
@@ -129,7 +134,9 @@ def from_rows(covariance_type, X, scale):
 
 @every_type
 @pytest.mark.parametrize("seed", range(3))
-def test_units_of_columns_shift_scores_by_the_log_determinant(covariance_type, seed):
+def test_units_of_columns_shift_scores_by_the_log_determinant(
+    covariance_type: str, seed: int
+) -> None:
     scale = np.random.RandomState(seed).permutation(SCALES)
     if covariance_type == "spherical":
         scale = np.full(4, SCALES[seed])
@@ -141,9 +148,14 @@ def test_units_of_columns_shift_scores_by_the_log_determinant(covariance_type, s
 
 @every_type
 @pytest.mark.parametrize("init_params", ["random", "random_from_data", "kmeans"])
-def test_the_order_of_columns_changes_no_score(covariance_type, init_params):
+def test_the_order_of_columns_changes_no_score(
+    covariance_type: str, init_params: str
+) -> None:
     X = UNIT * [1, 1e-3, 10, 1]
-    params = {"covariance_type": covariance_type, "init_params": init_params}
+    params: dict[str, Any] = {
+        "covariance_type": covariance_type,
+        "init_params": init_params,
+    }
     model = GaussianMixtureEM(3, random_state=0, **params)
     order = [2, 0, 3, 1]
     first = model.fit(X).score_samples(X)
@@ -157,7 +169,9 @@ def test_the_order_of_columns_changes_no_score(covariance_type, init_params):
 @every_model
 @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-3, 1e19, 1e30])
 @pytest.mark.parametrize("offset", [0.0, 1e4])
-def test_float32_rows_score_as_their_float64_copies(model, scale, offset):
+def test_float32_rows_score_as_their_float64_copies(
+    model: Any, scale: float, offset: float
+) -> None:
     narrow = ((two(5.0, 1.0) + offset) * scale).astype(np.float32)
     wide = narrow.astype(float)
     model.set_params(reg_covar=0)
@@ -175,7 +189,9 @@ def test_float32_rows_score_as_their_float64_copies(model, scale, offset):
 @every_model
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e39, 1e300])
-def test_only_the_ratios_of_weights_matter(model, dtype, scale):
+def test_only_the_ratios_of_weights_matter(
+    model: Any, dtype: type[Any], scale: float
+) -> None:
     X, weight = UNIT.astype(dtype), np.exp(-120 * RNG.rand(90))
     model.set_params(reg_covar=1e-3)
     expected = model.fit(X, sample_weight=weight).score_samples(X)
@@ -185,9 +201,14 @@ def test_only_the_ratios_of_weights_matter(model, dtype, scale):
 
 @every_type
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_rows_of_little_weight_keep_their_component(covariance_type, dtype):
+def test_rows_of_little_weight_keep_their_component(
+    covariance_type: Any, dtype: type[Any]
+) -> None:
     X = np.r_[RNG.randn(50, 2), 100 + RNG.randn(50, 2)].astype(dtype)
-    init = {"means_init": [[0, 0], [100, 100]], "weights_init": [0.5, 0.5]}
+    init: dict[str, Any] = {
+        "means_init": [[0, 0], [100, 100]],
+        "weights_init": [0.5, 0.5],
+    }
     model = GaussianMixtureEM(2, covariance_type=covariance_type, **init)
     model.fit(X, sample_weight=np.repeat([1.0, np.exp(-120)], 50))
     assert_allclose(np.log(model.weights_[1]), -120, atol=1e-6)
@@ -200,7 +221,9 @@ def test_rows_of_little_weight_keep_their_component(covariance_type, dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("X", ROWS.values(), ids=ROWS)
-def test_labels_are_the_nearest_centres(X, weighted, dtype):
+def test_labels_are_the_nearest_centres(
+    X: NDArray[Any], weighted: bool, dtype: type[Any]
+) -> None:
     with np.errstate(over="ignore", under="ignore"):
         X = X.astype(dtype)
     if not np.isfinite(X).all() or not X.std(0).all():
@@ -218,7 +241,7 @@ def test_labels_are_the_nearest_centres(X, weighted, dtype):
     assert_allclose(model.inertia_, float(inertia), rtol=1e-6)
 
 
-def test_clusters_beside_a_sentinel_are_found():
+def test_clusters_beside_a_sentinel_are_found() -> None:
     k = np.arange(90) % 3
     X = np.r_[10.0 * k[:, None] + RNG.randn(90, 2), [[1e15, 1e15]]]
     model = KMeansAutoencoder(4, n_init=5, random_state=0).fit(X)
@@ -229,7 +252,9 @@ def test_clusters_beside_a_sentinel_are_found():
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_a_long_float32_column_has_the_tolerance_of_a_float64_one(weighted):
+def test_a_long_float32_column_has_the_tolerance_of_a_float64_one(
+    weighted: bool,
+) -> None:
     n, rng = 50_000, np.random.RandomState(0)
     X = np.c_[4.0 * rng.randint(4, size=n) + rng.randn(n), rng.randn(n)] + 1e5
     X = X.astype(np.float32)

@@ -1,17 +1,20 @@
 """A search that trains its candidates together finds what one after the other finds."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from torch import nn
+from torch import Tensor, nn
 
 from skgen import (
     IWAE,
@@ -39,7 +42,7 @@ pytestmark = [
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 2)) @ RNG.normal(size=(2, 4)) + 0.5 * RNG.normal(size=(90, 4))
 GREY = RNG.random((60, 4))
-SMALL = {
+SMALL: dict[str, Any] = {
     "n_components": 2,
     "hidden_layer_sizes": (8,),
     "batch_size": 16,
@@ -49,13 +52,15 @@ SMALL = {
 }
 
 
-def small(cls=BetaVAE, **settings):
+def small(cls: type[Any] = BetaVAE, **settings: Any) -> Any:
     return cls(**{**SMALL, **settings})
 
 
-def tokens(**settings):
-    shape = {"codebook_size": 5, "n_tokens": 3, "code_size": 2}
-    shared = {k: v for k, v in SMALL.items() if k not in ("n_components", "kl_warmup")}
+def tokens(**settings: Any) -> Any:
+    shape: dict[str, Any] = {"codebook_size": 5, "n_tokens": 3, "code_size": 2}
+    shared: dict[str, Any] = {
+        k: v for k, v in SMALL.items() if k not in ("n_components", "kl_warmup")
+    }
     return VQVAE(**{**shared, **shape, **settings})
 
 
@@ -101,7 +106,9 @@ STACKS = {
 }
 
 
-def fit_as_one(models, rows, weights=None):
+def fit_as_one(
+    models: list[Any], rows: list[Any], weights: list[Any] | None = None
+) -> tuple[Any, ...]:
     """Fit clones together; the kinds of their stacks, and the clones."""
     models = [clone(model) for model in models]
     weights = weights or [None] * len(models)
@@ -112,7 +119,7 @@ def fit_as_one(models, rows, weights=None):
     return kinds, models
 
 
-def assert_same_fit(one, other):
+def assert_same_fit(one: Any, other: Any) -> None:
     assert one.n_iter_ == other.n_iter_
     assert_allclose(one.loss_curve_, other.loss_curve_, rtol=1e-4)
     assert_allclose(one.validation_curve_, other.validation_curve_, rtol=1e-4)
@@ -123,7 +130,7 @@ def assert_same_fit(one, other):
 
 
 @pytest.mark.parametrize("name", STACKS)
-def test_models_of_one_shape_are_trained_as_one_to_the_same_end(name):
+def test_models_of_one_shape_are_trained_as_one_to_the_same_end(name: str) -> None:
     models = STACKS[name]
     kinds, together = fit_as_one(models, [X] * len(models))
     assert len(kinds) == 1
@@ -135,43 +142,43 @@ def test_models_of_one_shape_are_trained_as_one_to_the_same_end(name):
 class WideNormal(StandardNormal):
     """p(z) = N(0, s^2 I), with s learned."""
 
-    def __init__(self, n_components):
+    def __init__(self, n_components: int) -> None:
         super().__init__(n_components)
         self.log_scale = nn.Parameter(torch.full((n_components,), 2.0))
 
-    def log_prob(self, z):
+    def log_prob(self, z: Tensor) -> Tensor:
         return Normal(torch.zeros_like(z), self.log_scale.exp().expand_as(z)).log_prob(
             z
         )
 
-    def kl(self, q, z):
+    def kl(self, q: Any, z: Tensor) -> Any:
         s2, m2 = (2 * self.log_scale).exp(), q.mean**2
         return 0.5 * ((q.sigma**2 + m2) / s2 - 1 - 2 * (q.sigma.log() - self.log_scale))
 
-    def draw(self, eps):
+    def draw(self, eps: Tensor) -> Tensor:
         return eps * self.log_scale.exp()
 
 
 class WideVAE(BetaVAE):
     """A VAE whose prior is learned."""
 
-    def _prior(self, components, hidden):
+    def _prior(self, components: tuple[Any, ...], hidden: list[Any]) -> Any:  # type: ignore[override]
         return WideNormal(components[0])
 
 
 class Claims(VariationalAutoencoder):
-    def stacks(self):
+    def stacks(self) -> bool:
         return True
 
 
 class WronglyClaimed(WideVAE):
-    def _build(self, *args):
+    def _build(self, *args: Any) -> Any:
         module = super()._build(*args)
         module.__class__ = Claims
         return module
 
 
-def test_a_model_with_a_learned_prior_is_not_stacked():
+def test_a_model_with_a_learned_prior_is_not_stacked() -> None:
     models = [small(WideVAE, beta=beta) for beta in (0.5, 2.0)]
     kinds, together = fit_as_one(models, [X] * 2)
     assert kinds == {None}
@@ -180,7 +187,7 @@ def test_a_model_with_a_learned_prior_is_not_stacked():
         assert (found.module_.prior.log_scale < 2).all()
 
 
-def test_a_stack_in_which_something_would_not_learn_is_refused():
+def test_a_stack_in_which_something_would_not_learn_is_refused() -> None:
     fits = [Fit(small(WronglyClaimed, beta=beta), X, None, None) for beta in (0.5, 2.0)]
     assert None not in {stacks_as(fit.work) for fit in fits}
     with pytest.raises(RuntimeError, match=r"prior\.log_scale would get no gradient"):
@@ -190,7 +197,7 @@ def test_a_stack_in_which_something_would_not_learn_is_refused():
 class Heavy(BetaLoss):
     """An objective of the user's own, which reads the module."""
 
-    def __call__(self, model, batch, annealing):
+    def __call__(self, model: Any, batch: Any, annealing: float) -> Any:  # type: ignore[override]
         terms = super().__call__(model, batch, annealing)
         penalty = sum((p**2).sum() for p in model.encoder.parameters())
         return terms._replace(loss=terms.loss + penalty)
@@ -198,11 +205,11 @@ class Heavy(BetaLoss):
 
 class HeavyVAE(BetaVAE):
     @property
-    def _objective(self):
+    def _objective(self) -> Any:
         return Heavy(KLWeight(self.beta))
 
 
-def test_an_objective_of_the_users_own_is_not_stacked():
+def test_an_objective_of_the_users_own_is_not_stacked() -> None:
     models = [small(HeavyVAE, beta=beta) for beta in (0.5, 2.0)]
     kinds, together = fit_as_one(models, [X] * 2)
     assert kinds == {None}
@@ -210,7 +217,7 @@ def test_an_objective_of_the_users_own_is_not_stacked():
         assert_same_fit(clone(model).fit(X), found)
 
 
-def test_members_have_rows_and_weights_of_their_own():
+def test_members_have_rows_and_weights_of_their_own() -> None:
     rows = [X[:60], X[20:80], X[30:]]
     weights = [RNG.random(60) for _ in rows]
     models = [small(VAE) for _ in rows]
@@ -220,7 +227,7 @@ def test_members_have_rows_and_weights_of_their_own():
         assert_same_fit(clone(model).fit(x, sample_weight=weight), found)
 
 
-def test_rows_that_are_drawn_are_drawn_as_alone():
+def test_rows_that_are_drawn_are_drawn_as_alone() -> None:
     models = [small(beta=b, likelihood=Bernoulli("dynamic")) for b in (0.5, 2.0)]
     kinds, together = fit_as_one(models, [GREY, GREY])
     assert len(kinds) == 1
@@ -229,7 +236,7 @@ def test_rows_that_are_drawn_are_drawn_as_alone():
         assert_allclose(alone.loss_curve_, found.loss_curve_, rtol=1e-4)
 
 
-def test_each_stops_when_it_would_alone():
+def test_each_stops_when_it_would_alone() -> None:
     # Far from its optimum a small rate goes on, a large one is done or diverges.
     models = [
         small(VAE, learning_rate_init=rate, max_iter=60, n_iter_no_change=2)
@@ -241,7 +248,7 @@ def test_each_stops_when_it_would_alone():
     assert len({m.n_iter_ for m in together}) > 1
 
 
-def test_one_that_diverges_leaves_the_others_alone():
+def test_one_that_diverges_leaves_the_others_alone() -> None:
     models = [small(VAE, learning_rate_init=rate) for rate in (1e-3, 1e30)]
     with pytest.warns(ConvergenceWarning, match="was not finite in epoch 1"):
         _, (sound, broken) = fit_as_one(models, [X] * 2)
@@ -262,7 +269,7 @@ def test_one_that_diverges_leaves_the_others_alone():
         small(early_stopping=False),
     ],
 )
-def test_models_that_differ_in_more_than_numbers_are_not_stacked(others):
+def test_models_that_differ_in_more_than_numbers_are_not_stacked(others: Any) -> None:
     kinds, _ = fit_as_one([small(), others], [X, X])
     assert len(kinds) == 2
 
@@ -275,7 +282,9 @@ def test_models_that_differ_in_more_than_numbers_are_not_stacked(others):
         small(verbose=1),
     ],
 )
-def test_what_cannot_be_stacked_says_so(model, capsys):
+def test_what_cannot_be_stacked_says_so(
+    model: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     kinds, _ = fit_as_one([model], [X])
     assert kinds == {None}
 
@@ -285,7 +294,14 @@ def test_what_cannot_be_stacked_says_so(model, capsys):
 GRID = {"beta": [0.5, 1.0, 4.0]}
 
 
-def both(estimator, grid, X=X, y=None, fit=None, **settings):
+def both(
+    estimator: Any,
+    grid: Any,
+    X: NDArray[Any] = X,
+    y: NDArray[Any] | None = None,
+    fit: dict[str, Any] | None = None,
+    **settings: Any,
+) -> list[Any]:
     """Search one after the other, and together."""
     fit = fit or {}
     return [
@@ -294,7 +310,7 @@ def both(estimator, grid, X=X, y=None, fit=None, **settings):
     ]
 
 
-def assert_same_search(one, other):
+def assert_same_search(one: Any, other: Any) -> None:
     assert list(one.cv_results_) == list(other.cv_results_)
     for key, values in one.cv_results_.items():
         if key.startswith("param"):
@@ -331,7 +347,7 @@ def assert_same_search(one, other):
         },
     ],
 )
-def test_the_search_gives_what_scikit_learns_gives(settings):
+def test_the_search_gives_what_scikit_learns_gives(settings: dict[str, Any]) -> None:
     one, other = both(small(), GRID, **settings)
     assert_same_search(one, other)
     if settings.get("refit", True) is not False:
@@ -339,28 +355,28 @@ def test_the_search_gives_what_scikit_learns_gives(settings):
         assert_allclose(one.transform(X), other.transform(X), rtol=1e-5)
 
 
-def test_lists_of_grids_with_other_shapes():
+def test_lists_of_grids_with_other_shapes() -> None:
     grid = [{"beta": [1.0, 2.0]}, {"n_components": [1, 2], "beta": [0.5]}]
     assert_same_search(*both(small(), grid))
 
 
-def test_tokens_are_searched_over_too():
+def test_tokens_are_searched_over_too() -> None:
     model = VQVAE(4, n_tokens=2, hidden_layer_sizes=(8,), max_iter=3, random_state=0)
     grid = {"codebook_size": [3, 4], "commitment_cost": [0.1, 1.0]}
     assert_same_search(*both(model, grid))
 
 
-def test_other_estimators_are_searched_as_ever():
+def test_other_estimators_are_searched_as_ever() -> None:
     model = KMeansAutoencoder(random_state=0)
     assert_same_search(*both(model, {"n_clusters": [1, 2]}))
 
 
 @pytest.fixture
-def stacked(monkeypatch):
+def stacked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Numbers of EM runs that are started as one stack."""
     sizes, run_em_stack = [], restarts.run_em_stack
 
-    def counted(kind, rows, em_runs, *args):
+    def counted(kind: Any, rows: Any, em_runs: Any, *args: Any) -> None:
         sizes.append(len(em_runs))
         run_em_stack(kind, rows, em_runs, *args)
 
@@ -377,28 +393,28 @@ MIXTURE_GRIDS = {
 
 
 @pytest.mark.parametrize("name", MIXTURE_GRIDS)
-def test_mixtures_are_searched_over_too(name):
+def test_mixtures_are_searched_over_too(name: str) -> None:
     model = GaussianMixtureEM(3, n_init=2, random_state=0)
     grid = MIXTURE_GRIDS[name]
     assert_same_search(*both(model, grid, return_train_score=True))
 
 
-def test_mixtures_of_a_fold_climb_together(stacked):
+def test_mixtures_of_a_fold_climb_together(stacked: list[Any]) -> None:
     model = GaussianMixtureEM(3, n_init=2, random_state=0)
     grid = {"reg_covar": [1e-6, 1e-3, 0.05]}
     BatchedGridSearchCV(model, grid, cv=3, refit=False).fit(X)
     assert stacked.count(3 * 2) == 3
 
 
-def test_weighted_mixtures_at_the_end_of_a_pipeline():
+def test_weighted_mixtures_at_the_end_of_a_pipeline() -> None:
     model = make_pipeline(StandardScaler(), GaussianMixtureEM(3, random_state=0))
     grid = {"gaussianmixtureem__reg_covar": [1e-6, 0.05]}
     weight = RNG.random(len(X))
-    fit = {"gaussianmixtureem__sample_weight": weight}
+    fit: dict[str, Any] = {"gaussianmixtureem__sample_weight": weight}
     assert_same_search(*both(model, grid, fit=fit))
 
 
-def test_networks_and_mixtures_are_searched_in_one_grid():
+def test_networks_and_mixtures_are_searched_in_one_grid() -> None:
     grid = [
         {"last": [GaussianMixtureEM(2, random_state=0)], "last__tol": [0.1, 0.01]},
         {"last": [small()], "last__beta": [0.5, 1.0]},
@@ -408,7 +424,9 @@ def test_networks_and_mixtures_are_searched_in_one_grid():
 
 
 @pytest.mark.filterwarnings("ignore:reg_covar")
-def test_a_mixture_that_fails_has_the_score_that_was_asked_for(stacked):
+def test_a_mixture_that_fails_has_the_score_that_was_asked_for(
+    stacked: list[Any],
+) -> None:
     rows = np.repeat(X[:6], 10, axis=0)
     model = GaussianMixtureEM(6, covariance_type="diag", random_state=0)
     grid = {"reg_covar": [0.0, 0.1, 0.2]}
@@ -421,12 +439,12 @@ def test_a_mixture_that_fails_has_the_score_that_was_asked_for(stacked):
         clone(other).set_params(error_score="raise").fit(rows)
 
 
-def test_processes_share_the_fits():
+def test_processes_share_the_fits() -> None:
     one = BatchedGridSearchCV(small(), GRID, cv=3, n_jobs=1).fit(X)
     assert_same_search(one, BatchedGridSearchCV(small(), GRID, cv=3, n_jobs=2).fit(X))
 
 
-def test_names_of_columns_are_seen():
+def test_names_of_columns_are_seen() -> None:
     frame = pd.DataFrame(X, columns=list("abcd"))
     search = BatchedGridSearchCV(small(), GRID, cv=2).fit(frame)
     assert_array_equal(search.feature_names_in_, list("abcd"))
@@ -437,16 +455,16 @@ class CountingScaler(TransformerMixin, BaseEstimator):
 
     fits = 0
 
-    def fit(self, X, y=None):
+    def fit(self, X: NDArray[Any], y: Any = None) -> Any:
         CountingScaler.fits += 1
         self.mean_ = X.mean(0)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         return X - self.mean_
 
 
-def test_steps_before_the_last_are_fitted_once_a_fold():
+def test_steps_before_the_last_are_fitted_once_a_fold() -> None:
     pipeline = make_pipeline(CountingScaler(), StandardScaler(), small())
     grid = {"betavae__beta": [0.5, 1.0, 4.0]}
     one = GridSearchCV(pipeline, grid, cv=3).fit(X)
@@ -456,13 +474,13 @@ def test_steps_before_the_last_are_fitted_once_a_fold():
     assert_same_search(one, other)
 
 
-def test_steps_before_the_last_may_be_searched_over_and_want_targets():
+def test_steps_before_the_last_may_be_searched_over_and_want_targets() -> None:
     pipeline = make_pipeline(SelectKBest(f_regression), small())
     grid = {"selectkbest__k": [2, 3], "betavae__beta": [1.0, 2.0]}
     assert_same_search(*both(pipeline, grid, y=X[:, 0] + X[:, 1]))
 
 
-def test_scalers_are_compared_in_the_units_of_the_data():
+def test_scalers_are_compared_in_the_units_of_the_data() -> None:
     pipeline = make_generative_pipeline(StandardScaler(), small())
     grid = {
         "standardscaler": [StandardScaler(), MinMaxScaler(), "passthrough"],
@@ -476,28 +494,28 @@ def test_scalers_are_compared_in_the_units_of_the_data():
     )
 
 
-def test_a_pipeline_of_one_step():
+def test_a_pipeline_of_one_step() -> None:
     assert_same_search(*both(make_pipeline(small()), {"betavae__beta": [1.0, 2.0]}))
 
 
 @pytest.mark.filterwarnings("ignore:.*does not support sample_weight:UserWarning")
 @pytest.mark.parametrize("step", [None, StandardScaler()])
-def test_weights_are_split_with_the_rows(step):
+def test_weights_are_split_with_the_rows(step: Any) -> None:
     model = small() if step is None else make_pipeline(step, small())
     prefix = "" if step is None else "betavae__"
-    fit = {f"{prefix}sample_weight": RNG.random(len(X))}
+    fit: dict[Any, Any] = {f"{prefix}sample_weight": RNG.random(len(X))}
     one = GridSearchCV(model, {f"{prefix}beta": [1.0, 2.0]}, cv=3).fit(X, **fit)
     other = BatchedGridSearchCV(model, {f"{prefix}beta": [1.0, 2.0]}, cv=3)
     assert_same_search(one, other.fit(X, **fit))
 
 
-def test_groups_go_to_the_splitter():
+def test_groups_go_to_the_splitter() -> None:
     groups = np.arange(len(X)) % 6
     one, other = both(small(), GRID, cv=GroupKFold(3), fit={"groups": groups})
     assert_same_search(one, other)
 
 
-def test_a_fit_that_fails_has_the_score_that_was_asked_for():
+def test_a_fit_that_fails_has_the_score_that_was_asked_for() -> None:
     grid = {"learning_rate_init": [-1.0, 1e-3]}
     search = BatchedGridSearchCV(small(), grid, cv=2, error_score=-99.0)
     with pytest.warns(FitFailedWarning, match="learning_rate_init"):
@@ -510,11 +528,14 @@ def test_a_fit_that_fails_has_the_score_that_was_asked_for():
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
-def test_a_scorer_that_fails_has_the_score_that_was_asked_for():
-    def broken(model, X, y=None):
+def test_a_scorer_that_fails_has_the_score_that_was_asked_for() -> None:
+    def broken(model: Any, X: Any, y: Any = None) -> None:
         raise RuntimeError("no score today")
 
-    scoring = {"nats": lambda model, X, y=None: model.score(X), "broken": broken}
+    scoring: dict[str, Any] = {
+        "nats": lambda model, X, y=None: model.score(X),
+        "broken": broken,
+    }
     search = BatchedGridSearchCV(small(), GRID, cv=2, scoring=scoring, refit="nats")
     with pytest.warns(UserWarning, match="no score today"):
         search.fit(X)

@@ -2,7 +2,9 @@
 
 import pickle
 import warnings
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import polars as pl
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
@@ -55,14 +58,18 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:reg_covar=1e-06 of GaussianDensity:UserWarning"),
 ]
 
-SMALL = {"hidden_layer_sizes": (8,), "max_iter": 3, "n_importance_samples": 8}
+SMALL: dict[str, Any] = {
+    "hidden_layer_sizes": (8,),
+    "max_iter": 3,
+    "n_importance_samples": 8,
+}
 
 
 # Tables.
 
 
 @cache
-def california(n=600):
+def california(n: int = 600) -> Any:
     """Eight columns like those of California's housing: skewed, far apart in scale."""
     rng = np.random.RandomState(0)
     place = rng.randn(n, 2) @ [[2.0, -1.9], [0.0, 0.6]] + [-119.6, 35.6]
@@ -74,9 +81,9 @@ def california(n=600):
 
 
 @cache
-def table(name):
+def table(name: Any) -> Any:
     """Rows to fit and rows to score."""
-    tables = {"wine": load_wine, "cancer": load_breast_cancer}
+    tables: dict[str, Any] = {"wine": load_wine, "cancer": load_breast_cancer}
     X = tables[name]().data if name in tables else california()
     return train_test_split(X, random_state=0)
 
@@ -85,53 +92,53 @@ TABLES = ["wine", "cancer", "california"]
 every_table = pytest.mark.parametrize("name", TABLES)
 
 
-def positive(X):
+def positive(X: NDArray[Any]) -> Any:
     """Rows above zero, for what takes logs of them."""
     return X - np.minimum(X.min(axis=0), 0) + 0.1
 
 
-def inverse_sinh(X):
+def inverse_sinh(X: NDArray[Any]) -> Any:
     return np.arcsinh(X)
 
 
 class MinusLogCosh:
     """A function whose name has no address in it: two processes collect one test."""
 
-    def __call__(self, X):
+    def __call__(self, X: NDArray[Any]) -> Any:
         return -0.5 * np.log1p(X**2)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "minus_log_cosh"
 
 
 minus_log_cosh = MinusLogCosh()
 
 
-def minus_log(X):
+def minus_log(X: Any) -> Any:
     return -np.log(X)
 
 
-def shear(X):
+def shear(X: Any) -> Any:
     """Not cell by cell: the first column bends with the last."""
     return np.column_stack([X[:, 0] * np.exp(np.tanh(X[:, -1])), X[:, 1:]])
 
 
-def unshear(Z):
+def unshear(Z: Any) -> Any:
     return np.column_stack([Z[:, 0] / np.exp(np.tanh(Z[:, -1])), Z[:, 1:]])
 
 
-def shear_log_det(X):
+def shear_log_det(X: Any) -> Any:
     return np.tanh(X[:, -1])
 
 
-def by_columns():
+def by_columns() -> Any:
     return ColumnTransformer(
         [("b", PowerTransformer(), [3, 1]), ("a", MinMaxScaler(), slice(4, 6))],
         remainder=make_pipeline(StandardScaler(), PCA(whiten=True)),
     )
 
 
-STEPS = {
+STEPS: dict[str, Any] = {
     "standard": StandardScaler(),
     "only divided": StandardScaler(with_mean=False),
     "only centred": StandardScaler(with_std=False),
@@ -160,20 +167,20 @@ STEPS = {
 every_step = pytest.mark.parametrize("kind", STEPS)
 
 
-def rows_for(kind, name):
+def rows_for(kind: str, name: str) -> tuple[Any, ...]:
     """Rows to fit and to score, at which the step is invertible."""
     train, test = table(name)
     return (positive(train), positive(test)) if "box-cox" in kind else (train, test)
 
 
 @cache
-def fitted(kind, name):
+def fitted(kind: Any, name: Any) -> Any:
     """Fit a step with a Gaussian behind it, once: do not change it."""
     model = make_generative_pipeline(clone(STEPS[kind]), GaussianDensity())
     return model.fit(rows_for(kind, name)[0])
 
 
-def numerical_log_det(step, X):
+def numerical_log_det(step: Any, X: NDArray[Any]) -> Any:
     """Log abs det of central differences, at each row of X."""
     h = 1e-5 * X.std(axis=0) + 1e-9
     shifts = np.diag(h)
@@ -188,7 +195,9 @@ def numerical_log_det(step, X):
 
 @every_table
 @every_step
-def test_a_log_determinant_is_that_of_the_numerical_jacobian(kind, name):
+def test_a_log_determinant_is_that_of_the_numerical_jacobian(
+    kind: str, name: str
+) -> None:
     train, test = rows_for(kind, name)
     step, rows = fitted(kind, name)[0], test[:: len(test) // 5]
     if "quantile" in kind:  # off the quantiles, where two slopes meet
@@ -204,7 +213,7 @@ def test_a_log_determinant_is_that_of_the_numerical_jacobian(kind, name):
     assert close.mean() >= (0.8 if "quantile" in kind else 1)
 
 
-def by_hand(kind, step, X, train):
+def by_hand(kind: str, step: Any, X: NDArray[Any], train: NDArray[Any]) -> Any:
     """Sums of log-derivatives, from what the step says of itself."""
     match kind:
         case "standard" | "only divided" | "robust" | "robust, unit variance":
@@ -227,7 +236,7 @@ def by_hand(kind, step, X, train):
     return by_hand_of_power(step, X, train)
 
 
-def by_hand_of_power(step, X, train):
+def by_hand_of_power(step: Any, X: NDArray[Any], train: NDArray[Any]) -> NDArray[Any]:
     total = np.zeros(len(X))
     for i, power in enumerate(step.lambdas_):
         x = X[:, i]
@@ -248,7 +257,7 @@ def by_hand_of_power(step, X, train):
 @pytest.mark.parametrize(
     "kind", [kind for kind in STEPS if kind != "columns" and "quantile" not in kind]
 )
-def test_a_score_is_the_change_of_variables_by_hand(kind, name):
+def test_a_score_is_the_change_of_variables_by_hand(kind: str, name: str) -> None:
     train, test = rows_for(kind, name)
     model = fitted(kind, name)
     step, density = model
@@ -260,7 +269,7 @@ def test_a_score_is_the_change_of_variables_by_hand(kind, name):
 
 @pytest.mark.parametrize("kind", ["quantile, normal", "quantile, uniform"])
 @every_table
-def test_a_quantile_transformer_is_scored_by_its_pieces(kind, name):
+def test_a_quantile_transformer_is_scored_by_its_pieces(kind: str, name: str) -> None:
     _, test = table(name)
     model = fitted(kind, name)
     step, density = model
@@ -276,7 +285,7 @@ def test_a_quantile_transformer_is_scored_by_its_pieces(kind, name):
         assert_allclose(score, expected[0], rtol=1e-10, atol=1e-8)
 
 
-def piece_log_slope(x, quantiles, step):
+def piece_log_slope(x: float, quantiles: NDArray[Any], step: Any) -> Any:
     """Slope of the piece that holds x, and of the normal quantile function there."""
     to_normal = step.output_distribution == "normal"
     if x in (quantiles[0], quantiles[-1]) and to_normal:
@@ -293,7 +302,7 @@ def piece_log_slope(x, quantiles, step):
 
 
 @every_table
-def test_maps_side_by_side_add_up(name):
+def test_maps_side_by_side_add_up(name: str) -> None:
     train, test = table(name)
     step = fitted("columns", name)[0]
     rest = [i for i in range(train.shape[1]) if i not in (1, 3, 4, 5)]
@@ -310,7 +319,7 @@ def test_maps_side_by_side_add_up(name):
 
 
 @every_table
-def test_scalers_that_are_linear_change_no_likelihood(name):
+def test_scalers_that_are_linear_change_no_likelihood(name: str) -> None:
     train, test = table(name)
     plain = GaussianDensity(reg_covar=0).fit(train).score_samples(test)
     for kind in ["standard", "minmax", "maxabs", "robust", "pca, whitened", "nested"]:
@@ -320,7 +329,7 @@ def test_scalers_that_are_linear_change_no_likelihood(name):
         assert_allclose(model.fit(train).score_samples(test), plain, rtol=1e-6)
 
 
-def test_a_constant_column_keeps_its_unit():
+def test_a_constant_column_keeps_its_unit() -> None:
     X = np.column_stack([np.full(50, 7.0), np.linspace(1, 5, 50) ** 2])
     for scaler in (StandardScaler(), RobustScaler(), PowerTransformer()):
         both = clone(scaler).fit(X)
@@ -328,7 +337,7 @@ def test_a_constant_column_keeps_its_unit():
         assert_allclose(log_det(both, X), log_det(alone, X[:, 1:]), rtol=1e-12)
 
 
-def test_without_earlier_steps_nothing_changes():
+def test_without_earlier_steps_nothing_changes() -> None:
     train, test = table("wine")
     density = GaussianDensity().fit(train)
     for steps in ([], ["passthrough"], [None, FunctionTransformer()]):
@@ -342,9 +351,9 @@ def test_without_earlier_steps_nothing_changes():
         assert_array_equal(model.reconstruct(test), density.reconstruct(test))
 
 
-def test_a_class_of_the_users_own_is_registered():
+def test_a_class_of_the_users_own_is_registered() -> None:
     @log_det.register(FastICA)
-    def _(step, X):
+    def _(step: Any, X: Any) -> Any:
         return np.linalg.slogdet(step.components_).logabsdet
 
     train, test = table("california")
@@ -358,7 +367,7 @@ def test_a_class_of_the_users_own_is_registered():
 
 # Densities of one column integrate to one, over the units of the data.
 
-ONE_COLUMN = {
+ONE_COLUMN: dict[str, Any] = {
     "standard": StandardScaler(),
     "minmax": MinMaxScaler(),
     "box-cox": PowerTransformer("box-cox"),
@@ -369,11 +378,11 @@ ONE_COLUMN = {
 }
 
 
-def one_column(n=300):
+def one_column(n: int = 300) -> NDArray[Any]:
     return np.random.RandomState(0).lognormal(1.0, 0.5, (n, 1))
 
 
-def mass(model, low, high, n=400_001):
+def mass(model: Any, low: int, high: int, n: int = 400_001) -> Any:
     """Integral of the density between two ends, by the midpoint rule."""
     x = np.linspace(low, high, n)
     middle = (x[1:] + x[:-1]) / 2
@@ -383,16 +392,16 @@ def mass(model, low, high, n=400_001):
 
 
 @pytest.mark.parametrize("kind", ONE_COLUMN)
-def test_a_density_integrates_to_one_over_the_units_of_the_data(kind):
+def test_a_density_integrates_to_one_over_the_units_of_the_data(kind: str) -> None:
     model = make_generative_pipeline(
         clone(ONE_COLUMN[kind]), GaussianMixtureEM(2, random_state=0)
     ).fit(one_column())
     assert mass(model, -60, 160) == pytest.approx(1, abs=2e-4)
 
 
-def test_a_range_that_ends_costs_mass_and_draws_are_replaced():
+def test_a_range_that_ends_costs_mass_and_draws_are_replaced() -> None:
     X = np.random.RandomState(0).pareto(1.5, (300, 1))
-    model = make_generative_pipeline(PowerTransformer(), GaussianDensity()).fit(X)
+    model: Any = make_generative_pipeline(PowerTransformer(), GaussianDensity()).fit(X)
     power, density = model
     (limit,) = -1 / power.lambdas_  # Yeo-Johnson with a negative power stays below
     end = (limit - power._scaler.mean_) / power._scaler.scale_
@@ -413,7 +422,7 @@ def test_a_range_that_ends_costs_mass_and_draws_are_replaced():
 
 @every_step
 @every_table
-def test_rows_come_back(kind, name):
+def test_rows_come_back(kind: str, name: str) -> None:
     if kind == "box-cox, as it is" and name == "cancer":
         pytest.skip("spreads from 1e-2 to 1e27: no covariance has that many digits")
     train, test = rows_for(kind, name)
@@ -432,7 +441,7 @@ def test_rows_come_back(kind, name):
 @every_step
 @pytest.mark.filterwarnings("ignore:.*draws have no way back")
 @pytest.mark.filterwarnings("ignore:invalid value encountered in power")
-def test_draws_come_back_through_the_steps(kind):
+def test_draws_come_back_through_the_steps(kind: str) -> None:
     model = fitted(kind, "california")
     drawn = model[-1].sample(50, random_state=0)
     back = inverse(model[0], drawn)
@@ -443,7 +452,7 @@ def test_draws_come_back_through_the_steps(kind):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in power")
-def test_what_is_lost_in_the_middle_stops_no_other_row():
+def test_what_is_lost_in_the_middle_stops_no_other_row() -> None:
     X = np.random.RandomState(0).pareto(1.5, (300, 1))
     doubled = InvertibleFunction(lambda X: 2 * X, lambda Z: Z / 2, np.ones_like)
     nested = Pipeline([("doubled", doubled), ("power", PowerTransformer())])
@@ -456,7 +465,7 @@ def test_what_is_lost_in_the_middle_stops_no_other_row():
             assert np.isfinite(model.sample(2000, random_state=0)).all()
 
 
-def test_means_are_drawn_without_noise():
+def test_means_are_drawn_without_noise() -> None:
     train, _ = table("wine")
     model = make_generative_pipeline(StandardScaler(), KMeansAutoencoder(2)).fit(train)
     centres = model[0].inverse_transform(model[-1].cluster_centers_)
@@ -465,7 +474,7 @@ def test_means_are_drawn_without_noise():
     assert len(np.unique(model.sample(50, random_state=0), axis=0)) == 50
 
 
-def test_samples_of_a_well_specified_model_pass_a_two_sample_test():
+def test_samples_of_a_well_specified_model_pass_a_two_sample_test() -> None:
     """Exponentials of a Gaussian, beside a rotated mixture: box-cox, and two peaks."""
     rng = np.random.RandomState(0)
     gaussian = rng.randn(1600, 2) @ [[0.6, 0.3], [0.0, 0.4]] + [2, 1]
@@ -500,7 +509,7 @@ def test_samples_of_a_well_specified_model_pass_a_two_sample_test():
 # Rows at which a step is not invertible.
 
 
-def scores_with_warning(model, X, count, why=""):
+def scores_with_warning(model: Any, X: Any, count: int, why: str = "") -> Any:
     message = f"{count} of {len(X)} rows score -inf.*{why}"
     with pytest.warns(UserWarning, match=message) as caught:
         scores = model.score_samples(X)
@@ -508,7 +517,7 @@ def scores_with_warning(model, X, count, why=""):
     return scores
 
 
-OUTSIDE = {
+OUTSIDE: dict[str, Any] = {
     "box-cox": (PowerTransformer("box-cox"), [-3.0, 0.0]),
     "quantile": (QuantileTransformer(n_quantiles=20), [-1e3, 1e3]),
     "normal": (
@@ -522,7 +531,7 @@ OUTSIDE = {
 
 
 @pytest.mark.parametrize("kind", OUTSIDE)
-def test_rows_outside_a_range_score_minus_infinity_and_are_counted(kind):
+def test_rows_outside_a_range_score_minus_infinity_and_are_counted(kind: str) -> None:
     step, (low, high) = OUTSIDE[kind]
     train = np.random.RandomState(0).lognormal(size=(200, 3))
     inside = np.quantile(train, np.linspace(0.11, 0.87, 9), axis=0)
@@ -540,7 +549,7 @@ def test_rows_outside_a_range_score_minus_infinity_and_are_counted(kind):
 
 
 @pytest.mark.parametrize("kind", OUTSIDE)
-def test_no_row_may_be_inside(kind):
+def test_no_row_may_be_inside(kind: str) -> None:
     step, ends = OUTSIDE[kind]
     train = np.random.RandomState(0).lognormal(size=(200, 3))
     model = make_generative_pipeline(clone(step), StandardScaler(), VAE(2, **SMALL))
@@ -552,7 +561,7 @@ def test_no_row_may_be_inside(kind):
     assert_array_equal(estimate.log_prob, [-np.inf, -np.inf])
 
 
-def test_rows_are_lost_one_step_after_the_other_and_inside_nests():
+def test_rows_are_lost_one_step_after_the_other_and_inside_nests() -> None:
     train = np.random.RandomState(0).lognormal(size=(200, 3))
     nested = make_pipeline("passthrough", MinMaxScaler(clip=True))
     columns = ColumnTransformer(
@@ -572,14 +581,14 @@ def test_rows_are_lost_one_step_after_the_other_and_inside_nests():
     assert_allclose(error, np.insert(alone.standard_error, [1, 2, 2], 0), rtol=1e-6)
 
 
-def test_ends_of_a_range_are_inside():
+def test_ends_of_a_range_are_inside() -> None:
     train = np.random.RandomState(0).lognormal(size=(50, 2))
     for step in (MinMaxScaler(clip=True), QuantileTransformer(n_quantiles=20)):
         model = make_generative_pipeline(step, GaussianDensity()).fit(train)
         assert np.isfinite(model.score_samples(train)).all()
 
 
-def test_a_quantile_that_repeats_is_a_jump():
+def test_a_quantile_that_repeats_is_a_jump() -> None:
     train = np.random.RandomState(0).exponential(size=(300, 1))
     train[:100] = 0.5
     step = QuantileTransformer(n_quantiles=20).fit(train)
@@ -588,13 +597,13 @@ def test_a_quantile_that_repeats_is_a_jump():
     assert np.isneginf(log_det(constant, train)).all()
 
 
-def test_box_cox_still_refuses_to_be_fitted_below_zero():
+def test_box_cox_still_refuses_to_be_fitted_below_zero() -> None:
     model = make_generative_pipeline(PowerTransformer("box-cox"), GaussianDensity())
     with pytest.raises(ValueError, match="strictly positive"):
         model.fit(np.random.RandomState(0).randn(20, 2))
 
 
-def test_missing_values_are_no_rows_outside():
+def test_missing_values_are_no_rows_outside() -> None:
     X = np.full((2, 13), np.nan)
     for step in (PowerTransformer(), StandardScaler()):
         model = make_generative_pipeline(step, GaussianDensity())
@@ -606,7 +615,7 @@ def test_missing_values_are_no_rows_outside():
 
 # Steps that have no log-determinant.
 
-UNKNOWN = {
+UNKNOWN: dict[str, Any] = {
     "PolynomialFeatures": (PolynomialFeatures(2), r"log_det\.register\(Poly"),
     "KBinsDiscretizer": (
         KBinsDiscretizer(3, encode="ordinal", quantile_method="averaged_inverted_cdf"),
@@ -639,7 +648,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("kind", UNKNOWN)
-def test_a_step_without_log_determinant_says_so_when_scored(kind):
+def test_a_step_without_log_determinant_says_so_when_scored(kind: str) -> None:
     step, message = UNKNOWN[kind]
     train, test = table("wine")
     model = make_generative_pipeline(clone(step), GaussianDensity()).fit(train)
@@ -650,7 +659,7 @@ def test_a_step_without_log_determinant_says_so_when_scored(kind):
 
 
 @pytest.mark.parametrize("kind", ["projection", "function", "KBinsDiscretizer"])
-def test_a_step_without_log_determinant_may_sample(kind):
+def test_a_step_without_log_determinant_may_sample(kind: str) -> None:
     train, _ = table("wine")
     model = make_generative_pipeline(clone(UNKNOWN[kind][0]), GaussianDensity())
     assert np.isfinite(model.fit(train).sample(10, random_state=0)).all()
@@ -665,14 +674,14 @@ def test_a_step_without_log_determinant_may_sample(kind):
         (UNKNOWN["weights"][0], "transformer_weights"),
     ],
 )
-def test_a_step_without_inverse_says_so_when_sampled(step, message):
+def test_a_step_without_inverse_says_so_when_sampled(step: Any, message: str) -> None:
     train, _ = table("wine")
     model = make_generative_pipeline(clone(step), GaussianDensity()).fit(train)
     with pytest.raises(ValueError, match=message):
         model.sample(3)
 
 
-def test_columns_that_depend_on_each_other_cannot_be_whitened():
+def test_columns_that_depend_on_each_other_cannot_be_whitened() -> None:
     X = np.random.RandomState(0).randn(50, 3)
     X[:, 2] = X[:, 0] - X[:, 1]
     model = make_generative_pipeline(PCA(whiten=True), GaussianDensity()).fit(X)
@@ -681,7 +690,7 @@ def test_columns_that_depend_on_each_other_cannot_be_whitened():
     model.set_params(pca__whiten=False).fit(X).score(X)
 
 
-def test_a_last_step_that_is_no_density_has_no_score_and_no_sample():
+def test_a_last_step_that_is_no_density_has_no_score_and_no_sample() -> None:
     model = make_generative_pipeline(StandardScaler(), LogisticRegression())
     X, y = load_wine(return_X_y=True)
     model.fit(X, y)
@@ -692,7 +701,7 @@ def test_a_last_step_that_is_no_density_has_no_score_and_no_sample():
         make_generative_pipeline(GaussianDensity()).log_likelihood(X)
 
 
-def test_words_in_a_table_do_not_hide_the_step_that_is_in_the_way():
+def test_words_in_a_table_do_not_hide_the_step_that_is_in_the_way() -> None:
     X = pd.DataFrame({"kind": list("ababab"), "size": [1.0, 2, 4, 3, 5, 9]})
     encode = ColumnTransformer(
         [("code", OrdinalEncoder(), ["kind"])], remainder=MinMaxScaler()
@@ -703,14 +712,14 @@ def test_words_in_a_table_do_not_hide_the_step_that_is_in_the_way():
         model.score(X)
 
 
-def test_before_fit_it_says_so():
+def test_before_fit_it_says_so() -> None:
     model = make_generative_pipeline(StandardScaler(), GaussianDensity())
     for call in (lambda: model.sample(), lambda: model.score(np.ones((2, 2)))):
         with pytest.raises(sklearn.exceptions.NotFittedError):
             call()
 
 
-def test_other_columns_are_refused():
+def test_other_columns_are_refused() -> None:
     train, test = table("wine")
     for step in (StandardScaler(), PowerTransformer(), PCA()):
         model = make_generative_pipeline(clone(step), GaussianDensity()).fit(train)
@@ -718,15 +727,16 @@ def test_other_columns_are_refused():
             model.score(test[:, 1:])
 
 
-def test_a_number_of_rows_is_checked():
+def test_a_number_of_rows_is_checked() -> None:
     model = make_generative_pipeline(StandardScaler(), GaussianDensity())
     model.fit(table("wine")[0])
+    n: Any
     for n in (0, -1, 2.5, "3"):
         with pytest.raises(ValueError, match="n_samples"):
             model.sample(n)
 
 
-def test_draws_that_almost_never_come_back_raise():
+def test_draws_that_almost_never_come_back_raise() -> None:
     X = one_column()
     model = make_generative_pipeline(PowerTransformer(), GaussianDensity()).fit(X)
     model[-1].mean_ = model[-1].mean_ + 100
@@ -737,7 +747,7 @@ def test_draws_that_almost_never_come_back_raise():
 # A function of the user's own.
 
 
-def test_functions_that_are_no_inverses_are_refused():
+def test_functions_that_are_no_inverses_are_refused() -> None:
     X = np.random.RandomState(0).randn(30, 2)
     step = InvertibleFunction(np.exp, np.log10, np.abs)
     with pytest.raises(ValueError, match=r"<ufunc 'log10'>.*check_inverse"):
@@ -749,13 +759,13 @@ def test_functions_that_are_no_inverses_are_refused():
     ("name", "value"),
     [("func", None), ("inverse_func", 3), ("log_det", "log"), ("check_inverse", 1)],
 )
-def test_parameters_of_a_function_are_checked(name, value):
+def test_parameters_of_a_function_are_checked(name: str, value: Any) -> None:
     step = InvertibleFunction(np.arcsinh, np.sinh, minus_log_cosh)
     with pytest.raises(ValueError, match=f"'{name}' parameter of InvertibleFunction"):
         step.set_params(**{name: value}).fit(np.ones((3, 1)))
 
 
-def test_a_function_keeps_names_and_dtypes():
+def test_a_function_keeps_names_and_dtypes() -> None:
     X = pd.DataFrame(california()[:20].astype(np.float32), columns=list("abcdefgh"))
     step = InvertibleFunction(np.arcsinh, np.sinh, minus_log_cosh)
     out = step.set_output(transform="pandas").fit_transform(X)
@@ -766,11 +776,11 @@ def test_a_function_keeps_names_and_dtypes():
 # Masses.
 
 
-def binary(n=100):
+def binary(n: int = 100) -> NDArray[Any]:
     return (np.random.RandomState(0).rand(n, 4) < [0.2, 0.5, 0.6, 0.9]).astype(float)
 
 
-def test_a_mass_does_not_depend_on_the_units():
+def test_a_mass_does_not_depend_on_the_units() -> None:
     X = binary()
     vae = VAE(2, likelihood="bernoulli", random_state=0, **SMALL)
     plain = clone(vae).fit(X)
@@ -785,7 +795,7 @@ def test_a_mass_does_not_depend_on_the_units():
 
 
 @pytest.mark.parametrize("kind", ["discretized_logistic", "categorical"])
-def test_a_mass_of_levels_does_not_depend_on_the_units(kind):
+def test_a_mass_of_levels_does_not_depend_on_the_units(kind: Any) -> None:
     X = np.random.RandomState(0).randint(4, size=(60, 3)).astype(float)
     halves = InvertibleFunction(
         lambda X: 2 * X, lambda Z: Z / 2, lambda X: np.full(X.shape, np.log(2))
@@ -795,7 +805,7 @@ def test_a_mass_of_levels_does_not_depend_on_the_units(kind):
     assert_array_equal(model.score_samples(X / 2), vae.fit(X).score_samples(X))
 
 
-def test_a_mass_of_bins_is_no_mass_of_rows():
+def test_a_mass_of_bins_is_no_mass_of_rows() -> None:
     X = np.random.RandomState(0).randn(60, 3)
     vae = VAE(2, likelihood="bernoulli", random_state=0, **SMALL)
     model = make_generative_pipeline(Binarizer(), vae).fit(X)
@@ -817,9 +827,9 @@ LAST = [
 
 
 @pytest.mark.parametrize("last", LAST, ids=str)
-def test_every_model_may_come_last(last):
+def test_every_model_may_come_last(last: Any) -> None:
     train, test = table("wine")
-    model = make_generative_pipeline(RobustScaler(), clone(last)).fit(train)
+    model: Any = make_generative_pipeline(RobustScaler(), clone(last)).fit(train)
     step, density = model
     scaled = step.transform(test)
     terms = -np.log(step.scale_).sum()
@@ -842,7 +852,7 @@ def test_every_model_may_come_last(last):
 # Inside scikit-learn.
 
 _STEPS = "scikit-learn's Pipeline puts the fitted steps in the place of the given ones"
-EXPECTED_FAILED_CHECKS = {
+EXPECTED_FAILED_CHECKS: dict[str, Any] = {
     "check_estimators_overwrite_params": _STEPS,
     "check_dont_overwrite_parameters": _STEPS,
 }
@@ -858,14 +868,14 @@ EXPECTED_FAILED_CHECKS = {
     ),
     xfail_strict=True,
 )
-def test_check_estimator(estimator, check):
+def test_check_estimator(estimator: Any, check: Callable[..., Any]) -> None:
     check(estimator)
 
 
 FOLDS = KFold(3, shuffle=True, random_state=0)
 
 
-def test_a_search_compares_scalers_in_the_units_of_the_data():
+def test_a_search_compares_scalers_in_the_units_of_the_data() -> None:
     X = california()
     model = GenerativePipeline([("scale", None), ("density", GaussianDensity())])
     scalers = ["passthrough", StandardScaler(), MinMaxScaler(), PowerTransformer()]
@@ -881,7 +891,7 @@ def test_a_search_compares_scalers_in_the_units_of_the_data():
     assert power == pytest.approx(0, abs=1e-9)
 
 
-def test_a_search_reaches_into_the_model():
+def test_a_search_reaches_into_the_model() -> None:
     model = GenerativePipeline(
         [
             ("scale", StandardScaler()),
@@ -895,7 +905,7 @@ def test_a_search_reaches_into_the_model():
     assert search.best_params_.keys() == grid.keys()
 
 
-def test_it_clones_pickles_and_shows_itself():
+def test_it_clones_pickles_and_shows_itself() -> None:
     train, test = table("wine")
     step = InvertibleFunction(inverse_sinh, np.sinh, minus_log_cosh)
     model = make_generative_pipeline(step, by_columns(), GaussianDensity()).fit(train)
@@ -911,7 +921,7 @@ def test_it_clones_pickles_and_shows_itself():
     assert isinstance(model["gaussiandensity"], GaussianDensity)
 
 
-def test_pipelines_nest():
+def test_pipelines_nest() -> None:
     train, test = table("california")
     inner = make_generative_pipeline(
         PowerTransformer(), KMeansAutoencoder(3, encode="onehot")
@@ -929,7 +939,7 @@ def test_pipelines_nest():
     assert outer.sample(4).shape == (4, 8)
 
 
-def test_a_progress_bar_shows_the_fit(capsys):
+def test_a_progress_bar_shows_the_fit(capsys: pytest.CaptureFixture[str]) -> None:
     model = make_generative_pipeline(StandardScaler(), VAE(2, **SMALL))
     model.set_callbacks(ProgressBar()).fit(table("wine")[0])
     shown = capsys.readouterr().out
@@ -937,7 +947,7 @@ def test_a_progress_bar_shows_the_fit(capsys):
     assert "VAE - fit" in shown
 
 
-def test_weights_go_to_the_model():
+def test_weights_go_to_the_model() -> None:
     train, test = table("wine")
     weight = np.linspace(0.1, 3, len(train))
     pipe = GenerativePipeline(
@@ -958,7 +968,7 @@ def test_weights_go_to_the_model():
     assert by_name.score(test) != clone(pipe).fit(train).score(test)
 
 
-def test_the_dtype_of_rows_is_that_of_draws_and_codes():
+def test_the_dtype_of_rows_is_that_of_draws_and_codes() -> None:
     train, test = (part.astype(np.float32) for part in table("wine"))
     model = make_generative_pipeline(PowerTransformer(), GaussianDensity()).fit(train)
     for out in (model.sample(3), model.reconstruct(test), model.transform(test)):
@@ -975,9 +985,9 @@ LIBRARIES = {"pandas": pd.DataFrame, "polars": pl.DataFrame}
 every_library = pytest.mark.parametrize("library", LIBRARIES)
 
 
-def frame(library, n=60):
+def frame(library: str, n: int = 60) -> Any:
     rng = np.random.RandomState(0)
-    columns = {
+    columns: dict[str, Any] = {
         "price": rng.lognormal(size=n).astype(np.float32),
         "rooms": rng.randint(1, 9, n),
         "area": rng.lognormal(4, 1, n),
@@ -986,7 +996,7 @@ def frame(library, n=60):
     return LIBRARIES[library](columns)
 
 
-def frame_model():
+def frame_model() -> Any:
     columns = ColumnTransformer(
         [("log", PowerTransformer(), ["area", "price"])], remainder="passthrough"
     )
@@ -994,7 +1004,7 @@ def frame_model():
 
 
 @every_library
-def test_a_frame_is_scored_as_its_rows_are(library):
+def test_a_frame_is_scored_as_its_rows_are(library: str) -> None:
     X = frame(library)
     rows = np.column_stack([np.asarray(X[name], dtype=float) for name in X.columns])
     by_position = ColumnTransformer(
@@ -1011,7 +1021,7 @@ def test_a_frame_is_scored_as_its_rows_are(library):
 
 
 @every_library
-def test_columns_and_their_dtypes_come_back(library):
+def test_columns_and_their_dtypes_come_back(library: str) -> None:
     X = frame(library)
     model = clone(frame_model().set_output(transform=library)).fit(X)
     codes = model.transform(X)
@@ -1034,7 +1044,7 @@ def test_columns_and_their_dtypes_come_back(library):
         )
 
 
-def test_an_index_comes_back():
+def test_an_index_comes_back() -> None:
     X = frame("pandas").set_index(pd.RangeIndex(100, 160))
     model = frame_model().set_output(transform="pandas").fit(X)
     assert_array_equal(model.reconstruct(X).index, X.index)
@@ -1043,7 +1053,7 @@ def test_an_index_comes_back():
 
 
 @every_library
-def test_an_array_gets_numbered_columns(library):
+def test_an_array_gets_numbered_columns(library: str) -> None:
     model = make_generative_pipeline(StandardScaler(), GaussianDensity())
     model.fit_transform(table("wine")[0])
     with sklearn.config_context(transform_output=library):
@@ -1053,7 +1063,7 @@ def test_an_array_gets_numbered_columns(library):
 
 
 @every_library
-def test_rows_of_a_frame_may_be_outside(library):
+def test_rows_of_a_frame_may_be_outside(library: str) -> None:
     X = frame(library)
     columns = ColumnTransformer(
         [("log", PowerTransformer("box-cox"), make_column_selector(pattern="area"))],
@@ -1072,7 +1082,7 @@ def test_rows_of_a_frame_may_be_outside(library):
     assert_array_equal(np.flatnonzero(np.isneginf(scores)), [3, 5])
 
 
-def test_names_are_passed_on_and_checked():
+def test_names_are_passed_on_and_checked() -> None:
     X = frame("pandas")
     model = make_generative_pipeline(StandardScaler(), GaussianDensity()).fit(X)
     assert list(model.feature_names_in_) == list(X.columns)

@@ -1,8 +1,11 @@
 """The bound and the posterior of a pipeline's last step, in the units of the data."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.preprocessing import MinMaxScaler, PowerTransformer, StandardScaler
 
@@ -17,7 +20,7 @@ from skgen import (
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_layer_sizes": (8,),
     "max_iter": 3,
     "n_importance_samples": 8,
@@ -31,11 +34,11 @@ models = pytest.mark.parametrize(
 )
 
 
-def pipeline(last):
+def pipeline(last: Any) -> Any:
     return make_generative_pipeline(PowerTransformer(), StandardScaler(), clone(last))
 
 
-def by_hand(model, X):
+def by_hand(model: Any, X: NDArray[Any]) -> tuple[Any, ...]:
     """Rows behind Yeo-Johnson and two scalers, and log |det| of the map."""
     power, scale, _ = (step for _, step in model.steps)
     lambdas, sizes = power.lambdas_, np.abs(X)
@@ -47,7 +50,7 @@ def by_hand(model, X):
 
 
 @models
-def test_the_bound_changes_its_units_and_the_kl_does_not(last):
+def test_the_bound_changes_its_units_and_the_kl_does_not(last: Any) -> None:
     model = pipeline(last).fit(TRAIN)
     rows, log_det = by_hand(model, TEST)
     here, there = model.elbo(TEST), model[-1].elbo(rows)
@@ -62,7 +65,7 @@ def test_the_bound_changes_its_units_and_the_kl_does_not(last):
 
 
 @models
-def test_the_bound_is_that_of_rows_in_other_units(last):
+def test_the_bound_is_that_of_rows_in_other_units(last: Any) -> None:
     # y = 3 x: the same model, and log 3 a column less.
     scaled = make_generative_pipeline(StandardScaler(), clone(last)).fit(3 * TRAIN)
     plain = make_generative_pipeline(StandardScaler(), clone(last)).fit(TRAIN)
@@ -72,7 +75,7 @@ def test_the_bound_is_that_of_rows_in_other_units(last):
 
 
 @models
-def test_a_posterior_is_that_of_the_rows_behind_the_steps(last):
+def test_a_posterior_is_that_of_the_rows_behind_the_steps(last: Any) -> None:
     model = pipeline(last).fit(TRAIN)
     rows, _ = by_hand(model, TEST)
     here, there = model.posterior(TEST), model[-1].posterior(rows)
@@ -84,7 +87,7 @@ def test_a_posterior_is_that_of_the_rows_behind_the_steps(last):
     assert np.isfinite(clipped.posterior(1e3 * TEST).mean).all()
 
 
-def test_rows_outside_have_no_bound():
+def test_rows_outside_have_no_bound() -> None:
     model = make_generative_pipeline(MinMaxScaler(clip=True), VAE(2, **SMALL))
     model.fit(TRAIN)
     rows = TRAIN[:4].copy()
@@ -102,7 +105,7 @@ def test_rows_outside_have_no_bound():
     assert_array_equal(found, [[-np.inf], [0.0]])
 
 
-def test_a_bound_on_masses_has_no_units():
+def test_a_bound_on_masses_has_no_units() -> None:
     X = (np.random.RandomState(0).rand(80, 4) < 0.5).astype(float)
     vae = VAE(2, likelihood="bernoulli", **SMALL)
     model = make_generative_pipeline(MinMaxScaler(), clone(vae)).fit(10 * X - 3)
@@ -112,7 +115,7 @@ def test_a_bound_on_masses_has_no_units():
 @pytest.mark.parametrize(
     "last", [GaussianDensity(), VQVAE(4, n_tokens=2, **SMALL)], ids=str
 )
-def test_a_model_without_them_has_none_in_a_pipeline(last):
+def test_a_model_without_them_has_none_in_a_pipeline(last: Any) -> None:
     model = make_generative_pipeline(StandardScaler(), last)
     for name in ("elbo", "posterior"):
         assert not hasattr(model, name)

@@ -1,5 +1,7 @@
 """Pipelines of tables: words, holes and functions of DataFrames, there and back."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -26,7 +28,7 @@ ENCODERS = [OneHotEncoder(), OneHotEncoder(drop="first"), OrdinalEncoder()]
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-def pipeline(encoder, model=None, output=None):
+def pipeline(encoder: Any, model: Any = None, output: str | None = None) -> Any:
     columns = make_column_transformer(
         (StandardScaler(), NUMBERS), (clone(encoder), ["species"])
     )
@@ -39,7 +41,7 @@ def pipeline(encoder, model=None, output=None):
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=str)
 @pytest.mark.parametrize("model", [None, VAE(2, max_iter=3, random_state=0)], ids=str)
-def test_rows_with_words_are_drawn_and_reconstructed(encoder, model):
+def test_rows_with_words_are_drawn_and_reconstructed(encoder: Any, model: Any) -> None:
     fitted = pipeline(encoder, model)
     drawn = fitted.sample(50, random_state=0)
     assert drawn.shape == (50, 3)
@@ -52,7 +54,7 @@ def test_rows_with_words_are_drawn_and_reconstructed(encoder, model):
 @pytest.mark.parametrize(
     "encoder", [OneHotEncoder(sparse_output=False), OrdinalEncoder()], ids=str
 )
-def test_a_code_of_all_comes_back_as_the_row(encoder):
+def test_a_code_of_all_comes_back_as_the_row(encoder: Any) -> None:
     fitted = pipeline(encoder, output="pandas")
     # Whitening loses nothing: the way there and back is the identity.
     rows = fitted.reconstruct(TABLE)
@@ -63,12 +65,12 @@ def test_a_code_of_all_comes_back_as_the_row(encoder):
 
 
 @pytest.mark.parametrize("encoder", ENCODERS, ids=str)
-def test_the_score_of_words_points_to_mixed_density(encoder):
+def test_the_score_of_words_points_to_mixed_density(encoder: Any) -> None:
     with pytest.raises(ValueError, match="MixedDensity"):
         pipeline(encoder).score(TABLE)
 
 
-def test_a_number_that_is_no_place_of_a_level_is_the_nearest():
+def test_a_number_that_is_no_place_of_a_level_is_the_nearest() -> None:
     step = OrdinalEncoder().fit([["a"], ["b"], ["c"]])
     from skgen.pipeline import inverse
 
@@ -76,7 +78,7 @@ def test_a_number_that_is_no_place_of_a_level_is_the_nearest():
     assert found[:, 0].tolist() == ["a", "a", "b", "b", "c"]
 
 
-def test_mixed_density_may_be_the_last_step():
+def test_mixed_density_may_be_the_last_step() -> None:
     inner = VAE(1, max_iter=2, random_state=0)
     fitted = make_generative_pipeline(MixedDensity(inner)).fit(TABLE)
     drawn = fitted.sample(5, random_state=0)
@@ -84,7 +86,7 @@ def test_mixed_density_may_be_the_last_step():
     assert np.isfinite(fitted.score(TABLE))
 
 
-def test_a_function_of_frames_gets_frames_on_the_way_back():
+def test_a_function_of_frames_gets_frames_on_the_way_back() -> None:
     step = FunctionTransformer(
         lambda frame: frame.assign(**{NUMBERS[0]: np.log(frame[NUMBERS[0]])}),
         lambda frame: frame.assign(**{NUMBERS[0]: np.exp(frame[NUMBERS[0]])}),
@@ -98,7 +100,7 @@ def test_a_function_of_frames_gets_frames_on_the_way_back():
     assert list(drawn.columns) == NUMBERS
 
 
-def test_an_imputer_has_a_way_back_and_a_score_of_complete_rows():
+def test_an_imputer_has_a_way_back_and_a_score_of_complete_rows() -> None:
     X = TABLE[NUMBERS].copy()
     X.iloc[::5, 0] = np.nan
     density = GaussianDensity(reg_covar=0)
@@ -112,7 +114,7 @@ def test_an_imputer_has_a_way_back_and_a_score_of_complete_rows():
         fitted.score(X)
 
 
-def test_an_imputer_that_adds_columns_has_no_inverse():
+def test_an_imputer_that_adds_columns_has_no_inverse() -> None:
     X = TABLE[NUMBERS].copy()
     X.iloc[::5, 0] = np.nan
     step = SimpleImputer(add_indicator=True)
@@ -121,7 +123,7 @@ def test_an_imputer_that_adds_columns_has_no_inverse():
         fitted.sample(3)
 
 
-def test_encoders_inside_a_pipeline_of_columns_come_back():
+def test_encoders_inside_a_pipeline_of_columns_come_back() -> None:
     words = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
     columns = make_column_transformer((StandardScaler(), NUMBERS), (words, ["species"]))
     density = GaussianDensity(reg_covar=1e-3)

@@ -1,10 +1,11 @@
 """Priors and posteriors against torch.distributions, Monte Carlo and enumeration."""
 
+from typing import Any, cast
+
 import pytest
 import torch
 from scipy import stats
 from torch import distributions
-from toys import normal, uniform
 
 from skgen.priors import (
     Categorical,
@@ -13,6 +14,7 @@ from skgen.priors import (
     StandardNormal,
     VampPrior,
 )
+from tests.toys import normal, uniform
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -22,53 +24,53 @@ POSTERIOR = Normal(normal(6, 3, seed=1), normal(6, 3, seed=2).exp())
 # Continuous codes.
 
 
-def test_normal_is_the_normal_density():
+def test_normal_is_the_normal_density() -> None:
     z = POSTERIOR.draw(normal(4, 6, 3, seed=3))
     expected = distributions.Normal(*POSTERIOR).log_prob(z).sum(-1)
     torch.testing.assert_close(POSTERIOR.log_prob(z), expected)
 
 
-def test_standard_normal_is_the_standard_normal_density():
+def test_standard_normal_is_the_standard_normal_density() -> None:
     z = normal(4, 6, 3, seed=3)
     expected = distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
     torch.testing.assert_close(StandardNormal(3).log_prob(z), expected)
 
 
-def test_normal_draws_are_the_noise_scaled_and_shifted():
+def test_normal_draws_are_the_noise_scaled_and_shifted() -> None:
     eps = normal(2, 6, 3, seed=4)
     z = POSTERIOR.draw(eps)
     torch.testing.assert_close((z - POSTERIOR.mean) / POSTERIOR.sigma, eps)
 
 
-def test_kl_is_that_of_torch():
+def test_kl_is_that_of_torch() -> None:
     expected = distributions.kl_divergence(
         distributions.Normal(*POSTERIOR), distributions.Normal(0.0, 1.0)
     )
-    kl = StandardNormal(3).kl(POSTERIOR, None)
+    kl = StandardNormal(3).kl(POSTERIOR, cast(Any, None))
     torch.testing.assert_close(kl, expected.double())
     assert (kl > 0).all()
 
 
-def test_kl_is_the_mean_log_ratio():
+def test_kl_is_the_mean_log_ratio() -> None:
     z = POSTERIOR.draw(normal(40_000, 6, 3, seed=5))
     ratio = POSTERIOR.log_prob(z) - StandardNormal(3).log_prob(z)
     error = (ratio.mean(0) - StandardNormal(3).kl(POSTERIOR, z).sum(-1)).abs()
     assert (error < 4 * ratio.std(0) / 200).all()
 
 
-def test_kl_vanishes_at_the_prior():
+def test_kl_vanishes_at_the_prior() -> None:
     q = Normal(torch.zeros(2, 3), torch.ones(2, 3))
-    assert not StandardNormal(3).kl(q, None).any()
+    assert not StandardNormal(3).kl(q, cast(Any, None)).any()
 
 
 # Tokens.
 
 
-def categorical(*probs):
+def categorical(*probs: Any) -> Any:
     return Categorical(torch.tensor(probs, dtype=torch.float64).log()[None, None])
 
 
-def test_categorical_draws_have_its_frequencies():
+def test_categorical_draws_have_its_frequencies() -> None:
     q = Categorical(normal(2, 3, 5, seed=6).log_softmax(-1))
     tokens = q.draw(uniform(20_000, 2, 3, seed=7))
     assert tokens.shape == (20_000, 2, 3)
@@ -78,7 +80,7 @@ def test_categorical_draws_have_its_frequencies():
         assert stats.chisquare(counts, frequencies).pvalue > 1e-3
 
 
-def test_categorical_log_prob_sums_over_tokens():
+def test_categorical_log_prob_sums_over_tokens() -> None:
     q = Categorical(normal(2, 3, 5, seed=6).log_softmax(-1))
     tokens = q.draw(uniform(7, 2, 3, seed=7))
     expected = distributions.Categorical(logits=q.log_probs).log_prob(tokens).sum(-1)
@@ -86,7 +88,7 @@ def test_categorical_log_prob_sums_over_tokens():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_categorical_draws_are_in_range_at_the_ends(dtype):
+def test_categorical_draws_are_in_range_at_the_ends(dtype: torch.dtype) -> None:
     q = Categorical(normal(50, 2, 7, seed=6, dtype=dtype).log_softmax(-1))
     ends = torch.tensor([0.0, 1 - torch.finfo(dtype).eps / 2], dtype=dtype)
     tokens = q.draw(ends[:, None, None].expand(2, 50, 2))
@@ -95,7 +97,7 @@ def test_categorical_draws_are_in_range_at_the_ends(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_categorical_never_draws_what_has_no_mass(dtype):
+def test_categorical_never_draws_what_has_no_mass(dtype: torch.dtype) -> None:
     q = Categorical(categorical(0.0, 0.3, 0.0, 0.7, 0.0).log_probs.to(dtype))
     ends = [0.0, 0.3 - 1e-6, 0.3 + 1e-6, 1 - torch.finfo(dtype).eps / 2]
     tokens = q.draw(torch.tensor(ends, dtype=dtype)[:, None, None])
@@ -106,7 +108,7 @@ def test_categorical_never_draws_what_has_no_mass(dtype):
 # Priors that are learned.
 
 
-def mixture(n_modes, k=2, seed=0):
+def mixture(n_modes: Any, k: Any = 2, seed: int = 0) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         prior = MixturePrior(k, n_modes).double()
@@ -114,13 +116,13 @@ def mixture(n_modes, k=2, seed=0):
     return prior.requires_grad_(False)
 
 
-def test_one_standard_component_is_the_standard_normal():
+def test_one_standard_component_is_the_standard_normal() -> None:
     prior, z = mixture(1), normal(4, 6, 2, seed=3)
     torch.testing.assert_close(prior.log_prob(z), StandardNormal(2).log_prob(z))
     torch.testing.assert_close(prior.draw(z[0]), z[0])
 
 
-def test_a_mixture_is_that_of_torch():
+def test_a_mixture_is_that_of_torch() -> None:
     prior, z = mixture(4), normal(3, 6, 2, seed=3)
     expected = distributions.MixtureSameFamily(
         distributions.Categorical(logits=prior.logits),
@@ -134,7 +136,7 @@ def test_a_mixture_is_that_of_torch():
     torch.testing.assert_close(drawn.var(0), expected.variance, atol=0.02, rtol=0)
 
 
-def test_draws_of_a_mixture_have_its_distribution_function():
+def test_draws_of_a_mixture_have_its_distribution_function() -> None:
     prior = mixture(3, k=1)
     drawn = prior.draw(normal(20_000, 1, seed=4))[:, 0].numpy()
     weight = prior.logits.softmax(0).numpy()
@@ -144,19 +146,19 @@ def test_draws_of_a_mixture_have_its_distribution_function():
 
 
 @pytest.mark.parametrize("shape", [(6, 2), (4, 6, 2)])
-def test_the_kl_to_a_mixture_is_the_mean_log_ratio(shape):
+def test_the_kl_to_a_mixture_is_the_mean_log_ratio(shape: Any) -> None:
     prior, q = mixture(3), Normal(normal(6, 2, seed=1), normal(6, 2, seed=2).exp())
     z = q.draw(normal(*shape, seed=3))
     ratio = (q.log_prob(z) - prior.log_prob(z)).reshape(-1, 6).mean(0)
     torch.testing.assert_close(prior.kl(q, z), ratio[:, None])
 
 
-def test_pseudo_inputs_are_the_modes_of_a_vamp_prior():
+def test_pseudo_inputs_are_the_modes_of_a_vamp_prior() -> None:
     with torch.random.fork_rng():
         model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(5, 4)}).double()
         prior = VampPrior(2, 1, 5).double()
         prior.start_from(normal(9, 5, seed=1))
-    encoder = model["encoder"]
+    encoder: Any = model["encoder"]
     prior.bind(encoder)
     assert (prior.inputs == normal(9, 5, seed=1)).all(1).sum() == 1
     component = Normal.of(encoder(prior.inputs))

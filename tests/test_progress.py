@@ -1,6 +1,7 @@
 """What a long fit shows: lines under ``verbose``, and bars of scikit-learn's."""
 
 import re
+from typing import Any, cast
 
 import pytest
 from numpy.testing import assert_allclose
@@ -24,13 +25,15 @@ NETWORKS = [e for e in ONE_OF_EACH if hasattr(e, "hidden_layer_sizes")]
 NUMBER = r"(-?\d+\.\d+)"
 
 
-def value_of(name, line):
-    return float(re.search(rf"[ ,]{name} {NUMBER}", line)[1])
+def value_of(name: str, line: str) -> float:
+    return float(cast(Any, re.search(rf"[ ,]{name} {NUMBER}", line))[1])
 
 
 @pytest.mark.parametrize("early_stopping", [True, False])
 @pytest.mark.parametrize("estimator", NETWORKS, ids=class_name)
-def test_a_line_an_epoch_has_the_curves(estimator, early_stopping, capsys):
+def test_a_line_an_epoch_has_the_curves(
+    estimator: Any, early_stopping: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = clone(estimator).set_params(verbose=1, early_stopping=early_stopping)
     model.fit(rows_for(estimator))
     name = class_name(estimator)
@@ -51,11 +54,13 @@ def test_a_line_an_epoch_has_the_curves(estimator, early_stopping, capsys):
     assert len(lines) == len(own) + len(of_prior)
 
 
-def test_lloyd_in_torch_says_what_scikit_learn_says(monkeypatch, capsys):
+def test_lloyd_in_torch_says_what_scikit_learn_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     X = features()
-    params = {"n_clusters": 4, "init": X[:4], "tol": 0.0, "verbose": 1}
+    params: dict[str, Any] = {"n_clusters": 4, "init": X[:4], "tol": 0.0, "verbose": 1}
 
-    def said(model):
+    def said(model: Any) -> Any:
         model.fit(X)
         lines = capsys.readouterr().out
         return [
@@ -75,7 +80,9 @@ def test_lloyd_in_torch_says_what_scikit_learn_says(monkeypatch, capsys):
 
 
 @one_of_each
-def test_a_progress_bar_shows_a_search(estimator, capsys):
+def test_a_progress_bar_shows_a_search(
+    estimator: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = "reg_covar" if hasattr(estimator, "reg_covar") else "batch_size"
     values = [1e-3, 1e-2] if name == "reg_covar" else [16, 32]
     search = GridSearchCV(estimator, {name: values}, cv=2)

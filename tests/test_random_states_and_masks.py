@@ -2,12 +2,14 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -39,7 +41,7 @@ X = features(40)
 # Generators.
 
 
-def test_a_generator_gives_a_seed_and_moves_on():
+def test_a_generator_gives_a_seed_and_moves_on() -> None:
     rng, seed = np.random.default_rng(3), np.random.default_rng(3).integers(2**32)
     expected = np.random.RandomState(seed)
     assert check_random_state(rng).randint(10**6) == expected.randint(10**6)
@@ -50,7 +52,7 @@ def test_a_generator_gives_a_seed_and_moves_on():
 
 
 @one_of_each
-def test_a_fit_takes_a_generator(estimator):
+def test_a_fit_takes_a_generator(estimator: Any) -> None:
     if "random_state" not in estimator.get_params():
         pytest.skip("draws nothing")
     models = [
@@ -65,10 +67,10 @@ def test_a_fit_takes_a_generator(estimator):
 
 
 @one_of_each
-def test_draws_take_a_generator(estimator):
+def test_draws_take_a_generator(estimator: Any) -> None:
     model = fitted(estimator)
 
-    def drawn(rng):
+    def drawn(rng: Any) -> Any:
         found = [model.sample(5, random_state=rng)]
         if hasattr(model, "log_likelihood"):
             found.append(model.log_likelihood(X[:3], 9, random_state=rng).log_prob)
@@ -80,7 +82,7 @@ def test_draws_take_a_generator(estimator):
     assert not np.array_equal(drawn(rng), drawn(rng))
 
 
-def test_other_functions_take_a_generator():
+def test_other_functions_take_a_generator() -> None:
     piped = make_generative_pipeline(StandardScaler(), GaussianDensity()).fit(X)
     factors = np.c_[np.arange(40) % 4, np.arange(40) // 20]
     calls = [
@@ -99,7 +101,7 @@ def test_other_functions_take_a_generator():
 # Masked arrays.
 
 
-def masked(rows, *cells):
+def masked(rows: NDArray[Any], *cells: Any) -> Any:
     table = np.ma.array(rows)
     for cell in cells:
         table[cell] = np.ma.masked
@@ -107,7 +109,7 @@ def masked(rows, *cells):
 
 
 @one_of_each
-def test_masked_cells_are_refused_and_an_empty_mask_is_none(estimator):
+def test_masked_cells_are_refused_and_an_empty_mask_is_none(estimator: Any) -> None:
     model = fitted(estimator)
     assert_array_equal(model.score_samples(masked(X)), model.score_samples(X))
     holes = masked(X, (1, 2), (3, 0))
@@ -125,7 +127,7 @@ def test_masked_cells_are_refused_and_an_empty_mask_is_none(estimator):
 
 
 @pytest.mark.parametrize("name", CLOSED_FORM)
-def test_masked_cells_are_missing_where_cells_may_be(name):
+def test_masked_cells_are_missing_where_cells_may_be(name: str) -> None:
     estimator = next(e for e in ONE_OF_EACH if class_name(e) == name)
     rows = X.copy()
     rows[1, 2] = rows[3, 0] = np.nan
@@ -135,7 +137,7 @@ def test_masked_cells_are_missing_where_cells_may_be(name):
     assert_array_equal(first.impute(holes), same.impute(rows))
 
 
-def test_a_pipeline_refuses_masked_cells():
+def test_a_pipeline_refuses_masked_cells() -> None:
     model = make_generative_pipeline(StandardScaler(), GaussianDensity())
     with pytest.raises(ValueError, match="X is a masked array"):
         model.fit(masked(X, (0, 0)))
@@ -146,7 +148,7 @@ def test_a_pipeline_refuses_masked_cells():
 
 
 @pytest.mark.parametrize("kind", ["float", "int", "object"])
-def test_a_mask_says_what_is_missing_where_cells_may_be(kind):
+def test_a_mask_says_what_is_missing_where_cells_may_be(kind: str) -> None:
     rows = (10 * X).round()
     cells = [(i, i % 5) for i in range(0, 40, 3)]
     if kind == "float":
@@ -172,8 +174,10 @@ def test_a_mask_says_what_is_missing_where_cells_may_be(kind):
 @pytest.mark.parametrize(
     "estimator", [e for e in ESTIMATORS if hasattr(e, "max_iter")], ids=name_of
 )
-def test_a_fit_leaves_the_global_generators_to_other_threads(estimator, monkeypatch):
-    def touched(*args, **kwargs):
+def test_a_fit_leaves_the_global_generators_to_other_threads(
+    estimator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a global generator was touched")
 
     rows = rows_for(estimator)
@@ -188,13 +192,13 @@ def test_a_fit_leaves_the_global_generators_to_other_threads(estimator, monkeypa
             model.partial_fit(rows)
 
 
-def test_a_thread_draws_its_own_numbers_while_a_model_is_built():
-    def drawn():
+def test_a_thread_draws_its_own_numbers_while_a_model_is_built() -> None:
+    def drawn() -> Any:
         with ThreadPoolExecutor(1) as threads:
             return threads.submit(torch.rand, 3).result()
 
     class Watched(VAE):
-        def _build(self, *args):
+        def _build(self, *args: Any) -> Any:
             first = drawn()
             module = super()._build(*args)
             self.drawn = torch.cat([first, drawn()])
@@ -207,8 +211,8 @@ def test_a_thread_draws_its_own_numbers_while_a_model_is_built():
         assert_array_equal(model.drawn, expected)
 
 
-def test_initial_values_are_those_of_the_seed():
-    def build():
+def test_initial_values_are_those_of_the_seed() -> None:
+    def build() -> Any:
         layers = [nn.Linear(2, 3), nn.Conv2d(1, 2, 3), nn.Embedding(2, 3)]
         layers += [nn.MultiheadAttention(4, 2), nn.TransformerEncoderLayer(4, 2, 8)]
         own = [torch.randn(3), torch.randperm(5), torch.empty(2).uniform_()]

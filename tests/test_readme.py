@@ -3,11 +3,13 @@
 import re
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
-from brief import brief_fits
+
+from tests.brief import brief_fits
 
 matplotlib.use("Agg")
 ROOT = Path(__file__).parents[1]
@@ -17,21 +19,21 @@ DOCS = ROOT / "docs"
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-def blocks(page):
+def blocks(page: Path) -> list[Any]:
     """Blocks of Python code of a page."""
     return re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
-def run(page):
+def run(page: Path) -> dict[str, Any]:
     """Run the blocks of code of a page, one after the other; their names."""
-    names = {"__name__": page.stem}
+    names: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         exec(block, names)
     return names
 
 
 # What a page says about its results, beyond that its code runs.
-SAID = {
+SAID: dict[str, Any] = {
     "README.md": lambda names: [
         names["codes"].shape == (45, 3),
         names["new"].shape == (100, 13),
@@ -86,7 +88,9 @@ PAGES = [
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_the_code_of_a_page_runs_and_gives_what_it_says(name, tmp_path, monkeypatch):
+def test_the_code_of_a_page_runs_and_gives_what_it_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip(NEEDS.get(name, "skgen"))
     monkeypatch.chdir(tmp_path)  # where its files go
     with nullcontext() if name in WHOLE else brief_fits():
@@ -95,11 +99,11 @@ def test_the_code_of_a_page_runs_and_gives_what_it_says(name, tmp_path, monkeypa
     assert all(SAID.get(name, lambda names: [])(names))
 
 
-def test_what_pages_say_is_about_pages():
+def test_what_pages_say_is_about_pages() -> None:
     assert set(SAID) <= set(PAGES)
 
 
-def test_the_page_on_benchmarks_shows_every_result():
+def test_the_page_on_benchmarks_shows_every_result() -> None:
     page = (DOCS / "benchmarks.md").read_text()
     shown = set(re.findall(r"results/(\S+\.(?:txt|md))", page))
     results = (ROOT / "benchmarks" / "results").iterdir()

@@ -2,11 +2,13 @@
 
 import math
 import signal
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from skgen import GaussianMixtureEM
@@ -17,7 +19,7 @@ from skgen._em.steps import Mixture, expectation, one_pass, start_from
 from skgen._utils.chunks import CentredRows, chunk_rows
 
 TYPES = [*COVARIANCES]
-FORMS = {**COVARIANCES, "expanded": ExpandedFull()}
+FORMS: dict[str, Any] = {**COVARIANCES, "expanded": ExpandedFull()}
 
 every_type = pytest.mark.parametrize("covariance_type", TYPES)
 quiet = pytest.mark.filterwarnings("ignore:Best performing initialization did not conv")
@@ -27,25 +29,31 @@ X = RNG.randn(240, 3) @ RNG.randn(3, 3) + 2 * RNG.randint(3, size=(240, 1))
 WEIGHT = RNG.randint(1, 4, 240)
 
 
-def rows_of(x=X, weight=None):
+def rows_of(x: Any = X, weight: Any = None) -> Any:
     weight = None if weight is None else torch.from_numpy(weight).double()
     return CentredRows.of(torch.from_numpy(x), weight).normalise_weights()
 
 
-def start(kind, rows, seed, K=3, reg_covar=1e-6):
+def start(kind: Any, rows: Any, seed: int, K: int = 3, reg_covar: Any = 1e-6) -> Any:
     generator = torch.Generator().manual_seed(seed)
     resp = torch.rand(len(rows.x), K, generator=generator).double() ** 3
     return start_from(kind, rows, resp / resp.sum(1, keepdim=True), reg_covar)
 
 
-def em_runs(kind, rows, tols, reg_covars=(1e-6,) * 9, max_iter=60):
+def em_runs(
+    kind: Any,
+    rows: Any,
+    tols: tuple[Any, ...],
+    reg_covars: tuple[Any, ...] = (1e-6,) * 9,
+    max_iter: int = 60,
+) -> list[Any]:
     return [
         EMRun(start(kind, rows, seed), -math.inf, reg_covar, tol, max_iter)
         for seed, (tol, reg_covar) in enumerate(zip(tols, reg_covars))
     ]
 
 
-def assert_same_run(one, other):
+def assert_same_run(one: Any, other: Any) -> None:
     assert (one.converged, one.stopped) == (other.converged, other.stopped)
     assert_allclose(one.bounds, other.bounds, rtol=0, atol=1e-9)
     for part, expected in zip(one.state, other.state):
@@ -53,11 +61,11 @@ def assert_same_run(one, other):
 
 
 @pytest.fixture
-def steps(monkeypatch):
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Mixtures in each stacked step that is taken."""
     sizes = []
 
-    def counted(form, rows, theta, reg_covar):
+    def counted(form: Any, rows: Any, theta: Any, reg_covar: Any) -> Any:
         sizes.append(len(theta.weights))
         return one_pass(form, rows, theta, reg_covar)
 
@@ -69,12 +77,12 @@ def steps(monkeypatch):
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_step_of_a_stack_is_one_of_each(name):
+def test_a_step_of_a_stack_is_one_of_each(name: str) -> None:
     form, rows = FORMS[name], rows_of(weight=WEIGHT)
     thetas = [start(form, rows, seed) for seed in range(4)]
     reg_covars = torch.tensor([0.0, 1e-3, 0.1, 1.0]).double()
     ndim = thetas[0].covariances.ndim
-    found = one_pass(
+    found: Any = one_pass(
         form, rows, Mixture.stack(thetas), reg_covars.view(-1, *[1] * ndim)
     )
     for i, (theta, reg_covar) in enumerate(zip(thetas, reg_covars.tolist())):
@@ -85,7 +93,7 @@ def test_a_step_of_a_stack_is_one_of_each(name):
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_each_of_a_stack_has_responsibilities_that_sum_to_one(name):
+def test_each_of_a_stack_has_responsibilities_that_sum_to_one(name: str) -> None:
     form, rows = FORMS[name], rows_of()
     theta = Mixture.stack([start(form, rows, seed) for seed in range(2)])
     log_prob, resp, _ = expectation(form, theta)(rows.x - rows.centre)
@@ -98,7 +106,9 @@ def test_each_of_a_stack_has_responsibilities_that_sum_to_one(name):
 
 @every_type
 @pytest.mark.parametrize("weight", [None, WEIGHT])
-def test_each_ends_where_and_when_it_would_alone(covariance_type, weight, steps):
+def test_each_ends_where_and_when_it_would_alone(
+    covariance_type: str, weight: NDArray[Any] | None, steps: list[Any]
+) -> None:
     kind, rows = COVARIANCES[covariance_type], rows_of(weight=weight)
     settings = ((1e-2, 1e-3, 1e-4, 0.0), (1e-6, 0.1, 1e-6, 0.0))
     together = Restarts(kind, rows, em_runs(kind, rows, *settings)).run()
@@ -117,8 +127,8 @@ def test_each_ends_where_and_when_it_would_alone(covariance_type, weight, steps)
 @pytest.mark.parametrize("init_params", ["kmeans", "random"])
 @pytest.mark.parametrize("weight", [None, WEIGHT])
 def test_n_init_gives_what_one_after_the_other_gives(
-    covariance_type, init_params, weight
-):
+    covariance_type: Any, init_params: Any, weight: NDArray[Any] | None
+) -> None:
     model = GaussianMixtureEM(
         4,
         covariance_type=covariance_type,
@@ -140,7 +150,7 @@ def test_n_init_gives_what_one_after_the_other_gives(
     assert_allclose(found[1], best[1], atol=1e-6)
 
 
-def test_those_that_want_whitening_go_on_alone(steps):
+def test_those_that_want_whitening_go_on_alone(steps: list[Any]) -> None:
     kind, rows = Full(), rows_of()
     some = em_runs(kind, rows, (0.0,) * 3, max_iter=5)
     narrow = some[1].theta._replace(
@@ -152,7 +162,7 @@ def test_those_that_want_whitening_go_on_alone(steps):
     assert [len(em_run.bounds) for em_run in some] == [5, 5, 5]
 
 
-def test_rows_as_starts_take_their_first_step_alone(steps):
+def test_rows_as_starts_take_their_first_step_alone(steps: list[Any]) -> None:
     model = GaussianMixtureEM(
         3, n_init=4, init_params="random_from_data", random_state=0
     )
@@ -161,7 +171,7 @@ def test_rows_as_starts_take_their_first_step_alone(steps):
     assert len(steps) > 2
 
 
-def test_those_that_become_narrow_leave_the_stack(steps):
+def test_those_that_become_narrow_leave_the_stack(steps: list[Any]) -> None:
     # The rows lie on two points all but: only a large reg_covar keeps a spread.
     kind = Full()
     ends = np.repeat([[-1.0, -1.0], [1.0, 1.0]], 100, axis=0)
@@ -170,7 +180,7 @@ def test_those_that_become_narrow_leave_the_stack(steps):
     means = torch.tensor([[-1.0, -1.0], [1.0, 1.0]]).double()
     theta = Mixture(torch.full((2,), 0.5).double(), means, unit / 16, 4 * unit)
 
-    def some():
+    def some() -> Any:
         return [EMRun(theta, -math.inf, c, 0.0, 6) for c in (0.1, 1e-16, 0.2)]
 
     together = Restarts(kind, rows, some()).run()
@@ -181,7 +191,7 @@ def test_those_that_become_narrow_leave_the_stack(steps):
 
 
 @every_type
-def test_an_ill_defined_covariance_is_an_error_still(covariance_type):
+def test_an_ill_defined_covariance_is_an_error_still(covariance_type: Any) -> None:
     collapsed = np.repeat(X[:4], 5, axis=0)
     model = GaussianMixtureEM(
         4, covariance_type=covariance_type, means_init=X[:4], reg_covar=0, n_init=3
@@ -191,13 +201,15 @@ def test_an_ill_defined_covariance_is_an_error_still(covariance_type):
 
 
 @every_type
-def test_one_whose_step_fails_leaves_the_others_alone(covariance_type):
+def test_one_whose_step_fails_leaves_the_others_alone(covariance_type: str) -> None:
     kind, rows = COVARIANCES[covariance_type], rows_of(np.repeat(100 * X[:4], 5, 0))
     theta = start_from(kind, rows, torch.eye(4).double().repeat_interleave(5, 0), 0.1)
 
-    def work(reg_covar):
+    def work(reg_covar: Any) -> Any:
         return Restarts(kind, rows, [EMRun(theta, -math.inf, reg_covar, 0.0, 4)])
 
+    first: Any
+    last: Any
     first, error, last = restarts.run_together([work(0.1), work(0.0), work(0.2)])
     assert "ill-defined empirical covariance" in str(error)
     assert_same_run(first.each[0], work(0.1).run().each[0])
@@ -206,7 +218,7 @@ def test_one_whose_step_fails_leaves_the_others_alone(covariance_type):
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("K", "d"), [(3, 2), (8, 8), (16, 32), (32, 50)])
-def test_a_stack_leaves_chunks_long_enough(name, K, d):
+def test_a_stack_leaves_chunks_long_enough(name: str, K: int, d: int) -> None:
     form, means = FORMS[name], torch.zeros(K, d)
     size = restarts._stack_size(form, 1000, means, 64)
     alone, chunk = (
@@ -218,7 +230,7 @@ def test_a_stack_leaves_chunks_long_enough(name, K, d):
         assert size == 64
 
 
-def test_tied_covariances_share_steps_over_few_rows_alone():
+def test_tied_covariances_share_steps_over_few_rows_alone() -> None:
     means = torch.zeros(8, 16)
     sizes = [
         [
@@ -235,16 +247,18 @@ def test_tied_covariances_share_steps_over_few_rows_alone():
 
 @pytest.mark.parametrize("bits", [np.random.MT19937, np.random.PCG64])
 @pytest.mark.parametrize("weight", [None, WEIGHT])
-def test_what_is_drawn_once_is_what_would_be_drawn(weight, bits, monkeypatch):
+def test_what_is_drawn_once_is_what_would_be_drawn(
+    weight: NDArray[Any] | None, bits: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clusterings, cluster = [], starts._cluster
 
-    def counted(*args):
+    def counted(*args: Any) -> Any:
         clusterings.append(args)
         return cluster(*args)
 
     monkeypatch.setattr(starts, "_cluster", counted)
 
-    def draw(x, K, seed):
+    def draw(x: Any, K: int, seed: int) -> Any:
         rng = np.random.RandomState(bits(seed))
         rows = rows_of(x, weight)
         labels = [starts.draw_responsibilities(rows, K, "kmeans", rng)[1] for _ in "12"]
@@ -264,12 +278,14 @@ def test_what_is_drawn_once_is_what_would_be_drawn(weight, bits, monkeypatch):
 # Ctrl-C and observers.
 
 
-def test_an_interrupted_stack_keeps_the_best_of_all(monkeypatch):
+def test_an_interrupted_stack_keeps_the_best_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Also where shells let background processes ignore it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     calls = []
 
-    def pressed(*args):
+    def pressed(*args: Any) -> Any:
         calls.append(args)
         if len(calls) == 4:
             signal.raise_signal(signal.SIGINT)
@@ -288,7 +304,9 @@ def test_an_interrupted_stack_keeps_the_best_of_all(monkeypatch):
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_observer_hears_of_one_start_after_the_other(capsys):
+def test_an_observer_hears_of_one_start_after_the_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model = GaussianMixtureEM(3, n_init=3, verbose=1, random_state=0).fit(X)
     heard = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert heard.count("Initialization") == 6

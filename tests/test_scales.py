@@ -1,6 +1,7 @@
 """Warnings about the scale of columns: what reg_covar blurs, and what underflows."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ every_model = pytest.mark.parametrize("model", MODELS, ids=repr)
 
 @every_model
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_a_reg_covar_that_blurs_a_column_warns(model, dtype):
+def test_a_reg_covar_that_blurs_a_column_warns(model: Any, dtype: type[Any]) -> None:
     model.set_params(random_state=0, reg_covar=1e-6)
     rows = (X * [1, 2e-3, 1]).astype(dtype)
     with pytest.warns(UserWarning, match=r"column 1.*Set reg_covar=1e-07 or less"):
@@ -29,7 +30,7 @@ def test_a_reg_covar_that_blurs_a_column_warns(model, dtype):
 
 
 @every_model
-def test_only_rows_that_count_have_a_variance(model):
+def test_only_rows_that_count_have_a_variance(model: Any) -> None:
     model.set_params(random_state=0, reg_covar=1e-6)
     rows = np.r_[1e-4 * X, [[1.0, 1, 1]]]
     with pytest.warns(UserWarning, match="reg_covar"):
@@ -38,13 +39,13 @@ def test_only_rows_that_count_have_a_variance(model):
 
 @every_model
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e9 / 3])
-def test_a_constant_column_has_no_variance_to_blur(model, value):
+def test_a_constant_column_has_no_variance_to_blur(model: Any, value: float) -> None:
     model.set_params(random_state=0, reg_covar=1e-6)
     model.fit(np.c_[X, np.full(50, value)])
 
 
 @every_model
-def test_a_column_whose_squares_underflow_warns(model):
+def test_a_column_whose_squares_underflow_warns(model: Any) -> None:
     model.set_params(random_state=0, reg_covar=1e-6)
     with pytest.warns(UserWarning, match="Column 3 .* underflows"):
         model.fit(np.c_[X, 1e-160 * X[:, 0]])

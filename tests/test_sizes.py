@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ ODD = [
 ]
 
 
-def error_of_fit(model):
+def error_of_fit(model: Any) -> Any:
     """Return the message of the ValueError of a fit, or None."""
     try:
         model.fit(X)
@@ -47,7 +49,7 @@ def error_of_fit(model):
 
 
 @pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
-def test_odd_values_are_taken_or_named(estimator):
+def test_odd_values_are_taken_or_named(estimator: Any) -> None:
     taken = set()
     for name in estimator.get_params(deep=False):
         for value in ODD:
@@ -76,13 +78,19 @@ HUGE = [
 
 @pytest.mark.parametrize(("model", "words"), HUGE, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_networks_that_no_memory_holds_are_refused(model, words, method):
+def test_networks_that_no_memory_holds_are_refused(
+    model: Any, words: str, method: str
+) -> None:
     with pytest.raises(ValueError, match=rf"{words}.* needs about .* of memory.*Lower"):
         getattr(clone(model), method)(X)
 
 
-def test_channels_that_no_memory_holds_are_refused():
-    images = {"architecture": "conv", "image_shape": (8, 8), "channels": 10**6}
+def test_channels_that_no_memory_holds_are_refused() -> None:
+    images: dict[str, Any] = {
+        "architecture": "conv",
+        "image_shape": (8, 8),
+        "channels": 10**6,
+    }
     with pytest.raises(ValueError, match=r"channels=1000000 of VAE needs about"):
         VAE(2, **images).fit(np.zeros((4, 64)))
 
@@ -90,7 +98,7 @@ def test_channels_that_no_memory_holds_are_refused():
 @pytest.mark.parametrize(
     "model", [KMeansAutoencoder(10**18), GaussianMixtureEM(10**18)], ids=class_name
 )
-def test_more_clusters_than_rows_are_refused(model):
+def test_more_clusters_than_rows_are_refused(model: Any) -> None:
     for method in ("fit", "partial_fit"):
         if hasattr(model, method):
             with pytest.raises(ValueError, match=r"n_clusters|n_components"):
@@ -98,18 +106,18 @@ def test_more_clusters_than_rows_are_refused(model):
 
 
 @pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
-def test_samples_that_no_memory_holds_are_refused(estimator):
+def test_samples_that_no_memory_holds_are_refused(estimator: Any) -> None:
     with pytest.raises(ValueError, match=r"n_samples=1000000000000000.*needs about"):
         fitted(estimator).sample(10**15)
 
 
 @pytest.mark.parametrize("name", ["beta", "capacity", "free_bits"])
-def test_weights_of_the_loss_stay_in_the_range_of_float32(name):
+def test_weights_of_the_loss_stay_in_the_range_of_float32(name: str) -> None:
     with pytest.raises(ValueError, match=rf"'{name}' parameter .*1e\+30.*Got 1e\+300"):
-        BetaVAE(2, **{name: 1e300}).fit(X)
+        BetaVAE(2, **{name: cast(Any, 1e300)}).fit(X)
 
 
-STARTS = {
+STARTS: dict[str, Any] = {
     "weights_init": (GaussianMixtureEM(2), [np.ones(3) / 3, ["a", "b"], [np.nan] * 2]),
     "means_init": (GaussianMixtureEM(2), [np.ones((3, 5)), np.ones(2), [["a"]]]),
     "precisions_init": (GaussianMixtureEM(2), [np.ones((2, 5)), [["a"]]]),
@@ -118,7 +126,7 @@ STARTS = {
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_a_start_of_another_shape_names_its_parameter(name):
+def test_a_start_of_another_shape_names_its_parameter(name: str) -> None:
     model, values = STARTS[name]
     for value in values:
         for method in ("fit", "partial_fit"):
@@ -127,7 +135,7 @@ def test_a_start_of_another_shape_names_its_parameter(name):
                     getattr(clone(model).set_params(**{name: value}), method)(X)
 
 
-def test_a_device_may_be_one_of_torch(tmp_path):
+def test_a_device_may_be_one_of_torch(tmp_path: Path) -> None:
     for name in ("GaussianDensity", "VAE"):
         estimator = next(e for e in ONE_OF_EACH if class_name(e) == name)
         model = clone(estimator).set_params(device=torch.device("cpu")).fit(X)

@@ -1,8 +1,16 @@
 """scikit-learn's own checks, over every estimator."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import sklearn
-from estimators import (
+from sklearn.base import clone
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skgen
+from tests.estimators import (
     CHECKED,
     EXPECTED_FAILED_CHECKS,
     ONE_OF_EACH,
@@ -12,11 +20,6 @@ from estimators import (
     is_sparse,
     name_of,
 )
-from sklearn.base import clone
-from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import parametrize_with_checks
-
-import skgen
 
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -42,7 +45,7 @@ BY_NAME = [
 BY_CODE = [*ONE_OF_EACH, *filter(is_ordinal, CHECKED), *filter(is_sparse, CHECKED)]
 
 
-def test_every_estimator_is_listed():
+def test_every_estimator_is_listed() -> None:
     classes = {name for name in skgen.__all__ if isinstance(getattr(skgen, name), type)}
     # These have checks in files of their own.
     around = {"ConditionalVAE", "GenerativePipeline", "MixedDensity"}
@@ -53,7 +56,7 @@ def test_every_estimator_is_listed():
 @parametrize_with_checks(
     CHECKED, expected_failed_checks=EXPECTED_FAILED_CHECKS, xfail_strict=True
 )
-def test_check_estimator(estimator, check):
+def test_check_estimator(estimator: Any, check: Callable[..., Any]) -> None:
     check(estimator)
 
 
@@ -63,22 +66,22 @@ def test_check_estimator(estimator, check):
 )
 @pytest.mark.parametrize("estimator", BY_CODE, ids=name_of)
 @pytest.mark.parametrize("check", BY_NAME)
-def test_check_by_name(estimator, check):
+def test_check_by_name(estimator: Any, check: str) -> None:
     getattr(estimator_checks, check)(type(estimator).__name__, estimator)
 
 
 @pytest.mark.parametrize("estimator", CHECKED, ids=name_of)
-def test_docstring_names_every_fitted_attribute(estimator):
+def test_docstring_names_every_fitted_attribute(estimator: Any) -> None:
     model = clone(estimator).fit(features())
     public = {name for name in vars(model) if name.endswith("_") and name[0] != "_"}
-    documented = type(model).__doc__
+    documented: Any = type(model).__doc__
     missing = {n for n in {*public, "feature_names_in_"} if f"{n} :" not in documented}
     assert not missing
 
 
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 @pytest.mark.parametrize("estimator", [e for e in CHECKED if is_sparse(e)], ids=name_of)
-def test_sparse_codes_refuse_data_frames(estimator, container):
+def test_sparse_codes_refuse_data_frames(estimator: Any, container: str) -> None:
     model = clone(estimator).fit(features())
     with pytest.raises(ValueError, match="outputs a scipy sparse matrix"):
         model.set_output(transform=container).transform(features())

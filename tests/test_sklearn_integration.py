@@ -1,12 +1,23 @@
 """Inside scikit-learn: pipelines, searches, routed weights, callbacks."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from estimators import (
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import Binarizer, StandardScaler
+
+from tests.estimators import (
     ESTIMATORS,
     ONE_OF_EACH,
     class_name,
@@ -19,14 +30,6 @@ from estimators import (
     name_of,
     rows_for,
 )
-from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import clone
-from sklearn.callback import ProgressBar, ScoringMonitor
-from sklearn.compose import ColumnTransformer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold
-from sklearn.pipeline import FeatureUnion, Pipeline
-from sklearn.preprocessing import Binarizer, StandardScaler
 
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -38,7 +41,7 @@ every_estimator = pytest.mark.parametrize("estimator", TABULAR, ids=name_of)
 
 
 # On a CPU, K-means is scikit-learn's own, which takes no callbacks.
-def is_iterated(estimator):
+def is_iterated(estimator: Any) -> bool:
     # GaussianDensity iterates over rows with missing cells alone.
     named = class_name(estimator) in ("KMeansAutoencoder", "GaussianDensity")
     return hasattr(estimator, "max_iter") and not named
@@ -48,11 +51,11 @@ ITERATED = [estimator for estimator in ONE_OF_EACH if is_iterated(estimator)]
 iterated = pytest.mark.parametrize("estimator", ITERATED, ids=class_name)
 
 
-def labels(n=60):
+def labels(n: int = 60) -> NDArray[Any]:
     return (features(n)[:, 0] > 0).astype(int)
 
 
-def pipeline_of(estimator):
+def pipeline_of(estimator: Any) -> Any:
     binary = is_bernoulli(estimator)
     first = ThereAndBackBinarizer() if binary else StandardScaler()
     steps = [("scale", first), ("model", clone(estimator))]
@@ -62,7 +65,7 @@ def pipeline_of(estimator):
 class ThereAndBackBinarizer(Binarizer):
     """Binary features for a Bernoulli decoder; the way back keeps them as they are."""
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: NDArray[Any]) -> NDArray[Any]:
         return X
 
 
@@ -70,7 +73,7 @@ class ThereAndBackBinarizer(Binarizer):
 
 
 @every_estimator
-def test_a_pipeline_fits_predicts_clones_and_travels(estimator):
+def test_a_pipeline_fits_predicts_clones_and_travels(estimator: Any) -> None:
     X, y = features(), labels()
     pipe = pipeline_of(estimator).fit(X, y)
     codes = pipe[:-1].transform(X)
@@ -80,7 +83,7 @@ def test_a_pipeline_fits_predicts_clones_and_travels(estimator):
 
 
 @every_estimator
-def test_a_pipeline_of_two_goes_there_and_back(estimator):
+def test_a_pipeline_of_two_goes_there_and_back(estimator: Any) -> None:
     X = features()
     pipe = pipeline_of(estimator)[:-1].fit(X)
     model, scaled = pipe["model"], pipe["scale"].transform(X)
@@ -93,7 +96,7 @@ def test_a_pipeline_of_two_goes_there_and_back(estimator):
 @pytest.mark.parametrize(
     "estimator", [e for e in TABULAR if not is_sparse(e)], ids=name_of
 )
-def test_a_pipeline_names_its_columns(estimator):
+def test_a_pipeline_names_its_columns(estimator: Any) -> None:
     X = pd.DataFrame(features(), columns=list("abcde"), index=range(100, 160))
     pipe = pipeline_of(estimator).set_output(transform="pandas").fit(X, labels())
     codes = pipe[:-1].transform(X)
@@ -106,7 +109,7 @@ def test_a_pipeline_names_its_columns(estimator):
 
 
 @one_of_each
-def test_a_model_may_take_some_columns_of_a_frame(estimator):
+def test_a_model_may_take_some_columns_of_a_frame(estimator: Any) -> None:
     X = pd.DataFrame(features(), columns=list("abcde"))
     some = ColumnTransformer(
         [("code", clone(estimator), list("abc"))], remainder="passthrough"
@@ -119,7 +122,7 @@ def test_a_model_may_take_some_columns_of_a_frame(estimator):
     )
 
 
-def test_models_stand_side_by_side():
+def test_models_stand_side_by_side() -> None:
     union = FeatureUnion([(class_name(e), clone(e)) for e in ONE_OF_EACH])
     codes = union.fit_transform(features())
     apart = [dense(clone(e).fit_transform(features())) for e in ONE_OF_EACH]
@@ -129,7 +132,7 @@ def test_models_stand_side_by_side():
 
 # Searches.
 
-GRIDS = {
+GRIDS: dict[str, dict[str, Any]] = {
     "GaussianDensity": {"reg_covar": [1e-6, 1e-3]},
     "GaussianMixtureEM": {"n_components": [1, 3]},
     "MixtureEM": {"n_components": [1, 3]},
@@ -146,14 +149,14 @@ GRIDS = {
 FOLDS = KFold(3, shuffle=True, random_state=0)
 
 
-def search_of(estimator, **options):
+def search_of(estimator: Any, **options: Any) -> Any:
     return GridSearchCV(
         clone(estimator), GRIDS[class_name(estimator)], cv=FOLDS, **options
     )
 
 
 @one_of_each
-def test_a_search_ranks_by_held_out_score(estimator):
+def test_a_search_ranks_by_held_out_score(estimator: Any) -> None:
     X = rows_for(estimator)
     search = search_of(estimator).fit(X)
     for params, mean in zip(
@@ -171,7 +174,7 @@ def test_a_search_ranks_by_held_out_score(estimator):
 
 
 @one_of_each
-def test_a_search_reaches_into_a_pipeline(estimator):
+def test_a_search_reaches_into_a_pipeline(estimator: Any) -> None:
     grid = {f"model__{k}": v for k, v in GRIDS[class_name(estimator)].items()}
     search = GridSearchCV(pipeline_of(estimator), grid, cv=FOLDS, error_score="raise")
     search.fit(features(), labels())
@@ -180,7 +183,7 @@ def test_a_search_reaches_into_a_pipeline(estimator):
 
 
 @one_of_each
-def test_a_bad_candidate_says_so(estimator):
+def test_a_bad_candidate_says_so(estimator: Any) -> None:
     search = search_of(estimator, error_score="raise")
     search.param_grid = {"device": ["cpu", "gpu"]}
     with pytest.raises(ValueError, match="'gpu'"):
@@ -190,7 +193,7 @@ def test_a_bad_candidate_says_so(estimator):
 # Weights, routed.
 
 
-def routed(estimator):
+def routed(estimator: Any) -> Any:
     pipe = pipeline_of(estimator)
     for step, wants in {"scale": False, "model": True, "classify": False}.items():
         if hasattr(pipe[step], "set_fit_request"):
@@ -199,7 +202,7 @@ def routed(estimator):
 
 
 @one_of_each
-def test_weights_are_routed_to_the_model_that_asks(estimator):
+def test_weights_are_routed_to_the_model_that_asks(estimator: Any) -> None:
     X, y, weight = features(), labels(), np.linspace(0.01, 4, 60)
     with sklearn.config_context(enable_metadata_routing=True):
         pipe = routed(estimator).fit(X, y, sample_weight=weight)
@@ -213,7 +216,7 @@ def test_weights_are_routed_to_the_model_that_asks(estimator):
 
 
 @one_of_each
-def test_weights_that_nobody_asked_for_are_refused(estimator):
+def test_weights_that_nobody_asked_for_are_refused(estimator: Any) -> None:
     with (
         sklearn.config_context(enable_metadata_routing=True),
         pytest.raises(sklearn.exceptions.UnsetMetadataPassedError, match="sample_weig"),
@@ -222,7 +225,7 @@ def test_weights_that_nobody_asked_for_are_refused(estimator):
 
 
 @one_of_each
-def test_a_search_hands_weights_to_each_fold(estimator):
+def test_a_search_hands_weights_to_each_fold(estimator: Any) -> None:
     X, weight = rows_for(estimator), np.linspace(0.01, 4, 60)
     train, test = next(FOLDS.split(X))
     with sklearn.config_context(enable_metadata_routing=True):
@@ -242,50 +245,50 @@ def test_a_search_hands_weights_to_each_fold(estimator):
 class Recorder:
     """A callback that writes down what it sees, and may stop a fit."""
 
-    def __init__(self, stop_after=None):
+    def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
-        self.events = []
+        self.events: list[Any] = []
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         self.events.append("setup")
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         self.events.append("teardown")
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         self.events.append(("begin", *self._place(context)))
 
-    def on_fit_task_end(self, estimator, context):
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
         self.events.append(("end", *self._place(context)))
         return context.parent is not None and context.task_id + 1 == self.stop_after
 
     @staticmethod
-    def _place(context):
+    def _place(context: Any) -> Any:
         return context.task_name, context.task_id
 
     @property
-    def n_tasks(self):
+    def n_tasks(self) -> Any:
         return sum(e[:1] == ("end",) and e[1] != "fit" for e in self.events)
 
 
-def shapeless(estimator, n=120):
+def shapeless(estimator: Any, n: int = 120) -> NDArray[Any]:
     """Rows without structure: nothing converges in one iteration."""
     X = np.random.RandomState(0).randn(n, 5)
     return (X > 0).astype(float) if is_bernoulli(estimator) else X
 
 
-def n_iterations(model):
+def n_iterations(model: Any) -> int:
     return model.n_iter_ if is_iterated(model) else 0
 
 
-def recorded(estimator, stop_after=None):
+def recorded(estimator: Any, stop_after: int | None = None) -> tuple[Any, ...]:
     recorder = Recorder(stop_after)
     model = clone(estimator).set_callbacks(recorder)
     return model.fit(shapeless(estimator)), recorder
 
 
 @one_of_each
-def test_a_callback_sees_a_fit_from_setup_to_teardown(estimator):
+def test_a_callback_sees_a_fit_from_setup_to_teardown(estimator: Any) -> None:
     model, recorder = recorded(estimator)
     tasks = recorder.events[2:-2]
     assert recorder.events[:2] == ["setup", ("begin", "fit", 0)]
@@ -299,7 +302,7 @@ def test_a_callback_sees_a_fit_from_setup_to_teardown(estimator):
 
 
 @iterated
-def test_a_callback_stops_a_fit(estimator):
+def test_a_callback_stops_a_fit(estimator: Any) -> None:
     X = shapeless(estimator)
     if hasattr(estimator, "linear_path"):  # a start to which both fits may go back
         estimator = clone(estimator).set_params(linear_path=False)
@@ -314,20 +317,20 @@ def test_a_callback_stops_a_fit(estimator):
 @pytest.mark.parametrize(
     "estimator", [e for e in ITERATED if hasattr(e, "n_init")], ids=class_name
 )
-def test_a_callback_sees_every_start(estimator):
+def test_a_callback_sees_every_start(estimator: Any) -> None:
     model, recorder = recorded(clone(estimator).set_params(n_init=3, max_iter=2))
     assert recorder.n_tasks > 2 >= model.n_iter_
 
 
 @one_of_each
-def test_a_callback_changes_nothing(estimator):
+def test_a_callback_changes_nothing(estimator: Any) -> None:
     model, _ = recorded(estimator)
     X = shapeless(estimator)
     assert_array_equal(model.score_samples(X), clone(estimator).fit(X).score_samples(X))
 
 
 @one_of_each
-def test_a_failed_fit_tears_its_callbacks_down(estimator):
+def test_a_failed_fit_tears_its_callbacks_down(estimator: Any) -> None:
     recorder = Recorder()
     model = clone(estimator).set_params(device="gpu").set_callbacks(recorder)
     with pytest.raises(ValueError, match="gpu"):
@@ -335,12 +338,12 @@ def test_a_failed_fit_tears_its_callbacks_down(estimator):
     assert recorder.events in ([], ["setup", "teardown"])
 
 
-def _score(model, X, y):
+def _score(model: Any, X: NDArray[Any], y: NDArray[Any]) -> Any:
     return model.score(X)
 
 
 @one_of_each
-def test_a_scoring_monitor_scores_each_iteration(estimator):
+def test_a_scoring_monitor_scores_each_iteration(estimator: Any) -> None:
     X, monitor = shapeless(estimator), ScoringMonitor(scoring={"score": _score})
     model = clone(estimator).set_callbacks(monitor)
     model.fit(X, np.zeros(len(X)))  # it asks for a y
@@ -357,7 +360,9 @@ def test_a_scoring_monitor_scores_each_iteration(estimator):
 
 
 @one_of_each
-def test_a_progress_bar_shows_a_fit(estimator, capsys):
+def test_a_progress_bar_shows_a_fit(
+    estimator: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     clone(estimator).set_callbacks(ProgressBar()).fit(rows_for(estimator))
     shown = capsys.readouterr().out
     assert f"{class_name(estimator)} - fit" in shown
@@ -365,7 +370,9 @@ def test_a_progress_bar_shows_a_fit(estimator, capsys):
 
 
 @one_of_each
-def test_a_progress_bar_shows_a_model_in_a_pipeline(estimator, capsys):
+def test_a_progress_bar_shows_a_model_in_a_pipeline(
+    estimator: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     pipe = pipeline_of(estimator).set_callbacks(ProgressBar())
     pipe.fit(features(), labels())
     shown = capsys.readouterr().out
@@ -374,7 +381,9 @@ def test_a_progress_bar_shows_a_model_in_a_pipeline(estimator, capsys):
     assert "100%" in shown
 
 
-def test_workers_change_nothing_and_show_their_progress(capsys):
+def test_workers_change_nothing_and_show_their_progress(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     # The last class is the one with most inside it.
     estimator = ONE_OF_EACH[-1]
     X = rows_for(estimator)

@@ -1,6 +1,7 @@
 """Sparse rows: what takes them gives what it gives of the dense rows, in blocks."""
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +33,13 @@ DENSE = DENSE + 3 * (np.arange(12) % 3 == GROUPS[:, None]) * RNG.uniform(size=(8
 SPARSE = scipy.sparse.csr_array(DENSE)
 WEIGHT = np.linspace(0.0, 2, 80)
 
-TINY = {"hidden_layer_sizes": (4,), "max_iter": 3, "n_importance_samples": 8}
+TINY: dict[str, Any] = {
+    "hidden_layer_sizes": (4,),
+    "max_iter": 3,
+    "n_importance_samples": 8,
+}
 TINY = {**TINY, "random_state": 0}
-MODELS = {
+MODELS: dict[str, Any] = {
     "k-means": KMeansAutoencoder(3, random_state=0),
     "k-means, ten starts": KMeansAutoencoder(
         3, init="random", n_init=3, random_state=0
@@ -60,11 +65,11 @@ MODELS = {
 every_model = pytest.mark.parametrize("name", MODELS)
 
 
-def dense(code):
+def dense(code: Any) -> Any:
     return code.toarray() if scipy.sparse.issparse(code) else code
 
 
-def assert_same(found, expected):
+def assert_same(found: Any, expected: Any) -> None:
     scores = expected.score_samples(DENSE)
     assert_allclose(found.score_samples(SPARSE), scores, rtol=1e-10, atol=1e-10)
     codes = dense(expected.transform(DENSE))
@@ -74,7 +79,9 @@ def assert_same(found, expected):
 @every_model
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weighted"])
-def test_sparse_rows_give_what_dense_rows_do(name, dtype, weight):
+def test_sparse_rows_give_what_dense_rows_do(
+    name: Any, dtype: Any, weight: Any
+) -> None:
     rows, model = DENSE.astype(dtype), clone(MODELS[name])
     expected = clone(model).fit(rows, sample_weight=weight)
     found = model.fit(scipy.sparse.csr_matrix(rows), sample_weight=weight)
@@ -87,7 +94,7 @@ def test_sparse_rows_give_what_dense_rows_do(name, dtype, weight):
 
 
 @every_model
-def test_batches_may_be_sparse(name):
+def test_batches_may_be_sparse(name: Any) -> None:
     if not hasattr(MODELS[name], "partial_fit"):
         return
     found, expected = clone(MODELS[name]), clone(MODELS[name])
@@ -98,7 +105,7 @@ def test_batches_may_be_sparse(name):
 
 
 @pytest.mark.parametrize("form", ["csc", "coo", "lil", "dok", "bsr"])
-def test_all_formats_are_read(form):
+def test_all_formats_are_read(form: Any) -> None:
     model = GaussianDensity(covariance_type="diag").fit(DENSE)
     assert model.score(SPARSE.asformat(form)) == model.score(DENSE)
     wide = SPARSE.copy()
@@ -108,7 +115,9 @@ def test_all_formats_are_read(form):
 
 @pytest.mark.parametrize("shape", ["fewer rows", "many columns"])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weighted"])
-def test_axes_of_wide_sparse_rows_are_those_of_dense_ones(shape, weight, monkeypatch):
+def test_axes_of_wide_sparse_rows_are_those_of_dense_ones(
+    shape: Any, weight: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = DENSE
     if shape == "fewer rows":
         rows = np.concatenate([DENSE, np.roll(DENSE, 1, 1) ** 2] * 4, axis=1)
@@ -130,7 +139,7 @@ def test_axes_of_wide_sparse_rows_are_those_of_dense_ones(shape, weight, monkeyp
 
 @pytest.mark.parametrize("search", [GridSearchCV, BatchedGridSearchCV])
 @pytest.mark.parametrize("name", ["mixture", "vae", "k-means"])
-def test_a_search_takes_sparse_rows(search, name):
+def test_a_search_takes_sparse_rows(search: Any, name: Any) -> None:
     grid = {"device": ["cpu", "auto"]}
     found, expected = (
         search(MODELS[name], grid, cv=2).fit(rows).cv_results_["mean_test_score"]
@@ -139,13 +148,13 @@ def test_a_search_takes_sparse_rows(search, name):
     assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_labels_go_with_sparse_rows():
+def test_labels_go_with_sparse_rows() -> None:
     model = ConditionalVAE(2, **TINY).fit(SPARSE, GROUPS)
     assert model.score(SPARSE, GROUPS) == model.score(DENSE, GROUPS)
     assert np.array_equal(model.predict_proba(SPARSE), model.predict_proba(DENSE))
 
 
-def test_a_likelihood_checks_blocks_of_sparse_rows():
+def test_a_likelihood_checks_blocks_of_sparse_rows() -> None:
     grey = SPARSE / SPARSE.max()
     ones = (grey > 0).astype(float)
     model = VAE(2, likelihood="bernoulli", **TINY)
@@ -154,7 +163,7 @@ def test_a_likelihood_checks_blocks_of_sparse_rows():
         model.fit(-ones)
 
 
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "give n_components": GaussianDensity(),
     "take 'diag' or 'spherical'": GaussianMixtureEM(2),
     "all pairs": GaussianMixtureEM(2, covariance_type="tied"),
@@ -163,14 +172,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_sparse_rows_are_refused_with_a_remedy(words):
+def test_sparse_rows_are_refused_with_a_remedy(words: Any) -> None:
     with pytest.raises(TypeError, match=f"(?i)Sparse data was passed.*{words}"):
         REFUSED[words].fit(SPARSE)
     with pytest.raises(TypeError, match="Sparse data was passed"):
         clone(REFUSED[words]).fit(DENSE).score_samples(SPARSE)
 
 
-def test_missing_cells_of_sparse_rows_are_refused():
+def test_missing_cells_of_sparse_rows_are_refused() -> None:
     holed = SPARSE.copy()
     holed.data[0] = np.nan
     for model in (GaussianDensity(2), KMeansAutoencoder(2), VAE(2, **TINY)):
@@ -178,7 +187,7 @@ def test_missing_cells_of_sparse_rows_are_refused():
             clone(model).fit(holed)
 
 
-WIDE = {
+WIDE: dict[str, Any] = {
     "k-means": KMeansAutoencoder(2, max_iter=2, n_init=1, random_state=0),
     "diagonal": GaussianDensity(covariance_type="diag"),
     "axes": GaussianDensity(2),
@@ -188,8 +197,11 @@ WIDE = {
 
 
 @pytest.mark.parametrize("name", WIDE)
-def test_no_model_makes_all_rows_dense(name, monkeypatch):
+def test_no_model_makes_all_rows_dense(
+    name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data, "CHUNK_ELEMENTS", 2**16)
+    blocks: Any
     blocks, toarray = [], scipy.sparse.csr_array.toarray
     monkeypatch.setattr(
         scipy.sparse.csr_array,

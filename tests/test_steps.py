@@ -1,7 +1,9 @@
 """Ways to run a step: each takes the steps that are written, to rounding."""
 
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any, cast
 from unittest.mock import MagicMock
 
 import joblib
@@ -9,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from toys import normal
 
 from skgen import IWAE, VAE, VQVAE, BetaVAE
 from skgen._training.steps import captured, compiled, eager
@@ -19,6 +21,7 @@ from skgen._training.steps.structure import frozen
 from skgen._utils import threads
 from skgen.likelihoods import Bernoulli, Likelihood
 from skgen.model_selection import BatchedGridSearchCV
+from tests.toys import normal
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -29,10 +32,10 @@ pytestmark = [
 LOW_RANK = normal(120, 2, seed=1) @ normal(2, 5, seed=2) + 0.3 * normal(120, 5, seed=3)
 X = LOW_RANK.numpy()
 # Two batches of a size: each size makes a program.
-SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 3, "batch_size": 54}
-FEW_DRAWS = {**SETTINGS, "n_importance_samples": 8, "random_state": 0}
+SETTINGS: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 3, "batch_size": 54}
+FEW_DRAWS: dict[str, Any] = {**SETTINGS, "n_importance_samples": 8, "random_state": 0}
 
-MODELS = {
+MODELS: dict[str, Any] = {
     "VAE": VAE(2, **FEW_DRAWS),
     "clipped, decaying": VAE(2, max_grad_norm=0.5, weight_decay=0.1, **FEW_DRAWS),
     "averages": VAE(2, weight_averaging=0.9, learning_rate="cosine", **FEW_DRAWS),
@@ -48,25 +51,25 @@ MODELS = {
 
 
 @pytest.fixture(autouse=True)
-def traced_only(monkeypatch):
+def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace programs, and leave them as they are: to compile takes seconds."""
     monkeypatch.setattr(compiled, "BACKEND", "eager")
     monkeypatch.setattr(compiled, "_PROGRAMS", {})
 
 
-def rows_of(model):
+def rows_of(model: Any) -> NDArray[Any]:
     binary = isinstance(model.likelihood, Bernoulli)
     return 1 / (1 + np.exp(-X)) if binary else X
 
 
-def assert_same_fit(model, other, X, rtol=1e-5):
+def assert_same_fit(model: Any, other: Any, X: NDArray[Any], rtol: Any = 1e-5) -> None:
     assert_allclose(model.loss_curve_, other.loss_curve_, rtol=rtol)
     assert_allclose(model.validation_curve_, other.validation_curve_, rtol=rtol)
     assert len(set(model.loss_curve_)) > 1
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_compiled_fit_is_the_fit(name):
+def test_a_compiled_fit_is_the_fit(name: str) -> None:
     model = MODELS[name]
     rows = rows_of(model)
     other = clone(model).set_params(execution="compiled").fit(rows)
@@ -74,14 +77,14 @@ def test_a_compiled_fit_is_the_fit(name):
     assert compiled._PROGRAMS or other._cache_key is None
 
 
-def test_weights_of_rows_are_compiled_too():
+def test_weights_of_rows_are_compiled_too() -> None:
     weight = np.linspace(0, 2, len(X))
     model = clone(MODELS["VAE"]).fit(X, sample_weight=weight)
     other = clone(model).set_params(execution="compiled")
     assert_same_fit(other.fit(X, sample_weight=weight), model, X)
 
 
-def test_models_of_a_structure_share_their_programs():
+def test_models_of_a_structure_share_their_programs() -> None:
     model = BetaVAE(2, execution="compiled", **FEW_DRAWS).fit(X)
     n_programs = len(compiled._PROGRAMS)
     for change in (
@@ -95,7 +98,9 @@ def test_models_of_a_structure_share_their_programs():
     assert len(compiled._PROGRAMS) == n_programs
 
 
-def test_no_more_programs_are_kept_than_are_meant_to(monkeypatch):
+def test_no_more_programs_are_kept_than_are_meant_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(compiled, "MOST_PROGRAMS", 1)
     for hidden in (4, 5):
         model = clone(MODELS["VAE"]).set_params(hidden_layer_sizes=(hidden,))
@@ -103,7 +108,7 @@ def test_no_more_programs_are_kept_than_are_meant_to(monkeypatch):
         assert len(compiled._PROGRAMS) == 1
 
 
-def test_a_program_is_for_a_number_of_threads(monkeypatch):
+def test_a_program_is_for_a_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     n_threads = torch.get_num_threads()
     monkeypatch.setattr(threads, "WORK_PER_THREAD", 1)
     monkeypatch.setattr(joblib, "cpu_count", lambda: n_threads + 1)
@@ -117,7 +122,7 @@ def test_a_program_is_for_a_number_of_threads(monkeypatch):
     assert len(compiled._PROGRAMS) == 2 * n_programs
 
 
-def test_networks_of_the_user_are_compiled_by_themselves():
+def test_networks_of_the_user_are_compiled_by_themselves() -> None:
     with torch.random.fork_rng():
         encoder = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh())
     model = clone(MODELS["VAE"]).set_params(encoder=encoder)
@@ -129,22 +134,22 @@ def test_networks_of_the_user_are_compiled_by_themselves():
 class Laplace(Likelihood):
     """A likelihood of the user's, whose scale is where structures do not look."""
 
-    def __init__(self, scale):
+    def __init__(self, scale: float) -> None:
         super().__init__()
         self.options = {"scale": scale}
 
-    def log_prob(self, outputs, x):
+    def log_prob(self, outputs: Any, x: Any) -> Any:
         b = self.options["scale"]
         return -((x - outputs).abs() / b + np.log(2 * b)).sum(-1)
 
-    def mean(self, outputs):
+    def mean(self, outputs: Any) -> Any:
         return outputs
 
-    def draw(self, outputs, generator):
+    def draw(self, outputs: Any, generator: Any) -> Any:
         return outputs
 
 
-def test_likelihoods_of_the_user_are_told_apart():
+def test_likelihoods_of_the_user_are_told_apart() -> None:
     models = [VAE(2, likelihood=Laplace(b), **FEW_DRAWS) for b in (1.0, 0.1)]
     for model in models:
         other = clone(model).set_params(execution="compiled").fit(X)
@@ -155,10 +160,10 @@ def test_likelihoods_of_the_user_are_told_apart():
         Search(models[0], grid, cv=2, refit=False).fit(X).cv_results_["mean_test_score"]
         for Search in (GridSearchCV, BatchedGridSearchCV)
     ]
-    assert_allclose(*scores, rtol=1e-4)
+    assert_allclose(*cast(tuple[Any, Any], scores), rtol=1e-4)
 
 
-def test_what_is_frozen_is_equal_where_it_is_the_same():
+def test_what_is_frozen_is_equal_where_it_is_the_same() -> None:
     values = [
         1,
         1.0,
@@ -176,7 +181,7 @@ def test_what_is_frozen_is_equal_where_it_is_the_same():
     assert frozen({1}) != frozen({1})  # nothing is known of it
 
 
-def test_partial_fits_go_on_compiled():
+def test_partial_fits_go_on_compiled() -> None:
     model = clone(MODELS["VAE"])
     other = clone(model).set_params(execution="compiled")
     for _ in range(3):
@@ -186,7 +191,7 @@ def test_partial_fits_go_on_compiled():
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-def test_the_compiler_itself_gives_the_same(monkeypatch):
+def test_the_compiler_itself_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "BACKEND", "inductor")
     model = clone(MODELS["VAE"]).set_params(early_stopping=False, batch_size=60)
     other = clone(model).set_params(execution="compiled")
@@ -196,7 +201,9 @@ def test_the_compiler_itself_gives_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["compiled", "captured"])
-def test_what_fails_is_said_and_steps_run_as_written(how, monkeypatch):
+def test_what_fails_is_said_and_steps_run_as_written(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if how == "captured" and torch.cuda.is_available():
         pytest.skip("a CUDA device captures")
     monkeypatch.setattr(compiled, "BACKEND", "no such compiler")
@@ -213,16 +220,17 @@ class FakeGraphs:
     that it had, into those that it gave.
     """
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.captured: Any
         self.n_replays, self.captured, step = 0, None, eager.Eager.__call__
 
-        def seen(step_of, *given):
+        def seen(step_of: Any, *given: Any) -> Any:
             terms = step(step_of, *given)
             if self.is_open:
                 self.captured = (step_of, given, terms)
             return terms
 
-        def replay(graph):
+        def replay(graph: Any) -> None:
             step_of, given, terms = self.captured
             kind = eager.Kind.of(terms)
             with torch.enable_grad():
@@ -234,7 +242,7 @@ class FakeGraphs:
         self.is_open = False
         monkeypatch.setattr(captured, "_has_graphs", lambda device: True)
         monkeypatch.setattr(eager.Eager, "__call__", seen)
-        cuda = {
+        cuda: dict[str, Any] = {
             "CUDAGraph": type("Graph", (), {"replay": replay}),
             "Stream": lambda device: MagicMock(),
             "current_stream": lambda device: MagicMock(),
@@ -245,14 +253,16 @@ class FakeGraphs:
             monkeypatch.setattr(torch.cuda, name, fake)
 
     @contextmanager
-    def capture(self, graph, capture_error_mode):
+    def capture(self, graph: Any, capture_error_mode: Any) -> Iterator[Any]:
         self.is_open = True
         yield
         self.is_open = False
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_capture_has_the_tensors_of_the_fit(name, monkeypatch):
+def test_a_capture_has_the_tensors_of_the_fit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     graphs = FakeGraphs(monkeypatch)
     model = MODELS[name]
     rows = rows_of(model)
@@ -264,14 +274,14 @@ def test_a_capture_has_the_tensors_of_the_fit(name, monkeypatch):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", MODELS)
-def test_a_captured_fit_is_the_fit(name):
+def test_a_captured_fit_is_the_fit(name: Any) -> None:
     model = clone(MODELS[name]).set_params(device="cuda")
     rows = rows_of(model)
     other = clone(model).set_params(execution="captured").fit(rows)
     assert_same_fit(other, model.fit(rows), rows, rtol=1e-3)
 
 
-def test_a_search_stacks_only_steps_that_run_as_written():
+def test_a_search_stacks_only_steps_that_run_as_written() -> None:
     model = BetaVAE(2, **FEW_DRAWS)
     grid = {"beta": [1.0, 4.0]}
     stacked = BatchedGridSearchCV(model, grid, cv=2).fit(X)
@@ -286,7 +296,7 @@ def test_a_search_stacks_only_steps_that_run_as_written():
 
 
 @pytest.mark.parametrize("execution", ["eager", "compiled"])
-def test_bfloat16_trains_nearly_as_well_and_scores_in_float32(execution):
+def test_bfloat16_trains_nearly_as_well_and_scores_in_float32(execution: str) -> None:
     model = clone(MODELS["VAE"]).set_params(max_iter=20, early_stopping=False)
     low = clone(model).set_params(precision="bfloat16", execution=execution).fit(X)
     model.fit(X)
@@ -298,7 +308,7 @@ def test_bfloat16_trains_nearly_as_well_and_scores_in_float32(execution):
     assert (score == low.score_samples(X)).all()
 
 
-def test_a_stack_trains_in_bfloat16_too():
+def test_a_stack_trains_in_bfloat16_too() -> None:
     # From other weights than those of a linear start, to which fits may go back.
     model = BetaVAE(2, linear_path=False, learning_rate_init=1e-2, **FEW_DRAWS)
     low = clone(model).set_params(precision="bfloat16")

@@ -1,31 +1,39 @@
 """Priors over tokens, by enumeration of all sequences."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from scipy import stats
-from toys import all_sequences, generator, leaves_generators, normal
+from torch import Tensor
 
 from skgen._networks.token_priors import AutoregressivePrior, TransformerPrior
+from tests.toys import all_sequences, generator, leaves_generators, normal
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
 SEQUENCES = all_sequences(3, 3)
 mixings = pytest.mark.parametrize("mixing", [0.0, 0.5, 1.0])
 families = pytest.mark.parametrize("family", [AutoregressivePrior, TransformerPrior])
-SMALL = {
+SMALL: dict[Any, Any] = {
     AutoregressivePrior: {"n_hidden": 5},
     TransformerPrior: {"width": 8, "n_heads": 2},
 }
 
 
 @leaves_generators
-def start(family, T=3, K=3):
+def start(family: Any, T: Any = 3, K: int = 3) -> Any:
     return family(T, K, **SMALL[family])
 
 
-def prior_of(family, mixing=0.5, T=3, K=3, dtype=torch.float64):
+def prior_of(
+    family: type[Any],
+    mixing: float = 0.5,
+    T: int = 3,
+    K: int = 3,
+    dtype: torch.dtype = torch.float64,
+) -> Any:
     """Weights are large: every token before makes a difference."""
     prior = start(family, T, K).to(dtype)
     for seed, p in enumerate(prior.parameters()):
@@ -35,19 +43,19 @@ def prior_of(family, mixing=0.5, T=3, K=3, dtype=torch.float64):
     return prior
 
 
-def some_tokens(n, T, K):
+def some_tokens(n: int, T: int, K: int) -> Tensor:
     return torch.randint(K, (n, T), generator=generator())
 
 
 @families
 @mixings
-def test_it_sums_to_one(family, mixing):
+def test_it_sums_to_one(family: type[Any], mixing: float) -> None:
     total = prior_of(family, mixing).log_prob(SEQUENCES).exp().sum().item()
     assert total == pytest.approx(1, abs=1e-12)
 
 
 @families
-def test_places_are_conditioned_on_those_before_only(family):
+def test_places_are_conditioned_on_those_before_only(family: type[Any]) -> None:
     prior, tokens = prior_of(family, T=6, K=5), some_tokens(4, 6, 5)
     outputs = prior.changes(tokens)
     for place in range(6):
@@ -59,7 +67,9 @@ def test_places_are_conditioned_on_those_before_only(family):
 
 
 @families
-def test_tokens_before_make_a_difference_to_the_network_alone(family):
+def test_tokens_before_make_a_difference_to_the_network_alone(
+    family: type[Any],
+) -> None:
     network, unigrams = prior_of(family).token_log_probs(SEQUENCES)
     last = SEQUENCES[:, 2] == 0
     assert len(network[last, 2].unique()) == 9
@@ -68,12 +78,14 @@ def test_tokens_before_make_a_difference_to_the_network_alone(family):
 
 @families
 @mixings
-def test_draws_have_its_frequencies(family, mixing):
+def test_draws_have_its_frequencies(family: Any, mixing: Any) -> None:
     prior, n = prior_of(family, mixing), 20_000
     tokens = prior.draw(n, generator())
     assert tokens.shape == (n, 3)
-    counts = torch.bincount((tokens * torch.tensor([9, 3, 1])).sum(1), minlength=27)
-    expected = n * prior.log_prob(SEQUENCES).exp()
+    counts: Any = torch.bincount(
+        (tokens * torch.tensor([9, 3, 1])).sum(1), minlength=27
+    )
+    expected: Any = n * prior.log_prob(SEQUENCES).exp()
     keep = expected > 5  # rarer cells together
     counts = [*counts[keep].tolist(), counts[~keep].sum().item()]
     expected = [*expected[keep].tolist(), expected[~keep].sum().item()]
@@ -85,12 +97,14 @@ def test_draws_have_its_frequencies(family, mixing):
 @pytest.mark.parametrize(
     ("dtype", "error"), [(torch.float32, 1e-5), (torch.float64, 1e-12)]
 )
-def test_drawing_goes_through_the_same_outputs(family, dtype, error, monkeypatch):
+def test_drawing_goes_through_the_same_outputs(
+    family: type[Any], dtype: torch.dtype, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # What it draws each token from is what it gives that token afterwards.
     prior, seen = prior_of(family, T=7, K=5, dtype=dtype), []
     draw_token = prior.draw_token
 
-    def watched(t, change, generator):
+    def watched(t: Any, change: Any, generator: Any) -> Any:
         seen.append(change)
         return draw_token(t, change, generator)
 
@@ -103,7 +117,7 @@ def test_drawing_goes_through_the_same_outputs(family, dtype, error, monkeypatch
 
 
 @families
-def test_it_starts_as_smoothed_unigrams(family):
+def test_it_starts_as_smoothed_unigrams(family: type[Any]) -> None:
     prior = start(family, 2, 3)
     prior.counts.copy_(torch.tensor([[3.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
     expected = [math.log(4 / 7 / 3), math.log(1 / 7 / 3)]
@@ -114,7 +128,7 @@ def test_it_starts_as_smoothed_unigrams(family):
 
 
 @families
-def test_mixing_mixes_each_token(family):
+def test_mixing_mixes_each_token(family: type[Any]) -> None:
     prior = prior_of(family, 0.3)
     network, unigrams = prior.token_log_probs(SEQUENCES)
     expected = (0.3 * network.exp() + 0.7 * unigrams.exp()).log().sum(-1)
@@ -122,14 +136,14 @@ def test_mixing_mixes_each_token(family):
 
 
 @families
-def test_leading_dimensions_are_free(family):
+def test_leading_dimensions_are_free(family: type[Any]) -> None:
     prior = prior_of(family)
     log_prob = prior.log_prob(SEQUENCES.view(3, 9, 3))
     torch.testing.assert_close(log_prob.flatten(), prior.log_prob(SEQUENCES))
 
 
 @families
-def test_one_token_has_no_one_before(family):
+def test_one_token_has_no_one_before(family: type[Any]) -> None:
     prior = prior_of(family, 1.0, T=1, K=4)
     total = prior.log_prob(torch.arange(4)[:, None]).exp().sum().item()
     assert total == pytest.approx(1, abs=1e-12)
@@ -137,7 +151,7 @@ def test_one_token_has_no_one_before(family):
 
 
 @families
-def test_it_learns_that_tokens_repeat(family):
+def test_it_learns_that_tokens_repeat(family: type[Any]) -> None:
     # Rows of a grid of 2 x 2: the second line repeats the first.
     tokens = some_tokens(64, 2, 3).repeat(1, 2)
     prior = start(family, 4, 3)

@@ -5,13 +5,16 @@ import subprocess
 import sys
 import warnings
 from itertools import chain
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 from sklearn.base import clone
-from toys import generator, normal
+from torch import Tensor
 
 from skgen import IWAE, VAE, VQVAE, BetaVAE, GaussianMixtureEM, KMeansAutoencoder
 from skgen._networks.dense import Standardizer
@@ -27,6 +30,7 @@ from skgen._utils.tensors import is_mapped, to_tensor
 from skgen.likelihoods import Gaussian, Mixed
 from skgen.likelihoods.base import BINARY_ROWS, TwoValues
 from skgen.model_selection import Fit, fit_together
+from tests.toys import generator, normal
 
 pytestmark = [
     pytest.mark.usefixtures("guarded_generators"),
@@ -34,7 +38,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
 
-SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 3, "random_state": 0}
+SETTINGS: dict[str, Any] = {
+    "hidden_layer_sizes": (8,),
+    "max_iter": 3,
+    "random_state": 0,
+}
 MODELS = [
     VAE(2, **SETTINGS),
     BetaVAE(2, beta=0.5, **SETTINGS),
@@ -49,13 +57,13 @@ WEIGHT = np.random.default_rng(0).integers(0, 3, len(X))
 
 
 @pytest.fixture
-def stored(monkeypatch):
+def stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take any rows for many."""
     monkeypatch.setattr(module, "KEPT_ELEMENTS", 0)
 
 
 @pytest.fixture
-def in_parts(stored, monkeypatch):
+def in_parts(stored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take any rows for many, a few of them for a chunk, and fewer for a piece."""
     monkeypatch.setattr(module, "SAMPLE_ELEMENTS", 500)
     monkeypatch.setattr(module, "CHUNK_ELEMENTS", 250)
@@ -63,19 +71,19 @@ def in_parts(stored, monkeypatch):
     monkeypatch.setattr(module, "WINDOW_PIECES", 12)
 
 
-def mapped(X, folder):
+def mapped(X: NDArray[Any], folder: Path) -> Any:
     """Rows as a read-only file."""
     np.save(folder / "rows.npy", X)
     return np.load(folder / "rows.npy", mmap_mode="r")
 
 
-def rows_of(n, out_of_core=False, **options):
+def rows_of(n: int, out_of_core: bool = False, **options: Any) -> Any:
     """Rows (n, 2) that are numbered."""
     x = torch.arange(float(n))[:, None].expand(n, 2)
     return StoredRows(x, None, x.device, out_of_core=out_of_core, **options)
 
 
-def numbers(rows):
+def numbers(rows: Any) -> Any:
     return rows.in_memory().x[:, 0].long().tolist()
 
 
@@ -86,8 +94,8 @@ def numbers(rows):
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weighted"])
 @pytest.mark.parametrize("model", MODELS[:3], ids=lambda model: type(model).__name__)
 def test_stored_rows_have_the_curve_of_rows_in_memory(
-    model, weight, dtype, monkeypatch
-):
+    model: Any, weight: NDArray[Any] | None, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, model = X.astype(dtype), clone(model).set_params(early_stopping=False)
     in_memory = clone(model).fit(rows, sample_weight=weight)
     monkeypatch.setattr(module, "KEPT_ELEMENTS", 0)
@@ -97,7 +105,9 @@ def test_stored_rows_have_the_curve_of_rows_in_memory(
 
 
 @each_model
-def test_a_small_memory_map_has_the_curve_of_an_array(model, tmp_path):
+def test_a_small_memory_map_has_the_curve_of_an_array(
+    model: Any, tmp_path: Path
+) -> None:
     array, file = clone(model).fit(X), clone(model).fit(mapped(X, tmp_path))
     assert file.loss_curve_ == array.loss_curve_
     assert file.validation_curve_ == array.validation_curve_
@@ -105,7 +115,9 @@ def test_a_small_memory_map_has_the_curve_of_an_array(model, tmp_path):
 
 @each_model
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weighted"])
-def test_a_fit_from_a_file_learns_and_repeats(model, weight, in_parts, tmp_path):
+def test_a_fit_from_a_file_learns_and_repeats(
+    model: Any, weight: NDArray[Any] | None, in_parts: None, tmp_path: Path
+) -> None:
     # From a linear start there is little to learn.
     model = clone(model).set_params(learning_rate_init=0.01, linear_path=False)
     file = mapped(X, tmp_path)
@@ -118,27 +130,31 @@ def test_a_fit_from_a_file_learns_and_repeats(model, weight, in_parts, tmp_path)
 
 
 @each_model
-def test_partial_fits_take_stored_rows(model, in_parts, tmp_path):
+def test_partial_fits_take_stored_rows(
+    model: Any, in_parts: None, tmp_path: Path
+) -> None:
     file = mapped(X, tmp_path)
     found = clone(model).partial_fit(file).partial_fit(file)
     assert found.n_iter_ == 2
     assert found.loss_curve_[1] < found.loss_curve_[0]
 
 
-def test_rows_that_are_drawn_may_be_stored(in_parts):
+def test_rows_that_are_drawn_may_be_stored(in_parts: None) -> None:
     model = VQVAE(8, n_tokens=2, likelihood="bernoulli", **SETTINGS)
     model.fit((X > 3).astype(float))
     assert np.isfinite(model.score_samples((X[:5] > 3).astype(float))).all()
 
 
-def test_tables_with_missing_cells_may_be_stored(in_parts):
+def test_tables_with_missing_cells_may_be_stored(in_parts: None) -> None:
     table = X.copy()
     table[::7, 2] = np.nan
     model = VAE(2, likelihood=Mixed(["real"] * 5), **SETTINGS).fit(table)
     assert np.isfinite(model.score(table))
 
 
-def test_a_column_that_is_constant_in_a_sample_is_freed_by_the_rest(in_parts):
+def test_a_column_that_is_constant_in_a_sample_is_freed_by_the_rest(
+    in_parts: None,
+) -> None:
     rows = X.copy()
     rows[:, 1] = 1.0
     rows[301, 1] = 2.0  # a row that the sample leaves out
@@ -146,20 +162,20 @@ def test_a_column_that_is_constant_in_a_sample_is_freed_by_the_rest(in_parts):
     assert not model.module_.likelihood.is_constant.any()
 
 
-def test_a_column_that_is_constant_stays_so(in_parts):
+def test_a_column_that_is_constant_stays_so(in_parts: None) -> None:
     rows = X.copy()
     rows[:, 1] = 1.0
     model = VAE(2, **SETTINGS).fit(rows)
     assert model.module_.likelihood.is_constant.tolist() == [False, True, *[False] * 3]
 
 
-def test_latent_variances_are_those_of_all_codes(in_parts):
+def test_latent_variances_are_those_of_all_codes(in_parts: None) -> None:
     model = VAE(2, early_stopping=False, **SETTINGS).fit(X)
     variances = model.transform(X).var(axis=0)
     assert_allclose(model.latent_variances_, variances, rtol=1e-4)
 
 
-def test_the_usage_of_a_codebook_is_that_of_all_training_rows(stored):
+def test_the_usage_of_a_codebook_is_that_of_all_training_rows(stored: None) -> None:
     model = VQVAE(8, n_tokens=2, encode="ordinal", **SETTINGS).fit(X)
     kept = np.bincount(model.transform(X).astype(int).ravel(), minlength=8)
     assert_allclose(model.codebook_usage_, kept / kept.sum(), atol=0.05)
@@ -169,13 +185,13 @@ def test_the_usage_of_a_codebook_is_that_of_all_training_rows(stored):
 
 
 @pytest.mark.parametrize("model", [MODELS[1], MODELS[3]], ids=["BetaVAE", "VQVAE"])
-def test_stored_rows_are_shared_by_a_stack(model, stored):
+def test_stored_rows_are_shared_by_a_stack(model: Any, stored: Any) -> None:
     name = "beta" if isinstance(model, BetaVAE) else "commitment_cost"
     models = [clone(model).set_params(**{name: value}) for value in (0.5, 2.0)]
-    fits = [Fit(clone(model), X, None, None) for model in models]
-    trainings = [fit.work for fit in fits]
+    fits: list[Any] = [Fit(clone(model), X, None, None) for model in models]
+    trainings: list[Any] = [fit.work for fit in fits]
     assert len({stacks_as(training) for training in trainings} - {None}) == 1
-    known = []
+    known: list[Any] = []
     for training in trainings:
         share_rows(training, known)
     assert len(known) == 1
@@ -187,20 +203,24 @@ def test_stored_rows_are_shared_by_a_stack(model, stored):
         assert_allclose(fit.estimator.loss_curve_, alone.loss_curve_, rtol=1e-4)
 
 
-def test_rows_that_are_far_are_not_stacked(in_parts, tmp_path):
-    fit = Fit(clone(MODELS[1]), mapped(X, tmp_path), None, None)
+def test_rows_that_are_far_are_not_stacked(in_parts: Any, tmp_path: Path) -> None:
+    fit: Any = Fit(clone(MODELS[1]), mapped(X, tmp_path), None, None)
     assert stacks_as(fit.work) is None
 
 
 # What is held out.
 
 
-def test_draws_for_held_out_rows_are_the_same_each_time_and_no_others(in_parts):
+def test_draws_for_held_out_rows_are_the_same_each_time_and_no_others(
+    in_parts: Any,
+) -> None:
     draws = generator()
     held_out = HeldOut(
         rows_of(600), lambda x: (x, torch.randn(1, len(x), generator=draws)), draws
     )
     before = draws.get_state()
+    first: Any
+    second: Any
     first, second = ([block.noise for block in held_out.blocks()] for _ in range(2))
     assert len(first) > 1
     assert all(one.equal(other) for one, other in zip(first, second))
@@ -210,10 +230,10 @@ def test_draws_for_held_out_rows_are_the_same_each_time_and_no_others(in_parts):
 # Shuffles.
 
 
-def batches_of(rows, size=7):
+def batches_of(rows: Any, size: Any = 7) -> list[Any]:
     made = Trainer(
         torch.nn.Identity(),
-        None,
+        cast(Any, None),
         lambda x: (x, None),
         StepRule(0.1),
         batch_size=size,
@@ -224,7 +244,9 @@ def batches_of(rows, size=7):
 
 @pytest.mark.parametrize("n", [1, 24, 25, 299, 600, 1001])
 @pytest.mark.parametrize("out_of_core", [False, True])
-def test_every_row_comes_once_an_epoch(n, out_of_core, in_parts):
+def test_every_row_comes_once_an_epoch(
+    n: int, out_of_core: bool, in_parts: None
+) -> None:
     parts, found = zip(*batches_of(rows_of(n, out_of_core)))
     seen = list(chain.from_iterable(batch.x[:, 0].tolist() for batch in found))
     assert sorted(seen) == list(range(n))
@@ -234,7 +256,7 @@ def test_every_row_comes_once_an_epoch(n, out_of_core, in_parts):
     assert max(len(batch.x) for batch in found) <= 7
 
 
-def test_far_rows_are_read_in_pieces(in_parts):
+def test_far_rows_are_read_in_pieces(in_parts: None) -> None:
     windows = rows_of(1000, out_of_core=True).windows(generator())
     assert len(windows) > 1
     for window in windows:
@@ -248,18 +270,18 @@ def test_far_rows_are_read_in_pieces(in_parts):
         assert numbers(near) == found.tolist()
 
 
-def test_windows_are_other_ones_each_epoch(in_parts):
+def test_windows_are_other_ones_each_epoch(in_parts: None) -> None:
     draws, rows = generator(), rows_of(1000, out_of_core=True)
     one, other = (numbers(rows.windows(draws)[0]) for _ in range(2))
     assert one != other
 
 
-def test_rows_that_are_near_are_shuffled_as_a_whole(in_parts):
+def test_rows_that_are_near_are_shuffled_as_a_whole(in_parts: None) -> None:
     rows = rows_of(1000)
     assert rows.windows(generator()) == [rows]
 
 
-def test_weights_go_with_their_rows(in_parts):
+def test_weights_go_with_their_rows(in_parts: None) -> None:
     x = torch.arange(1000.0)[:, None]
     rows = StoredRows(x, x[:, 0] / x.mean(), x.device, out_of_core=True)
     rows = rows.take(torch.randperm(1000, generator=generator()))
@@ -267,15 +289,15 @@ def test_weights_go_with_their_rows(in_parts):
         assert batch.weight.equal(batch.x[:, 0] / x.mean())
 
 
-def test_the_next_is_made_while_one_is_in_use():
-    made = []
+def test_the_next_is_made_while_one_is_in_use() -> None:
+    made: Any = []
     items = prefetch(lambda i: made.append(i) or i, range(4))
     assert next(items) == 0
     assert list(items) == [1, 2, 3]
     assert made == [0, 1, 2, 3]
 
 
-def test_an_error_of_what_is_prefetched_is_raised():
+def test_an_error_of_what_is_prefetched_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         list(prefetch(lambda i: 1 / i, [2, 1, 0]))
 
@@ -283,7 +305,7 @@ def test_an_error_of_what_is_prefetched_is_raised():
 # Parts of rows.
 
 
-def test_rows_are_taken_as_an_index():
+def test_rows_are_taken_as_an_index() -> None:
     rows = rows_of(10).take(torch.tensor([3, 1, 8])).take(torch.tensor([2, 0]))
     assert rows.store.shape == (10, 2)
     assert numbers(rows) == [8, 3]
@@ -291,18 +313,18 @@ def test_rows_are_taken_as_an_index():
     assert [len(part) for part in rows_of(10).chunks(4)] == [4, 4, 2]
 
 
-def test_a_sample_is_spread_evenly(in_parts):
+def test_a_sample_is_spread_evenly(in_parts: None) -> None:
     assert rows_of(1000).sample().x[:, 0].tolist() == list(range(0, 1000, 4))
     assert rows_of(100).first(1000).x.shape == (100, 2)
 
 
-def test_maps_follow_one_another():
+def test_maps_follow_one_another() -> None:
     rows = rows_of(4).map(lambda x: x + 1).map(lambda x: 2 * x)
     assert numbers(rows) == [2, 4, 6, 8]
     assert numbers(Rows(rows.x, None).map(lambda x: -x, 3)) == [-2, -4, -6, -8]
 
 
-def test_rows_know_whether_they_are_the_same():
+def test_rows_know_whether_they_are_the_same() -> None:
     x, other = normal(10, 2), normal(10, 2, seed=1)
     scale = Standardizer.of(x.mean(0), x.var(0))
     rows = scale.rows(StoredRows(x, None, x.device))
@@ -315,11 +337,11 @@ def test_rows_know_whether_they_are_the_same():
     assert not rows.same_as(None)
 
 
-def rows_of_tensor(x):
+def rows_of_tensor(x: Tensor) -> Any:
     return StoredRows(x, None, x.device)
 
 
-def test_moments_of_parts_are_those_of_the_whole():
+def test_moments_of_parts_are_those_of_the_whole() -> None:
     x, weight = 1e3 + normal(100, 3), normal(100, seed=3).exp()
     whole = Moments.of(x, weight, full=False)
     parts = Moments.of_parts(zip(x.split(30), weight.split(30)))
@@ -327,7 +349,7 @@ def test_moments_of_parts_are_those_of_the_whole():
 
 
 @pytest.mark.parametrize("size", [3, 7, 100])
-def test_rows_of_two_values_are_found_in_parts(size):
+def test_rows_of_two_values_are_found_in_parts(size: int) -> None:
     binary = (normal(60, 2) > 0).double() * torch.tensor([1.0, -5.0])
     binary[:20, 0] = 1  # a constant, in the first parts
     for x, warns in [
@@ -347,7 +369,7 @@ def test_rows_of_two_values_are_found_in_parts(size):
         assert bool(caught) == warns
 
 
-def test_a_fit_warns_of_binary_rows_alone(in_parts):
+def test_a_fit_warns_of_binary_rows_alone(in_parts: None) -> None:
     rows = np.repeat(X[:1], 600, axis=0)
     rows[::2] = X[1]
     model = VAE(2, likelihood=Gaussian(), **SETTINGS)
@@ -359,7 +381,7 @@ def test_a_fit_warns_of_binary_rows_alone(in_parts):
 # Memory.
 
 
-def test_read_only_arrays_share_their_memory(tmp_path):
+def test_read_only_arrays_share_their_memory(tmp_path: Path) -> None:
     for rows in (np.asarray(mapped(X, tmp_path)), np.broadcast_to(X, X.shape)):
         assert not rows.flags.writeable
         tensor = to_tensor(rows, torch.device("cpu"))
@@ -367,7 +389,7 @@ def test_read_only_arrays_share_their_memory(tmp_path):
         assert tensor.equal(torch.from_numpy(X))
 
 
-def test_a_tensor_keeps_the_array_that_it_shares():
+def test_a_tensor_keeps_the_array_that_it_shares() -> None:
     rows = X.copy()
     rows.flags.writeable = False
     tensor = to_tensor(rows, torch.device("cpu"))
@@ -375,7 +397,7 @@ def test_a_tensor_keeps_the_array_that_it_shares():
     assert tensor.equal(torch.from_numpy(X))
 
 
-def test_views_of_a_file_are_known(tmp_path):
+def test_views_of_a_file_are_known(tmp_path: Path) -> None:
     file = mapped(X, tmp_path)
     assert is_mapped(file)
     assert is_mapped(np.asarray(file)[3:])
@@ -383,7 +405,7 @@ def test_views_of_a_file_are_known(tmp_path):
     assert not is_mapped(file.copy())
 
 
-def test_no_model_writes_into_a_file(tmp_path):
+def test_no_model_writes_into_a_file(tmp_path: Path) -> None:
     file = mapped(X, tmp_path)
     for model in (
         KMeansAutoencoder(3, copy_x=False, random_state=0),
@@ -421,7 +443,7 @@ except MemoryError:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
-def test_a_fit_to_a_file_takes_less_memory_than_the_file(tmp_path):
+def test_a_fit_to_a_file_takes_less_memory_than_the_file(tmp_path: Path) -> None:
     n, d = 400_000, 100  # 160 megabytes
     shape = (n, d)
     rows = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, shape)

@@ -6,12 +6,13 @@ import pkgutil
 import re
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from estimators import ESTIMATORS, ONE_OF_EACH, class_name, fitted, name_of
 
 import skgen
 from skgen import outliers, textures
+from tests.estimators import ESTIMATORS, ONE_OF_EACH, class_name, fitted, name_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -24,18 +25,18 @@ CLASSES = [
 ]
 
 
-def own_annotations(cls):
+def own_annotations(cls: Any) -> Any:
     """Types that the body of a class states, by name."""
     return vars(cls).get("__annotations__", {})
 
 
-def annotations(cls):
+def annotations(cls: Any) -> Any:
     """Names that the body of a class, or of a base, gives a type."""
     return {name for base in cls.__mro__ for name in own_annotations(base)}
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=name_of)
-def test_fitted_attributes_have_types(estimator):
+def test_fitted_attributes_have_types(estimator: Any) -> None:
     model = fitted(estimator)
     own = {name for name in vars(model) if name.endswith("_")}
     # These are scikit-learn's, and declared for checkers alone.
@@ -44,8 +45,8 @@ def test_fitted_attributes_have_types(estimator):
 
 
 @pytest.mark.parametrize("estimator", ONE_OF_EACH, ids=class_name)
-def test_documented_attributes_are_seen(estimator):
-    cls = type(estimator)
+def test_documented_attributes_are_seen(estimator: Any) -> None:
+    cls: Any = type(estimator)
     section = cls.__doc__.partition("    Attributes\n")[2].partition("\n\n")[0]
     names = set(re.findall(r"^    (\w+_) :", section, re.MULTILINE))
     seen = {*annotations(cls), "n_features_in_", "feature_names_in_"}
@@ -54,7 +55,7 @@ def test_documented_attributes_are_seen(estimator):
         assert isinstance(inspect.getattr_static(cls, name), property), name
 
 
-def literals(hint):
+def literals(hint: Any) -> Any:
     """Values of the literals in a type."""
     if typing.get_origin(hint) is typing.Literal:
         return set(typing.get_args(hint))
@@ -62,7 +63,7 @@ def literals(hint):
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_choices_are_literals(cls):
+def test_choices_are_literals(cls: Any) -> None:
     for name, rules in cls._parameters.items():
         words = [rule.words for rule in rules if rule.words.startswith("a str among")]
         owner = next(base for base in cls.__mro__ if name in own_annotations(base))
@@ -72,11 +73,11 @@ def test_choices_are_literals(cls):
             assert found == set(re.findall("'([^']*)'", words[0])), name
 
 
-def test_the_package_lists_its_modules_and_names():
+def test_the_package_lists_its_modules_and_names() -> None:
     assert dir(skgen) == sorted([*skgen.__all__, *PUBLIC, "__version__"])
 
 
-def test_checkers_see_the_modules():
+def test_checkers_see_the_modules() -> None:
     tree = ast.parse(Path(skgen.__file__).read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
     assert ast.unparse(block.test) == "TYPE_CHECKING"

@@ -2,9 +2,10 @@
 
 import functools
 import itertools
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skgen._networks.codebooks import Codebook
 from skgen._networks.dense import Standardizer
@@ -19,30 +20,30 @@ from skgen.priors import StandardNormal
 D, K = 4, 2  # features and latent coordinates of the linear Gaussian model
 
 
-def generator(seed=0):
+def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def normal(*shape, seed=0, dtype=torch.float64):
+def normal(*shape: Any, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=dtype)
 
 
-def uniform(*shape, seed=0, dtype=torch.float64):
+def uniform(*shape: Any, seed: int = 0, dtype: Any = torch.float64) -> Tensor:
     return torch.rand(*shape, generator=generator(seed), dtype=dtype)
 
 
-def leaves_generators(build):
+def leaves_generators(build: Any) -> Any:
     """Let a function initialise modules, which draws from the global generator."""
 
     @functools.wraps(build)
-    def wrapped(*args, **kwargs):
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         with forked_rng(0):
             return build(*args, **kwargs)
 
     return wrapped
 
 
-def linear(weight, bias):
+def linear(weight: Tensor, bias: Tensor) -> Any:
     layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
     layer.weight.data, layer.bias.data = weight, bias
     return layer
@@ -51,22 +52,24 @@ def linear(weight, bias):
 class Free(nn.Module):
     """A network whose output is its parameter, a value for each row."""
 
-    def __init__(self, value):
+    def __init__(self, value: Tensor) -> None:
         super().__init__()
         self.value = nn.Parameter(value)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.value
 
 
-def gaussian(sigma, kind="shared"):
+def gaussian(sigma: float, kind: Any = "shared") -> Any:
     likelihood = Gaussian(kind, min_sigma=0.0)
     likelihood.log_sigma.data = torch.as_tensor(sigma, dtype=torch.float64).log()
     return likelihood
 
 
 @leaves_generators
-def linear_gaussian(shift=0.0, widen=0.0, n_importance_samples=8, seed=0):
+def linear_gaussian(
+    shift: float = 0.0, widen: float = 0.0, n_importance_samples: Any = 8, seed: int = 0
+) -> tuple[Any, ...]:
     """A linear VAE, with the marginal p(x) in closed form.
 
     The columns of the decoder are orthogonal, so that the exact posterior is a normal
@@ -97,19 +100,26 @@ def linear_gaussian(shift=0.0, widen=0.0, n_importance_samples=8, seed=0):
     return model, marginal
 
 
-def draws_of(marginal, n, seed=5):
+def draws_of(marginal: Any, n: int, seed: int = 5) -> Any:
     return marginal.mean + normal(n, D, seed=seed) @ marginal.scale_tril.T
 
 
 @leaves_generators
-def codebook(vectors, distance="euclidean"):
-    book = Codebook(*vectors.shape, distance).to(vectors.dtype)
+def codebook(vectors: Any, distance: str = "euclidean") -> Any:
+    book = Codebook(*cast(tuple[int, int], vectors.shape), distance).to(vectors.dtype)
     book.vectors.data = vectors
     return book
 
 
 @leaves_generators
-def token_model(T=2, K=4, c=2, d=3, n_importance_samples=8, mixing=0.7):
+def token_model(
+    T: int = 2,
+    K: int = 4,
+    c: Any = 2,
+    d: int = 3,
+    n_importance_samples: int = 8,
+    mixing: Any = 0.7,
+) -> Any:
     """A linear VQVAE in float64: the decoder undoes the encoder; tokens depend."""
     prior = AutoregressivePrior(T, K, 5).double()
     for seed, p in enumerate(prior.parameters()):
@@ -131,12 +141,12 @@ def token_model(T=2, K=4, c=2, d=3, n_importance_samples=8, mixing=0.7):
     return model
 
 
-def all_sequences(T, K):
+def all_sequences(T: int, K: int) -> Tensor:
     """Every sequence of tokens, (K^T, T)."""
     return torch.tensor(list(itertools.product(range(K), repeat=T)))
 
 
-def exact_token_log_prob(model, x):
+def exact_token_log_prob(model: Any, x: Tensor) -> Any:
     """log sum_k p(x|e_k) p(k) by enumeration, of rows of the user."""
     T, K = model.prior.counts.shape
     tokens = all_sequences(T, K)
