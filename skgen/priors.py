@@ -99,10 +99,74 @@ class StandardNormal(nn.Module):
 
 
 class LearnedPrior(nn.Module):
-    """p(z) = sum_c w_c N(z; mean_c, diag sigma_c^2), trained with the networks.
+    """Base of p(z) that are trained with the networks.
 
-    Its KL has no closed form, and no part for each coordinate: it is estimated, by
+    Their KL has no closed form, and no part for each coordinate: it is estimated, by
     ``log q(z|x) - log p(z)`` at draws.
+    """
+
+    layer_sizes: tuple[int, ...]  # latent coordinates, of one layer
+    row_elements: int  # numbers that a row takes in between
+
+    def posterior(self, q: Any) -> Any:
+        """q(z|x) of all layers, given that of the first: there is no other."""
+        return q
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density (..., n) of codes (..., n, k)."""
+
+    def kl(self, q: Any, z: Tensor) -> Tensor:
+        """KL(q || p) of all coordinates together, (n, 1), at draws z (S?, n, k)."""
+        each: Tensor = (q.log_prob(z) - self.log_prob(z))[..., None]
+        return each if each.ndim == q.mean.ndim else each.mean(0)
+
+    @abstractmethod
+    def draw_layers(self, eps: Tensor) -> Tensor:
+        """Draw codes (..., k) from standard noise (..., k)."""
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """Draw codes of the first layer (n, k) from standard noise (n, k)."""
+        return self.draw_layers(eps)
+
+
+class FlowPrior(LearnedPrior):
+    """p(z) = N(f(z); 0, I) |det df/dz|, f invertible.
+
+    Parameters
+    ----------
+    n_components : int
+        k, latent coordinates.
+    transform : Module
+        A lazy transformation of zuko: called with None, it gives f, a
+        ``torch.distributions.Transform``.
+
+    References
+    ----------
+    Chen et al., "Variational lossy autoencoder", ICLR 2017.
+    """
+
+    def __init__(self, n_components: int, transform: nn.Module) -> None:
+        super().__init__()
+        self.layer_sizes = (n_components,)
+        shapes = [each.shape for each in transform.parameters()]
+        self.row_elements = max((shape[0] for shape in shapes), default=n_components)
+        self.transform = transform
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density (..., n) of codes (..., n, k)."""
+        noise, log_det = self.transform(None).call_and_ladj(z)
+        found: Tensor = log_det - 0.5 * (noise**2 + LOG_2PI).sum(-1)
+        return found
+
+    def draw_layers(self, eps: Tensor) -> Tensor:
+        """Draw codes (..., k) from standard noise (..., k)."""
+        codes: Tensor = self.transform(None).inv(eps)
+        return codes
+
+
+class ModesPrior(LearnedPrior):
+    """p(z) = sum_c w_c N(z; mean_c, diag sigma_c^2).
 
     Parameters
     ----------
@@ -114,7 +178,7 @@ class LearnedPrior(nn.Module):
 
     def __init__(self, n_components: int, n_modes: int) -> None:
         super().__init__()
-        self.layer_sizes: tuple[int, ...] = (n_components,)
+        self.layer_sizes = (n_components,)
         self.row_elements = n_components * n_modes
         self.logits = nn.Parameter(torch.zeros(n_modes))  # log w_c, up to a constant
 
@@ -122,19 +186,10 @@ class LearnedPrior(nn.Module):
     def modes(self) -> Normal:
         """Components, (C, k)."""
 
-    def posterior(self, q: Any) -> Any:
-        """q(z|x) of all layers, given that of the first: there is no other."""
-        return q
-
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density (..., n) of codes (..., n, k)."""
         each = self.modes().log_prob(z[..., None, :])  # (..., n, C)
         return (each + self.logits.log_softmax(0)).logsumexp(-1)
-
-    def kl(self, q: Any, z: Tensor) -> Tensor:
-        """KL(q || p) of all coordinates together, (n, 1), at draws z (S?, n, k)."""
-        each: Tensor = (q.log_prob(z) - self.log_prob(z))[..., None]
-        return each if each.ndim == q.mean.ndim else each.mean(0)
 
     def draw_layers(self, eps: Tensor) -> Tensor:
         """Draw codes (..., k) from standard noise (..., k).
@@ -153,12 +208,8 @@ class LearnedPrior(nn.Module):
         mean, sigma = self.modes()
         return mean[mode] + sigma[mode] * noise
 
-    def draw(self, eps: Tensor) -> Tensor:
-        """Draw codes of the first layer (n, k) from standard noise (n, k)."""
-        return self.draw_layers(eps)
 
-
-class MixturePrior(LearnedPrior):
+class MixturePrior(ModesPrior):
     """Mixture of normal densities with means, scales and weights of its own.
 
     It starts near N(0, I): one component is that, and more are narrower and spread.
@@ -184,7 +235,7 @@ class MixturePrior(LearnedPrior):
         return Normal.of(torch.cat([self.means, self.log_scales], -1))
 
 
-class VampPrior(LearnedPrior):
+class VampPrior(ModesPrior):
     """Mixture of the posteriors of pseudo-inputs, which are learned.
 
     Parameters

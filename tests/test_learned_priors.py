@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skgen
 from skgen import IWAE, VAE, BetaVAE, ConditionalVAE, GaussianDensity, MixedDensity
+from skgen._networks.flows import spline_flow
 from skgen.model_selection import BatchedGridSearchCV
-from skgen.priors import MixturePrior
+from skgen.priors import FlowPrior, MixturePrior
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -35,10 +37,11 @@ LINEAR: dict[str, Any] = {
     "early_stopping": False,
     "random_state": 0,
 }
-learned = pytest.mark.parametrize("prior", ["mixture", "vamp"])
+learned = pytest.mark.parametrize("prior", ["mixture", "vamp", "flow"])
+of_modes = pytest.mark.parametrize("prior", ["mixture", "vamp"])
 
 
-@learned
+@of_modes
 def test_one_component_is_a_normal_prior(prior: Any) -> None:
     # Codes may be shifted and scaled: linear networks lose nothing by it.
     settings: dict[str, Any] = {**LINEAR, "max_iter": 250, "n_iter_no_change": 250}
@@ -49,7 +52,7 @@ def test_one_component_is_a_normal_prior(prior: Any) -> None:
     assert abs(model.score(X) - expected.score(X)) < 0.05
 
 
-@learned
+@of_modes
 @pytest.mark.parametrize("cls", [VAE, BetaVAE, IWAE])
 def test_a_prior_learns_and_is_scored_by(cls: Any, prior: Any) -> None:
     model = cls(2, prior=prior, **SMALL).fit(X)
@@ -65,6 +68,8 @@ def test_a_prior_learns_and_is_scored_by(cls: Any, prior: Any) -> None:
     assert np.isfinite(model.log_likelihood(X[:5], 100).log_prob).all()
 
 
+# A row in the tail of a flow has few draws that count.
+@pytest.mark.filterwarnings("ignore::skgen.exceptions.DegenerateWeightsWarning")
 @learned
 def test_scores_are_bounds_on_what_samples_come_from(prior: Any) -> None:
     model = VAE(1, prior=prior, **{**SMALL, "n_importance_samples": 200}).fit(X)
@@ -103,7 +108,7 @@ def test_more_modes_gain_where_codes_have_clusters() -> None:
     settings: dict[str, Any] = {**LINEAR, "hidden_layer_sizes": ()}
     scores = [
         VAE(1, prior=prior, prior_components=2, **settings).fit(rows).score(rows)
-        for prior in ("normal", "mixture", "vamp")
+        for prior in ("normal", "mixture", "vamp", "flow")
     ]
     assert min(scores[1:]) > scores[0] + 0.1
 
@@ -115,6 +120,30 @@ def test_missing_cells_are_integrated_out(prior: Any) -> None:
     model = MixedDensity(VAE(2, prior=prior, **SMALL)).fit(rows)
     assert np.isfinite(model.score_samples(rows)).all()
     assert np.isfinite(model.impute(rows)).all()
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 14_001), (2, 561)])
+def test_the_density_of_a_flow_is_that_of_its_draws(k: int, n: int) -> None:
+    torch.manual_seed(0)
+    prior = FlowPrior(k, spline_flow(k, "VAE")).double().requires_grad_(False)
+    for weight in prior.parameters():
+        weight.data += 0.1 * torch.randn_like(weight)
+    ticks = torch.linspace(-7, 7, n).double()
+    cells = torch.cartesian_prod(*[ticks] * k).view(-1, k)
+    mass = prior.log_prob(cells).exp().sum() * (14 / (n - 1)) ** k
+    assert mass == pytest.approx(1, abs=2e-3)
+    noise = torch.randn(5, 3, k).double()
+    codes = prior.draw_layers(noise)
+    back = prior.transform(None)(codes)
+    torch.testing.assert_close(back, noise, rtol=1e-5, atol=1e-5)
+
+
+def test_a_flow_without_its_library_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "zuko", None)
+    with pytest.raises(ImportError, match=r"VAE\(prior='flow'\) needs zuko.*\[flow\]"):
+        VAE(2, prior="flow", **SMALL).fit(X)
 
 
 def test_layers_have_a_mixture_above() -> None:

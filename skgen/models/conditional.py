@@ -360,7 +360,7 @@ class ConditionalVAE(Conditioned, VAE):
     prior : {"normal"}, default="normal"
         p(z): the standard normal density.
     prior_components : int, default=50
-        Components of a prior that is learned.
+        Components of a mixture, and pseudo-inputs.
     condition : {"auto", "classes", "numbers"}, default="auto"
         Kind of y. "auto" takes one column for classes, unless it holds numbers with
         fractions; and several columns for numbers.

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY
 from functools import partial
-from importlib import import_module
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from skgen._networks.dense import ACTIVATIONS, Activation, PassSize, Standardizer
+from skgen._networks.flows import BOUND, SLOPE, zuko
 from skgen._training.batches import Batch
 from skgen._training.data import WeightedRows
 from skgen._utils.parameters import (
@@ -49,22 +49,6 @@ from skgen.models.hyperparameters import MOST_LAYERS
 from skgen.models.planning import TrainingPlan
 from skgen.objectives import NegativeLogLikelihood, importance_weighted_bound
 from skgen.priors import StandardNormal
-
-# Splines bend a column between -BOUND and BOUND standard deviations; beyond, they are
-# the identity.
-BOUND = 5.0
-# Least slope of a spline.
-SLOPE = 1e-3
-
-
-def zuko() -> Any:
-    """Import zuko, which has the maps."""
-    try:
-        return import_module("zuko")
-    except ImportError as error:
-        raise ImportError(
-            'FlowDensity needs zuko: pip install "scikit-generative[flow]".'
-        ) from error
 
 
 def order_of(layer: int, n_features: int, structure: str) -> Tensor:
@@ -557,7 +541,7 @@ class FlowDensity(Conditioned):
 
     def _transform_layers(self, n_features: int) -> nn.Module:
         """Make the map, on the CPU: zuko makes masks, which need numbers."""
-        library = zuko()
+        library = zuko(type(self).__name__)
         if self.univariate == "spline":
             spline = library.transforms.MonotonicRQSTransform
             univariate: Any = partial(spline, bound=BOUND, slope=SLOPE)

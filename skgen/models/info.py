@@ -34,13 +34,15 @@ class InfoVAE(VAE):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
-    prior : {"normal", "mixture", "vamp"}, default="normal"
-        p(z): the standard normal density; a mixture of normal densities whose means,
-        scales and weights are learned with the networks; or a mixture of the
-        posteriors of pseudo-inputs, rows that are learned (Tomczak & Welling 2018).
-        Of stochastic layers that are stacked, the last has it, and "vamp" is for one.
+    prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
+        p(z): the standard normal density; or one that is learned with the networks. A
+        "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
+        rows that are learned ("vamp", Tomczak & Welling 2018); or a normalising
+        "flow", three layers of splines, which needs zuko: ``pip install
+        "scikit-generative[flow]"``. Of stochastic layers that are stacked, the last
+        has it, and "vamp" is for one.
     prior_components : int, default=50
-        Components of a prior that is learned.
+        Components of a mixture, and pseudo-inputs.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -246,13 +248,15 @@ class TCVAE(VAE):
     ----------
     n_components : int, default=10
         Number of latent coordinates.
-    prior : {"normal", "mixture", "vamp"}, default="normal"
-        p(z): the standard normal density; a mixture of normal densities whose means,
-        scales and weights are learned with the networks; or a mixture of the
-        posteriors of pseudo-inputs, rows that are learned (Tomczak & Welling 2018).
-        Of stochastic layers that are stacked, the last has it, and "vamp" is for one.
+    prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
+        p(z): the standard normal density; or one that is learned with the networks. A
+        "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
+        rows that are learned ("vamp", Tomczak & Welling 2018); or a normalising
+        "flow", three layers of splines, which needs zuko: ``pip install
+        "scikit-generative[flow]"``. Of stochastic layers that are stacked, the last
+        has it, and "vamp" is for one.
     prior_components : int, default=50
-        Components of a prior that is learned.
+        Components of a mixture, and pseudo-inputs.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from skgen._networks.dense import LinearAndLayers, Standardizer, is_mlp, mlp_pair
 from skgen._networks.factors import Factors, covariance_of, factor_analysis
+from skgen._networks.flows import spline_flow
 from skgen._networks.proposals import CoupledNormal, NormalProposal, WithPrior
 from skgen._training.batches import Batch
 from skgen._training.data import Rows, WeightedRows
@@ -51,6 +52,7 @@ from skgen.objectives import (
 from skgen.priors import (
     DeepPrior,
     Encode,
+    FlowPrior,
     LearnedPrior,
     MixturePrior,
     Normal,
@@ -309,13 +311,15 @@ class VAE(NeuralModel):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
-    prior : {"normal", "mixture", "vamp"}, default="normal"
-        p(z): the standard normal density; a mixture of normal densities whose means,
-        scales and weights are learned with the networks; or a mixture of the
-        posteriors of pseudo-inputs, rows that are learned (Tomczak & Welling 2018).
-        Of stochastic layers that are stacked, the last has it, and "vamp" is for one.
+    prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
+        p(z): the standard normal density; or one that is learned with the networks. A
+        "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
+        rows that are learned ("vamp", Tomczak & Welling 2018); or a normalising
+        "flow", three layers of splines, which needs zuko: ``pip install
+        "scikit-generative[flow]"``. Of stochastic layers that are stacked, the last
+        has it, and "vamp" is for one.
     prior_components : int, default=50
-        Components of a prior that is learned.
+        Components of a mixture, and pseudo-inputs.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -503,8 +507,8 @@ class VAE(NeuralModel):
         default=(256,),
         builds=True,
     )
-    prior: Literal["normal", "mixture", "vamp"] = parameter(
-        options("normal", "mixture", "vamp"), default="normal", builds=True
+    prior: Literal["normal", "mixture", "vamp", "flow"] = parameter(
+        options("normal", "mixture", "vamp", "flow"), default="normal", builds=True
     )
     prior_components: int = parameter(integer(1), default=50, builds=True)
     kl_warmup: int | Literal["auto"] = parameter(
@@ -621,10 +625,12 @@ class VAE(NeuralModel):
             return StandardNormal(k)
         if self.prior == "mixture":
             return MixturePrior(k, self.prior_components)
+        if self.prior == "flow":
+            return FlowPrior(k, spline_flow(k, f"{type(self).__name__}(prior='flow')"))
         if len(self._component_sizes) > 1:
             raise ValueError(
                 f"The 'prior' parameter of {type(self).__name__} must be 'normal' or "
-                f"'mixture' with the stochastic layers n_components="
+                f"'mixture' or 'flow' with the stochastic layers n_components="
                 f"{self.n_components!r}: pseudo-inputs are encoded to one. Got 'vamp' "
                 "instead."
             )
@@ -720,13 +726,15 @@ class BetaVAE(VAE):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
-    prior : {"normal", "mixture", "vamp"}, default="normal"
-        p(z): the standard normal density; a mixture of normal densities whose means,
-        scales and weights are learned with the networks; or a mixture of the
-        posteriors of pseudo-inputs, rows that are learned (Tomczak & Welling 2018).
-        Of stochastic layers that are stacked, the last has it, and "vamp" is for one.
+    prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
+        p(z): the standard normal density; or one that is learned with the networks. A
+        "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
+        rows that are learned ("vamp", Tomczak & Welling 2018); or a normalising
+        "flow", three layers of splines, which needs zuko: ``pip install
+        "scikit-generative[flow]"``. Of stochastic layers that are stacked, the last
+        has it, and "vamp" is for one.
     prior_components : int, default=50
-        Components of a prior that is learned.
+        Components of a mixture, and pseudo-inputs.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -930,13 +938,15 @@ class IWAE(VAE):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
-    prior : {"normal", "mixture", "vamp"}, default="normal"
-        p(z): the standard normal density; a mixture of normal densities whose means,
-        scales and weights are learned with the networks; or a mixture of the
-        posteriors of pseudo-inputs, rows that are learned (Tomczak & Welling 2018).
-        Of stochastic layers that are stacked, the last has it, and "vamp" is for one.
+    prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
+        p(z): the standard normal density; or one that is learned with the networks. A
+        "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
+        rows that are learned ("vamp", Tomczak & Welling 2018); or a normalising
+        "flow", three layers of splines, which needs zuko: ``pip install
+        "scikit-generative[flow]"``. Of stochastic layers that are stacked, the last
+        has it, and "vamp" is for one.
     prior_components : int, default=50
-        Components of a prior that is learned.
+        Components of a mixture, and pseudo-inputs.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
