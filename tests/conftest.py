@@ -46,5 +46,12 @@ def guarded_generators(_isolated_generators: None) -> Iterator[Any]:
 
 
 def pytest_collection_modifyitems(items: Any) -> None:
-    """Put the longest files first: a process that has done one takes the next."""
+    """Put the longest files first: a process that has done one takes the next.
+
+    Examples in docstrings may end before they converge.
+    """
+    few_epochs = "ignore::sklearn.exceptions.ConvergenceWarning"
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.filterwarnings(few_epochs))
     items.sort(key=lambda item: item.path.stem not in ("test_examples", "test_readme"))

@@ -445,7 +445,11 @@ def test_a_clone_has_what_was_given_and_nothing_fitted(table: Any) -> None:
         ({}, {"height": None}, "Column 'height' has no value"),
         ({}, {"town": [1, "a"] * 30}, "levels of several types"),
         ({"estimator": VAE(likelihood="bernoulli")}, {}, "has likelihood='bernoulli'"),
-        ({"estimator": 3}, {}, "must be a VAE, BetaVAE, IWAE or VQVAE or None"),
+        (
+            {"estimator": 3},
+            {},
+            "must be a VAE, BetaVAE, IWAE or VQVAE or a MixtureEM or None",
+        ),
     ],
 )
 def test_bad_tables(

@@ -66,8 +66,11 @@ def tokens(**settings: Any) -> Any:
 
 # Fits that are trained as one.
 
+NO_PATH: dict[str, Any] = {"linear_path": False}
+
 STACKS = {
-    "beta": [small(beta=beta) for beta in (0.5, 1.0, 4.0)],
+    # A fit of beta=1 alone would start from a linear model.
+    "beta": [small(beta=beta, **NO_PATH) for beta in (0.5, 1.0, 4.0)],
     "rates": [small(VAE, learning_rate_init=rate) for rate in (1e-3, 1e-2, 1e-3)],
     "seeds": [small(VAE, random_state=seed) for seed in (0, 1, 1)],
     "warm-ups": [small(VAE, kl_warmup=epochs) for epochs in (0, 1, 5)],
@@ -76,15 +79,18 @@ STACKS = {
         for epochs, decay in ((3, 0.0), (6, 0.1), (6, 0.0))
     ],
     "averages": [
-        small(beta=beta, weight_averaging=0.9, max_grad_norm=0.5) for beta in (1.0, 2.0)
+        small(beta=beta, weight_averaging=0.9, max_grad_norm=0.5, **NO_PATH)
+        for beta in (1.0, 2.0)
     ],
     "training rows decide": [
-        small(beta=beta, early_stopping=False) for beta in (1.0, 2.0)
+        small(beta=beta, early_stopping=False, **NO_PATH) for beta in (1.0, 2.0)
     ],
     "free bits": [small(beta=beta, free_bits=0.3) for beta in (1.0, 2.0)],
     "capacities": [small(capacity=nats) for nats in (0.5, 1.0)],
     "fixed sigmas": [small(VAE, likelihood=Gaussian(sigma=s)) for s in (0.5, 1.0)],
-    "sigma per row": [small(beta=b, likelihood=Gaussian("row")) for b in (1.0, 2.0)],
+    "sigma per row": [
+        small(beta=b, likelihood=Gaussian("row"), **NO_PATH) for b in (1.0, 2.0)
+    ],
     "doubly reparameterised": [
         small(IWAE, n_draws=3, learning_rate_init=rate) for rate in (1e-3, 1e-2)
     ],
@@ -162,7 +168,7 @@ class WideNormal(StandardNormal):
 class WideVAE(BetaVAE):
     """A VAE whose prior is learned."""
 
-    def _prior(self, components: tuple[Any, ...], hidden: list[Any]) -> Any:  # type: ignore[override]
+    def _prior(self, components: Any, hidden: Any, n_inputs: int = 0) -> Any:
         return WideNormal(components[0])
 
 

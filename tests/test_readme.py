@@ -78,7 +78,12 @@ SAID: dict[str, Any] = {
     ],
 }
 # Pages that say how good a model is; on others, a few epochs will do.
-WHOLE = ["docs/tour.md", "docs/howto/callbacks.md", "docs/howto/pipelines.md"]
+WHOLE = [
+    "docs/tour.md",
+    "docs/howto/tables.md",
+    "docs/howto/callbacks.md",
+    "docs/howto/pipelines.md",
+]
 NEEDS = {"docs/howto/files.md": "onnxscript", "docs/howto/callbacks.md": "rich"}
 PAGES = [
     str(page.relative_to(ROOT))

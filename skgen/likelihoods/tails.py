@@ -107,7 +107,7 @@ class StudentT(LocationScale):
     >>> from skgen.likelihoods import StudentT
     >>> x = torch.tensor([[0.0], [10.0]])
     >>> StudentT(sigma=1.0, df=3.0).log_prob(torch.zeros(2, 1), x)
-    tensor([-1.0009, -8.0758])
+    tensor([-1.0009, -8.0731])
     """
 
     def __init__(
