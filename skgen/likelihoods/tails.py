@@ -51,7 +51,7 @@ class Laplace(LocationScale):
     """
 
     def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """Sum of -sqrt(2) |x - mean| / sigma - log(sqrt(2) sigma)."""
+        """Sum of -sqrt(2) abs(x - mean) / sigma - log(sqrt(2) sigma)."""
         mean, log_sigma = self.parts(outputs)
         distance = (x - mean).abs() * (-log_sigma).exp()
         terms = math.sqrt(2) * distance + log_sigma + 0.5 * math.log(2)
