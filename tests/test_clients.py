@@ -1,4 +1,4 @@
-"""What clients of estimators ask for: parameters inside parameters, hashes, pickles."""
+"""Parameters inside parameters, hashes and pickles, as clients ask for them."""
 
 import copy
 import importlib

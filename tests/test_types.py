@@ -1,4 +1,4 @@
-"""What type checkers and editors see: attributes, choices, and names of the package."""
+"""Attributes, choices and names of the package, as type checkers see them."""
 
 import ast
 import inspect

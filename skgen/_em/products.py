@@ -86,7 +86,7 @@ class Products:
 
     @property
     def is_mass(self) -> bool:
-        """Whether scores are log-masses."""
+        """Return whether scores are log-masses."""
         return all(family.is_mass for family in self.families)
 
     def see(self, rows: CentredRows) -> None:

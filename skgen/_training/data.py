@@ -302,7 +302,7 @@ class StoredRows(WeightedRows):
 
     @property
     def _are_few(self) -> bool:
-        """Whether rows are kept in memory: sparse ones, where they are one chunk."""
+        """Return whether rows are kept in memory: sparse ones in one chunk."""
         if isinstance(self.store, SparseRows):
             return math.prod(self.shape) <= CHUNK_ELEMENTS
         return are_few(self.shape)

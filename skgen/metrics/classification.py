@@ -1,4 +1,4 @@
-"""What a classifier learns from samples."""
+"""Accuracy of a classifier that is trained on samples."""
 
 from __future__ import annotations
 

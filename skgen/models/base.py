@@ -273,7 +273,7 @@ class GenerativeModel(
 
     @property
     def _without_sparse(self) -> str | None:
-        """What to do in the place of sparse rows; None where they are taken."""
+        """Remedy for sparse rows, in words; None where they are taken."""
         return "Give X.toarray()."
 
     @property

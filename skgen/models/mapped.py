@@ -23,7 +23,7 @@ from skgen.models.vae import Elbo, Posterior
 
 
 def _inner_has(name: str) -> Callable[[Any], bool]:
-    """Whether the model inside has a method; an AttributeError where it has not."""
+    """Check that the model inside has a method; an AttributeError says it has not."""
 
     def check(density: MappedDensity) -> bool:
         getattr(density._inner, name)
