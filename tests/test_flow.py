@@ -19,10 +19,10 @@ from sklearn.preprocessing import StandardScaler
 
 import skgen
 from skgen import FlowDensity, GaussianDensity, make_generative_pipeline
+from skgen._networks.flows import order_of
 from skgen._training.data import Rows
 from skgen.likelihoods.cells import Cells
 from skgen.model_selection import BatchedGridSearchCV
-from skgen.models.flow import order_of
 
 # Few epochs, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

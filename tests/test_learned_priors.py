@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skgen
 from skgen import IWAE, VAE, BetaVAE, ConditionalVAE, GaussianDensity, MixedDensity
-from skgen._networks.flows import spline_flow
+from skgen._networks.flows import code_flow
 from skgen.model_selection import BatchedGridSearchCV
 from skgen.priors import FlowPrior, MixturePrior
 
@@ -125,7 +125,7 @@ def test_missing_cells_are_integrated_out(prior: Any) -> None:
 @pytest.mark.parametrize(("k", "n"), [(1, 14_001), (2, 561)])
 def test_the_density_of_a_flow_is_that_of_its_draws(k: int, n: int) -> None:
     torch.manual_seed(0)
-    prior = FlowPrior(k, spline_flow(k, "VAE")).double().requires_grad_(False)
+    prior = FlowPrior(k, code_flow("VAE", k)).double().requires_grad_(False)
     for weight in prior.parameters():
         weight.data += 0.1 * torch.randn_like(weight)
     ticks = torch.linspace(-7, 7, n).double()

@@ -711,6 +711,60 @@ class OptionallyConditioned(Conditioned):
         options("auto", "classes", "numbers"), none, default=None, builds=True
     )
 
+    def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Condition of each row: a label, or numbers. Ignored where ``condition`` is
+            None.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, not negative; only their ratios matter.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or an argument is out of its range, or y is missing.
+        ImportError
+            If the library that a model needs is not installed.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the fit ended before it converged.
+        """
+        return super().fit(X, y, sample_weight)
+
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train for one epoch on the given rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows. The first call sets the standardisation.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Condition of each row, where ``condition`` is not None. The first call sets
+            the classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, on one scale over all calls.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        return super().partial_fit(X, y, sample_weight)
+
     @property
     def _kind_of_condition(self) -> str | None:
         kind: str | None = self._fitted("condition")

@@ -16,9 +16,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,6 @@ from skgen._networks.dense import (
     mlp,
 )
 from skgen._training.batches import Batch
-from skgen._training.data import WeightedRows
 from skgen._utils.parameters import (
     attribute,
     boolean,
@@ -57,7 +56,6 @@ from skgen.models.conditions import (
 )
 from skgen.models.evaluation import N_BLOCKS, LogLikelihood
 from skgen.models.hyperparameters import MOST_LAYERS
-from skgen.models.planning import TrainingPlan
 from skgen.objectives import DiffusionLoss
 from skgen.priors import StandardNormal
 
@@ -90,7 +88,7 @@ class Level(NamedTuple):
 
     @property
     def features(self) -> Tensor:
-        """What the network sees of it, (..., 2 N + 1)."""
+        """Inputs of the network that tell the level, (..., 2 N + 1)."""
         part = 2 * (self.gamma - FIRST) / (LAST - FIRST) - 1
         powers = torch.arange(N_FREQUENCIES, device=part.device, dtype=part.dtype)
         angles = part * (0.5 * math.pi) * 2**powers
@@ -584,66 +582,9 @@ class Diffusion(OptionallyConditioned):
 
     # Fitting.
 
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            Condition of each row: a label, or numbers. Ignored where ``condition`` is
-            None.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, not negative; only their ratios matter.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or an argument is out of its range, or y is missing.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the fit ended before it converged.
-        """
-        return super().fit(X, y, sample_weight)
-
-    def partial_fit(
-        self, X: ArrayLike, y: Any = None, sample_weight: Any = None
-    ) -> Self:
-        """Train for one epoch on the given rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows. The first call sets the standardisation.
-        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            Condition of each row, where ``condition`` is not None. The first call sets
-            the classes.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, on one scale over all calls.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        return super().partial_fit(X, y, sample_weight)
-
     @property
     def _new_likelihood(self) -> Cells:
         return Cells(False)
-
-    @property
-    def _layer_sizes(self) -> list[tuple[int, ...]]:
-        sizes = self.hidden_layer_sizes
-        return [tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)]
 
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
@@ -669,18 +610,6 @@ class Diffusion(OptionallyConditioned):
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.spread_noise(n, generator)
         return noise
-
-    def _finish(
-        self,
-        plan: TrainingPlan,
-        train: WeightedRows,
-        held_out: WeightedRows | None,
-        generator: torch.Generator,
-    ) -> None:
-        return None
-
-    def _described(self, train: WeightedRows) -> dict[str, Any]:
-        return {}
 
     # Evaluating.
 

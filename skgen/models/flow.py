@@ -9,36 +9,36 @@ of the columns before it. The maps are those of the library zuko.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY
-from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skgen._networks.dense import ACTIVATIONS, Activation, PassSize, Standardizer
-from skgen._networks.flows import BOUND, SLOPE, zuko
+from skgen._networks.flows import invertible_map, shapes_of
 from skgen._training.batches import Batch
-from skgen._training.data import WeightedRows
 from skgen._utils.parameters import (
     attribute,
     boolean,
     estimator,
     integer,
-    none,
     options,
     parameter,
     sequence,
 )
 from skgen._utils.sizes import COPIES
-from skgen._utils.tensors import Undrawn
 from skgen.likelihoods import Likelihood
 from skgen.likelihoods.cells import Cells
-from skgen.models.conditions import Classes, Conditioned, ConditionedModel, Numbers
+from skgen.models.conditions import (
+    Classes,
+    ConditionedModel,
+    Numbers,
+    OptionallyConditioned,
+)
 from skgen.models.evaluation import (
     N_BLOCKS,
     BoundedModel,
@@ -46,22 +46,8 @@ from skgen.models.evaluation import (
     row_blocks,
 )
 from skgen.models.hyperparameters import MOST_LAYERS
-from skgen.models.planning import TrainingPlan
 from skgen.objectives import NegativeLogLikelihood, importance_weighted_bound
 from skgen.priors import StandardNormal
-
-
-def order_of(layer: int, n_features: int, structure: str) -> Tensor:
-    """Return the places (d,) of columns in the order of a layer.
-
-    Every second layer has them in reverse. The two halves that a coupling joins are
-    told apart by another bit of the columns' places in each pair of layers.
-    """
-    order = torch.arange(n_features)
-    if structure == "coupling":
-        for _ in range(layer // 2):
-            order = torch.cat([order[::2], order[1::2]])
-    return order.flip(0) if layer % 2 else order
 
 
 class NormalizingFlow(ConditionedModel):
@@ -224,7 +210,7 @@ class NormalizingFlow(ConditionedModel):
 
 
 @estimator
-class FlowDensity(Conditioned):
+class FlowDensity(OptionallyConditioned):
     """Normalising flow: an exact density by an invertible map to a standard normal.
 
     ``log p(x) = log N(f(x); 0, I) + log |det df/dx|``, with f of several layers, each
@@ -400,7 +386,6 @@ class FlowDensity(Conditioned):
 
     classes_: NDArray[Any] = attribute()
     n_conditions_: int = attribute()
-    _without_y = "leave condition=None"
 
     n_transforms: int = parameter(integer(1, MOST_LAYERS), default=3, builds=True)
     _: KW_ONLY
@@ -417,9 +402,6 @@ class FlowDensity(Conditioned):
     activation: Activation = parameter(
         options(*ACTIVATIONS), default="relu", builds=True
     )
-    condition: Literal["auto", "classes", "numbers"] | None = parameter(
-        options("auto", "classes", "numbers"), none, default=None, builds=True
-    )
     dequantize: Literal["auto"] | bool | Sequence[int] = parameter(
         options("auto"), boolean, sequence(integer(0)), default="auto", builds=True
     )
@@ -428,88 +410,9 @@ class FlowDensity(Conditioned):
 
     # Fitting.
 
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            Condition of each row: a label, or numbers. Ignored where ``condition`` is
-            None.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, not negative; only their ratios matter.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ImportError
-            If zuko is not installed.
-        ValueError
-            If a parameter or an argument is out of its range, or y is missing.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the fit ended before it converged.
-        """
-        return super().fit(X, y, sample_weight)
-
-    def partial_fit(
-        self, X: ArrayLike, y: Any = None, sample_weight: Any = None
-    ) -> Self:
-        """Train for one epoch on the given rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows. The first call sets the standardisation, and which columns are
-            discrete.
-        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            Condition of each row, where ``condition`` is not None. The first call sets
-            the classes.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, on one scale over all calls.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        return super().partial_fit(X, y, sample_weight)
-
-    @property
-    def _kind_of_condition(self) -> str | None:
-        kind: str | None = self._fitted("condition")
-        return kind
-
-    def _context(self, y: Any, n: int, *, reset: bool) -> NDArray[Any] | None:
-        if self._kind_of_condition is None:
-            for name in ("classes_", "n_conditions_", "_some_missing", "_held"):
-                self.__dict__.pop(name, None)
-            return None
-        context = super()._context(y, n, reset=reset)
-        if self._some_missing:
-            raise ValueError(
-                "y has missing labels (-1, NaN or None), and FlowDensity learns from "
-                "rows with their labels only. Leave those rows out, or use "
-                "ConditionalVAE."
-            )
-        return context
-
     @property
     def _new_likelihood(self) -> Cells:
         return Cells(self.dequantize)
-
-    @property
-    def _layer_sizes(self) -> list[tuple[int, ...]]:
-        sizes = self.hidden_layer_sizes
-        return [tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)]
 
     @property
     def _condition_width(self) -> int:
@@ -517,14 +420,13 @@ class FlowDensity(Conditioned):
         return 0 if self.condition is None else self.n_conditions_
 
     @property
-    def _shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of the parameters of a column's function."""
-        K = self.n_bins
-        return [(K,), (K,), (K - 1,)] if self.univariate == "spline" else [(), ()]
+    def _bins(self) -> int | None:
+        """Bins of the spline of a column; None where it is affine."""
+        return self.n_bins if self.univariate == "spline" else None
 
     def _layer_elements(self, n_features: int) -> tuple[int, int]:
         """Return how many weights a layer of the map has, and how many biases."""
-        n_outputs = n_features * sum(sum(shape) or 1 for shape in self._shapes)
+        n_outputs = n_features * sum(sum(shape) or 1 for shape in shapes_of(self._bins))
         c = self._condition_width
         if n_features == 1 and not c:
             return 0, n_outputs
@@ -539,43 +441,26 @@ class FlowDensity(Conditioned):
         masks = weights  # a byte each
         return float(self.n_transforms * (4 * COPIES * (weights + biases) + masks))
 
-    def _transform_layers(self, n_features: int) -> nn.Module:
-        """Make the map, on the CPU: zuko makes masks, which need numbers."""
-        library = zuko(type(self).__name__)
-        if self.univariate == "spline":
-            spline = library.transforms.MonotonicRQSTransform
-            univariate: Any = partial(spline, bound=BOUND, slope=SLOPE)
-        else:
-            univariate = library.transforms.MonotonicAffineTransform
-        layers = [
-            library.flows.MaskedAutoregressiveTransform(
-                n_features,
-                self._condition_width,
-                passes=2 if self.structure == "coupling" else None,
-                order=order_of(i, n_features, self.structure),
-                univariate=univariate,
-                shapes=self._shapes,
-                hidden_features=self._layer_sizes[0],
-                activation=ACTIVATIONS[self.activation],
-            )
-            for i in range(self.n_transforms)
-        ]
-        made: nn.Module = library.lazy.LazyComposedTransform(*layers)
-        return made
-
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
     ) -> NormalizingFlow:
         assert isinstance(likelihood, Cells)
-        blank = torch.get_default_device().type == "meta"
-        with torch.device("cpu"), Undrawn() if blank else nullcontext():
-            transform = self._transform_layers(n_features)
-        condition: Classes | Numbers | None = None
-        if self.condition is not None:
-            c = self.n_conditions_
-            condition = Classes(c) if self._has_classes else Numbers.of_width(c)
+        transform = invertible_map(
+            type(self).__name__,
+            n_features,
+            self.n_transforms,
+            self._layer_sizes[0],
+            self.activation,
+            n_bins=self._bins,
+            structure=self.structure,
+            n_conditions=self._condition_width,
+        )
         return NormalizingFlow(
-            transform, likelihood, standardizer, condition, self.n_importance_samples
+            transform,
+            likelihood,
+            standardizer,
+            self._new_condition,
+            self.n_importance_samples,
         )
 
     @property
@@ -585,22 +470,7 @@ class FlowDensity(Conditioned):
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> None:
         return None
 
-    def _finish(
-        self,
-        plan: TrainingPlan,
-        train: WeightedRows,
-        held_out: WeightedRows | None,
-        generator: torch.Generator,
-    ) -> None:
-        return None
-
-    def _described(self, train: WeightedRows) -> dict[str, Any]:
-        return {}
-
     # Evaluating.
-
-    def _known(self, y: Any, n: int) -> tuple[NDArray[Any], ...]:
-        return () if self._kind_of_condition is None else super()._known(y, n)
 
     @property
     def _n_features_out(self) -> int:
@@ -628,16 +498,3 @@ class FlowDensity(Conditioned):
         if n_weights != here:
             raise ValueError(f"the flow has {n_weights} weights, and there are {here}")
         return super()._rebuilt(state, built_with)
-
-    def _unconditional(self) -> Self:
-        if self._kind_of_condition is None or hasattr(self, "_held"):
-            return self
-        if self._has_classes:
-            held: Self = self.conditioned_on(self.classes_[0])
-            return held
-        return super()._unconditional()
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = self.condition is not None
-        return tags

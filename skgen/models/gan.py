@@ -9,9 +9,9 @@ gradient of their sum, moves both networks, the critic faster than the generator
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import torch
 from numpy.typing import ArrayLike
@@ -20,7 +20,6 @@ from torch.func import functional_call
 
 from skgen._networks.dense import ACTIVATIONS, Activation, PassSize, Standardizer
 from skgen._training.batches import Batch
-from skgen._training.data import WeightedRows
 from skgen._utils.parameters import (
     LARGEST_STEP,
     attribute,
@@ -45,7 +44,6 @@ from skgen.models.conditions import (
     beside,
 )
 from skgen.models.hyperparameters import MOST_LAYERS
-from skgen.models.planning import TrainingPlan
 from skgen.objectives import AdversarialLoss
 
 # Widths of the kernels of the discrepancy that is watched, as parts of the median
@@ -491,66 +489,9 @@ class GAN(OptionallyConditioned):
 
     # Fitting.
 
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            Condition of each row: a label, or numbers. Ignored where ``condition`` is
-            None.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, not negative; only their ratios matter.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            If a parameter or an argument is out of its range, or y is missing.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the discrepancy of samples still fell at the last epoch.
-        """
-        return super().fit(X, y, sample_weight)
-
-    def partial_fit(
-        self, X: ArrayLike, y: Any = None, sample_weight: Any = None
-    ) -> Self:
-        """Train for one epoch on the given rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows. The first call sets the standardisation.
-        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
-            Condition of each row, where ``condition`` is not None. The first call sets
-            the classes.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, on one scale over all calls.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        return super().partial_fit(X, y, sample_weight)
-
     @property
     def _new_likelihood(self) -> Cells:
         return Cells(False)
-
-    @property
-    def _layer_sizes(self) -> list[tuple[int, ...]]:
-        sizes = self.hidden_layer_sizes
-        return [tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)]
 
     def _check_features(self, n_features: int) -> None:
         settings: Any = self
@@ -592,18 +533,6 @@ class GAN(OptionallyConditioned):
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((1, n), generator)
         return noise
-
-    def _finish(
-        self,
-        plan: TrainingPlan,
-        train: WeightedRows,
-        held_out: WeightedRows | None,
-        generator: torch.Generator,
-    ) -> None:
-        return None
-
-    def _described(self, train: WeightedRows) -> dict[str, Any]:
-        return {}
 
     # Evaluating.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial, update_wrapper
@@ -105,9 +105,8 @@ class TrainedModel(TrainingSettings, GenerativeModel):
     """Base of the models that are trained by gradients.
 
     A model gives ``_build`` (its module, with ``standardizer``, ``likelihood``,
-    ``encode``, ``decode``), ``_new_likelihood``, ``_layer_sizes``, ``_objective``,
-    ``_noise``, ``_finish`` and ``_described``; the others below "What a model gives"
-    have defaults.
+    ``encode``, ``decode``), ``_new_likelihood``, ``_objective`` and ``_noise``; the
+    others below "What a model gives" have defaults.
     """
 
     _task_name = "epoch"
@@ -118,7 +117,9 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         "validation_curve_": list,
     }
 
-    standardize: bool  # a parameter of all that are trained
+    # Parameters of all that are trained, with defaults of their own.
+    standardize: bool
+    hidden_layer_sizes: Sequence[Any] | int
     module_: Any
     best_epoch_: int
     loss_curve_: list[float]
@@ -154,9 +155,10 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         """Likelihood for a fit of its own: it says how rows are seen."""
 
     @property
-    @abstractmethod
     def _layer_sizes(self) -> list[tuple[int, ...]]:
         """Hidden widths of each part of the model."""
+        sizes = self.hidden_layer_sizes
+        return [tuple(sizes) if isinstance(sizes, Iterable) else (sizes,)]
 
     @property
     def _own_networks(self) -> dict[str, Any]:
@@ -202,7 +204,6 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         """Return the update without a gradient that follows a step, if any."""
         return None
 
-    @abstractmethod
     def _finish(
         self,
         plan: TrainingPlan,
@@ -214,10 +215,11 @@ class TrainedModel(TrainingSettings, GenerativeModel):
 
         What is yet to be trained is left to the driver, as by ``_fit``.
         """
+        return None
 
-    @abstractmethod
     def _described(self, train: WeightedRows) -> dict[str, Any]:
         """Return fitted attributes that describe the codes of standardised rows."""
+        return {}
 
     def _warm_up(self, plan: TrainingPlan) -> int:
         """Epochs of the warm-up."""
@@ -657,14 +659,6 @@ class NeuralModel(NetworkSettings, TrainedModel):
     def _gains_by_linear_path(self) -> bool:
         """Return whether networks have a linear path where it is not asked for."""
         return False
-
-    @property
-    def _layer_sizes(self) -> list[tuple[int, ...]]:
-        """Hidden widths of each stochastic layer."""
-        sizes = self.hidden_layer_sizes
-        if isinstance(sizes, Iterable):
-            return [tuple(sizes)]
-        return [(sizes,)]
 
     def log_likelihood(
         self, X: ArrayLike, n_samples: int = 5000, *, random_state: Any = 0

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from skgen._networks.dense import LinearAndLayers, Standardizer, is_mlp, mlp_pair
 from skgen._networks.factors import Factors, covariance_of, factor_analysis
-from skgen._networks.flows import spline_flow
+from skgen._networks.flows import code_flow
 from skgen._networks.proposals import CoupledNormal, NormalProposal, WithPrior
 from skgen._training.batches import Batch
 from skgen._training.data import Rows, WeightedRows
@@ -626,7 +626,7 @@ class VAE(NeuralModel):
         if self.prior == "mixture":
             return MixturePrior(k, self.prior_components)
         if self.prior == "flow":
-            return FlowPrior(k, spline_flow(k, f"{type(self).__name__}(prior='flow')"))
+            return FlowPrior(k, code_flow(f"{type(self).__name__}(prior='flow')", k))
         if len(self._component_sizes) > 1:
             raise ValueError(
                 f"The 'prior' parameter of {type(self).__name__} must be 'normal' or "
