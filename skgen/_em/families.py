@@ -697,7 +697,35 @@ class Counts(Family):
         return {"mean": (K, *c), "log_r": c, "centre": c}
 
 
-class Levels(Family):
+class Discrete(Family):
+    """Base of the kinds whose cells are one of some values."""
+
+    @abstractmethod
+    def _masses(self, part: Part, j: int, low: float, high: float) -> Array:
+        """Return masses (K, L) of the values, of which those in an interval count."""
+
+    def log_interval(self, part: Part, j: int, low: float, high: float) -> Array:
+        """Return the log-mass of the values in an interval."""
+        with np.errstate(divide="ignore"):
+            found: Array = np.log(self._masses(part, j, low, high).sum(1))
+        return found
+
+    def _drawn_values(
+        self,
+        part: Part,
+        j: int,
+        k: NDArray[np.intp],
+        ends: tuple[float, float],
+        rng: np.random.RandomState,
+    ) -> Array:
+        """Draw which of the values in an interval, (n,), given components k (n,)."""
+        cdf = self._masses(part, j, *ends).cumsum(1)[k]
+        at = rng.uniform(size=(len(k), 1)) * cdf[:, -1:]
+        which: Array = (cdf <= at).sum(1)
+        return which
+
+
+class Levels(Discrete):
     """Cells that are one of L levels, each with a probability.
 
     Parameters
@@ -785,12 +813,6 @@ class Levels(Family):
         p: Array = to_array(part["log_p"][:, j].exp())
         return p * ((numbers >= low) & (numbers <= high))
 
-    def log_interval(self, part: Part, j: int, low: float, high: float) -> Array:
-        """Return the log-mass of the levels in an interval."""
-        with np.errstate(divide="ignore"):
-            found: Array = np.log(self._masses(part, j, low, high).sum(1))
-        return found
-
     def draw_within(
         self,
         part: Part,
@@ -800,9 +822,8 @@ class Levels(Family):
         rng: np.random.RandomState,
     ) -> Array:
         """Draw one of the levels in an interval."""
-        cdf = self._masses(part, j, *ends).cumsum(1)[k]
-        at = rng.uniform(size=(len(k), 1)) * cdf[:, -1:]
-        found: Array = self.first + (cdf <= at).sum(1).astype(float)
+        which = self._drawn_values(part, j, k, ends, rng)
+        found: Array = self.first + which.astype(float)
         return found
 
     def n_parameters(self, K: int) -> int:
@@ -820,7 +841,7 @@ def shares(counts: Tensor) -> Tensor:
     return (counts + 1 / L) / (counts.sum(-1, keepdim=True) + 1)
 
 
-class Inflated(Family):
+class Inflated(Discrete):
     """Cells that are one of some values, each with a mass, or have another density.
 
     Where that density has a mass of its own at a value, a cell there is of either.
@@ -958,12 +979,6 @@ class Inflated(Family):
         rest = np.exp(self.base.log_interval(part, j, low, high))
         return np.column_stack([share[:, :-1] * inside, share[:, -1] * rest])
 
-    def log_interval(self, part: Part, j: int, low: float, high: float) -> Array:
-        """Return the log-mass of the atoms and the rest in an interval."""
-        with np.errstate(divide="ignore"):
-            found: Array = np.log(self._masses(part, j, low, high).sum(1))
-        return found
-
     def draw_within(
         self,
         part: Part,
@@ -973,9 +988,7 @@ class Inflated(Family):
         rng: np.random.RandomState,
     ) -> Array:
         """Draw an atom in the interval, or the rest there."""
-        cdf = self._masses(part, j, *ends).cumsum(1)[k]
-        at = rng.uniform(size=(len(k), 1)) * cdf[:, -1:]
-        which = (cdf <= at).sum(1)
+        which = self._drawn_values(part, j, k, ends, rng)
         found: Array = to_array(self.atoms)[np.minimum(which, len(self.atoms) - 1)]
         rest = which >= len(self.atoms)
         if rest.any():
