@@ -1,10 +1,10 @@
-"""Compare priors of a VAE, and an autoencoder with a density of codes, on digits.
+"""Compare priors, posteriors and layers of a VAE, and an autoencoder, on digits.
 
     python benchmarks/priors.py [--seeds 3]
 
 Equal networks and epochs: 1,000 rows of 8 x 8 grey levels with uniform noise, the other
 797 held out, two and eight coordinates. Scores are bounds of 64 importance samples, in
-nats per row. Some five minutes on one core. Results go to
+nats per row. Some ten minutes on one core. Results go to
 ``benchmarks/results/priors.txt``.
 """
 
@@ -36,6 +36,12 @@ def models(k: int, seed: int) -> dict[str, Any]:
         "VAE, normal prior": VAE(**settings),
         "VAE, mixture of 20": VAE(prior="mixture", prior_components=20, **settings),
         "VAE, VampPrior of 20": VAE(prior="vamp", prior_components=20, **settings),
+        "VAE, full covariance": VAE(posterior_type="full", **settings),
+        "VAE, flow posterior": VAE(posterior_type="flow", **settings),
+        "VAE, and 2 above": VAE(**{**settings, "n_components": (k, 2)}),
+        "VAE, and 2 above, top-down": VAE(
+            inference="top-down", **{**settings, "n_components": (k, 2)}
+        ),
         "InfoVAE, alpha 0.5": InfoVAE(alpha=0.5, **settings),
         "Autoencoder, mixture of 10": Autoencoder(latent_density=mixture, **settings),
     }

@@ -54,8 +54,8 @@ OWN = {
         "loss_terms_",
         "validation_curve_",
     ),
-    "ConditionalVAE": ("prior",),
-    "TCVAE": ("n_components",),
+    "ConditionalVAE": ("prior", "inference"),
+    "TCVAE": ("n_components", "posterior_type"),
 }
 
 

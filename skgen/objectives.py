@@ -12,7 +12,10 @@ between them are (C, 1). So dimensions are counted from the last where rows matt
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 from collections.abc import Callable
+from functools import cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +52,30 @@ class LatentTerms(NamedTuple):
     def watched(self) -> Tensor:
         """Held-out quantity of early stopping: the loss."""
         return self.loss
+
+
+@cache
+def layered_terms(n_layers: int) -> Any:
+    """Return a class of terms as `LatentTerms`, with ``kl_1`` and so on of each layer.
+
+    Stochastic layers are counted from the data upwards.
+    """
+    names = [*LatentTerms._fields, *(f"kl_{i + 1}" for i in range(n_layers))]
+    watched = {"watched": LatentTerms.watched, "__slots__": ()}
+    return type("LayeredTerms", (namedtuple("Layered", names),), watched)
+
+
+def latent_terms(
+    loss: Tensor, reconstruction: Tensor, kl: Tensor, prior: Any
+) -> LatentTerms:
+    """Return terms of rows, from the KL of coordinates (..., k) of all layers."""
+    total, sizes = kl.sum(-1), prior.layer_sizes
+    if len(sizes) == 1:
+        return LatentTerms(loss, reconstruction, total)
+    *below, last = kl.tensor_split(list(accumulate(sizes[:-1])), dim=-1)
+    layers = [each.sum(-1) for each in (*below, last)]
+    terms: LatentTerms = layered_terms(len(sizes))(loss, reconstruction, total, *layers)
+    return terms
 
 
 class TokenTerms(NamedTuple):
@@ -163,7 +190,8 @@ class BetaLoss(NamedTuple):
         """Terms of rows, a part ``annealing`` of the way through the warm-up."""
         reconstruction, kl = elbo(model, batch)
         cost = self.weight.warmed(annealing)(kl)
-        return LatentTerms(cost - reconstruction, reconstruction, kl.sum(-1))
+        loss = cost - reconstruction
+        return latent_terms(loss, reconstruction, kl, model.prior)
 
 
 class ImportanceWeightedLoss(NamedTuple):
@@ -186,7 +214,7 @@ class ImportanceWeightedLoss(NamedTuple):
         prior: Prior = model.prior
         z = q.draw(batch.draws)  # (S, n, k)
         with torch.no_grad():  # reported only
-            kl = prior.kl(q, z).sum(-1)
+            kl = prior.kl(q, z)
         if self.gradient != "standard":
             q, z = q.frozen(), z.view_as(z)  # a node of its own: for log w only
         log_likelihood = model.log_likelihood(batch, z)
@@ -197,7 +225,7 @@ class ImportanceWeightedLoss(NamedTuple):
             scale = 1 - beta + beta * log_w.detach().softmax(0)
             z.register_hook(lambda slope: slope * scale[..., None])
         loss = -importance_weighted_bound(log_w)
-        return LatentTerms(loss, log_likelihood.mean(0), kl)
+        return latent_terms(loss, log_likelihood.mean(0), kl, prior)
 
 
 class AdversarialTerms(NamedTuple):

@@ -44,6 +44,11 @@ class Normal(NamedTuple):
         """Log-sigma (..., n, k)."""
         return self.sigma.log()
 
+    @property
+    def n_dims(self) -> int:
+        """Dimensions of the parameters; draws may have one more."""
+        return self.mean.ndim
+
     def draw(self, eps: Tensor) -> Tensor:
         """Reparameterised draws z = mean + sigma * eps, (..., n, k)."""
         return self.mean + self.sigma * eps
@@ -57,9 +62,21 @@ class Normal(NamedTuple):
         """Log-density (..., n) of draws (..., n, k)."""
         return self.coordinate_log_probs(z).sum(-1)
 
+    def kl_to(self, other: Normal) -> Tensor:
+        """KL to another normal density, of each coordinate (..., n, k)."""
+        ratio = (self.sigma / other.sigma) ** 2
+        distance = ((self.mean - other.mean) / other.sigma) ** 2
+        return 0.5 * (distance + ratio - 1 - ratio.log())
+
     def frozen(self) -> Normal:
         """Return the same density, which passes no gradient to its parameters."""
         return Normal(self.mean.detach(), self.sigma.detach())
+
+
+def kl_at_draws(q: Any, p: Any, z: Tensor) -> Tensor:
+    """KL(q || p) of all coordinates together, (n, 1), at draws z (S?, n, k) from q."""
+    each: Tensor = (q.log_prob(z) - p.log_prob(z))[..., None]
+    return each if each.ndim == q.n_dims else each.mean(0)
 
 
 class StandardNormal(nn.Module):
@@ -80,12 +97,15 @@ class StandardNormal(nn.Module):
     def kl(self, q: Any, z: Tensor) -> Tensor:
         """KL(q || p) of each coordinate, (n, k), in closed form: draws z are unused.
 
-        Of correlated coordinates, each given those before it.
+        Of correlated coordinates, each given those before it. Where q is not normal,
+        it is that of all together, (n, 1), at draws.
         """
-        m2, s2 = q.mean**2, q.sigma**2
         if isinstance(q, Normal):
-            independent: Tensor = 0.5 * (m2 + s2 - 1 - s2.log())
-            return independent
+            m2, s2 = q.mean**2, q.sigma**2
+            return 0.5 * (m2 + s2 - 1 - s2.log())
+        if not hasattr(q, "log_scale"):
+            return kl_at_draws(q, self, z)
+        m2, s2 = q.mean**2, q.sigma**2
         found: Tensor = 0.5 * (m2 + s2 - 1) - q.log_scale
         return found
 
@@ -118,8 +138,7 @@ class LearnedPrior(nn.Module):
 
     def kl(self, q: Any, z: Tensor) -> Tensor:
         """KL(q || p) of all coordinates together, (n, 1), at draws z (S?, n, k)."""
-        each: Tensor = (q.log_prob(z) - self.log_prob(z))[..., None]
-        return each if each.ndim == q.mean.ndim else each.mean(0)
+        return kl_at_draws(q, self, z)
 
     @abstractmethod
     def draw_layers(self, eps: Tensor) -> Tensor:
@@ -330,8 +349,70 @@ class DeepPosterior(NamedTuple):
         return DeepPosterior(self.first.frozen(), partial(self.above, frozen=True))
 
 
-class DeepPrior(nn.Module):
-    """p(z) = int p(z|u) p(u) du: a further stochastic layer above a code.
+class StackedPrior(nn.Module):
+    """Base of p(z) = int p(z|u) p(u) du: a further stochastic layer above a code.
+
+    Codes hold all layers side by side, (..., n, k + k').
+
+    Parameters
+    ----------
+    decoder : Module
+        Maps (..., k') to the outputs of p(z|u), (..., 2k).
+    n_components : int
+        k.
+    prior : StandardNormal, LearnedPrior or StackedPrior
+        p(u).
+    """
+
+    def __init__(
+        self,
+        decoder: nn.Module,
+        n_components: int,
+        prior: StandardNormal | LearnedPrior | StackedPrior,
+    ) -> None:
+        super().__init__()
+        self.decoder, self.prior = decoder, prior
+        self.layer_sizes: tuple[int, ...] = (n_components, *prior.layer_sizes)
+
+    @abstractmethod
+    def posterior(self, q: Normal) -> Any:
+        """q(z, u|x) of all layers, given what an encoder says of rows."""
+
+    @abstractmethod
+    def kl(self, q: Any, codes: Tensor) -> Tensor:
+        """KL(q || p) of each coordinate, (n, k + k'), estimated at draws (S?, n, .)."""
+
+    def given(self, u: Tensor, frozen: bool = False) -> Normal:
+        """p(z|u) at codes u (..., k') of all layers above."""
+        u = u[..., : self.layer_sizes[1]]
+        if not frozen:
+            return Normal.of(self.decoder(u))
+        weights = {name: p.detach() for name, p in self.decoder.named_parameters()}
+        # Gradients still reach u.
+        return Normal.of(functional_call(self.decoder, weights, u))
+
+    def _split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        k = self.layer_sizes[0]
+        return codes[..., :k], codes[..., k:]
+
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """Log p(z|u) p(u), (..., n), of codes of all layers."""
+        z, u = self._split(codes)
+        return self.given(u).log_prob(z) + self.prior.log_prob(u)
+
+    def draw_layers(self, eps: Tensor) -> Tensor:
+        """Draw codes of all layers (..., k + k') from standard noise."""
+        eps_z, eps_u = self._split(eps)
+        u = self.prior.draw_layers(eps_u)
+        return torch.cat([self.given(u).draw(eps_z), u], -1)
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """Draw codes of the first layer (n, k) from standard noise of all."""
+        return self.draw_layers(eps)[..., : self.layer_sizes[0]]
+
+
+class DeepPrior(StackedPrior):
+    """p(z) = int p(z|u) p(u) du, whose layers are inferred from the bottom up.
 
     With an encoder q(u|z) of its own, as in the two-layer models of Burda et al.
     (2016). Codes hold all layers side by side, (..., n, k + k').
@@ -344,7 +425,7 @@ class DeepPrior(nn.Module):
         Maps (..., k') to the outputs of p(z|u), (..., 2k).
     n_components : int
         k.
-    prior : StandardNormal, MixturePrior or DeepPrior
+    prior : StandardNormal, LearnedPrior or DeepPrior
         p(u).
     """
 
@@ -353,11 +434,10 @@ class DeepPrior(nn.Module):
         encoder: nn.Module,
         decoder: nn.Module,
         n_components: int,
-        prior: StandardNormal | LearnedPrior | DeepPrior,
+        prior: StandardNormal | LearnedPrior | StackedPrior,
     ) -> None:
-        super().__init__()
-        self.encoder, self.decoder, self.prior = encoder, decoder, prior
-        self.layer_sizes: tuple[int, ...] = (n_components, *prior.layer_sizes)
+        super().__init__(decoder, n_components, prior)
+        self.encoder = encoder
 
     def _above(self, z: Tensor, frozen: bool = False) -> Any:
         """q(u|z) of all layers above."""
@@ -370,39 +450,17 @@ class DeepPrior(nn.Module):
             return q._replace(above=partial(q.above, frozen=True))
         return q
 
-    def _split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        k = self.layer_sizes[0]
-        return codes[..., :k], codes[..., k:]
-
     def posterior(self, q: Normal) -> DeepPosterior:
         """q(z|x) q(u|z) of all layers, given that of the first."""
         return DeepPosterior(q, self._above)
 
-    def log_prob(self, codes: Tensor) -> Tensor:
-        """Log p(z|u) p(u), (..., n), of codes of all layers."""
-        z, u = self._split(codes)
-        return Normal.of(self.decoder(u[..., : self.layer_sizes[1]])).log_prob(
-            z
-        ) + self.prior.log_prob(u)
-
     def kl(self, q: DeepPosterior, codes: Tensor) -> Tensor:
         """KL(q || p) of each coordinate, (n, k + k'), estimated at draws (S?, n, .)."""
         z, u = self._split(codes)
-        p = Normal.of(self.decoder(u[..., : self.layer_sizes[1]]))
+        p = self.given(u)
         lower = q.first.coordinate_log_probs(z) - p.coordinate_log_probs(z)
         each = torch.cat([lower, self.prior.kl(q.above(z), u)], -1)
-        return each if each.ndim == q.first.mean.ndim else each.mean(0)
-
-    def draw_layers(self, eps: Tensor) -> Tensor:
-        """Draw codes of all layers (..., k + k') from standard noise."""
-        eps_z, eps_u = self._split(eps)
-        u = self.prior.draw_layers(eps_u)
-        p = Normal.of(self.decoder(u[..., : self.layer_sizes[1]]))
-        return torch.cat([p.draw(eps_z), u], -1)
-
-    def draw(self, eps: Tensor) -> Tensor:
-        """Draw codes of the first layer (n, k) from standard noise of all."""
-        return self.draw_layers(eps)[..., : self.layer_sizes[0]]
+        return each if each.ndim == q.first.n_dims else each.mean(0)
 
 
 class Categorical(NamedTuple):

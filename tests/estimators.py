@@ -63,6 +63,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {**_VAE, "likelihood": "bernoulli"},
         {**_VAE, "likelihood": DYNAMIC},
         {**_VAE, "n_components": (3, 2)},
+        {**_VAE, "n_components": (3, 2), "inference": "top-down"},
+        {**_VAE, "posterior_type": "full"},
         {**_VAE, "prior": "vamp", "prior_components": 3},
         {**_VAE, **_IMAGES},
     ],

@@ -213,11 +213,13 @@ OTHER: dict[str, Any] = {
     "distance": "cosine",
     "early_stopping": False,
     "encoder": torch.nn.Linear,
+    "encoder_rate": 2.0,
     "execution": "compiled",
     "free_bits": 0.3,
     "gradient": "standard",
     "hidden_layer_sizes": (3, 3),
     "image_shape": (1, 5),
+    "inference": "top-down",
     "init": "random",
     "init_params": "random",
     "kinds": "auto",
@@ -231,6 +233,7 @@ OTHER: dict[str, Any] = {
     "max_grad_norm": 3.0,
     "max_iter": 2,
     "means_init": np.zeros((2, 5)),
+    "min_rate": 0.5,
     "n_bins": 4,
     "mmd_weight": 3.0,
     "n_clusters": 2,
@@ -242,6 +245,7 @@ OTHER: dict[str, Any] = {
     "n_tokens": 3,
     "n_transforms": 2,
     "noise": 0.5,
+    "posterior_type": "full",
     "precision": "bfloat16",
     "linear_path": False,
     "precisions_init": np.ones((2, 5)),
@@ -270,6 +274,10 @@ def other_value(model: Any, name: str) -> Any:
         return "uniform"
     if name == "prior" and isinstance(model, VAE):
         return "mixture" if model.prior != "mixture" else "normal"
+    if name == "posterior_type" and class_name(model) == "TCVAE":
+        return "diag"
+    if name == "inference" and model.inference == "top-down":
+        return "bottom-up"
     if name == "gradient" and hasattr(model, "codebook_"):
         return "straight-through"
     return OTHER[name]

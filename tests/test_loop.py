@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skgen import VAE, VQVAE, BetaVAE
-from skgen._training.adam import SCHEDULES, StepRule
+from skgen._training.adam import SCHEDULES, ParamGroup, StepRule, paces
 from skgen._training.batches import auto_batch_size
 from skgen._training.data import ENOUGH_ROWS, Rows
 from skgen._training.loop import Training
@@ -521,6 +521,17 @@ def test_weight_decay_shrinks_matrices_alone() -> None:
         module.matrix.detach(), torch.full((2, 2), 0.95).double()
     )
     assert module.bias.tolist() == [1, 1]
+
+
+def test_networks_with_a_rate_of_their_own_decay_and_single_tensors_do_not() -> None:
+    with torch.random.fork_rng():
+        layer, other = torch.nn.Linear(2, 2, bias=False), torch.nn.Bilinear(2, 2, 2)
+    module = torch.nn.ModuleDict({"encoder": layer, "decoder": other})
+    rates = {"encoder.": 3.0, "decoder.weight": 2.0}
+    found = paces(module, StepRule(0.1, weight_decay=0.5), rates)
+    assert found["encoder.weight"] == ParamGroup(3.0 * 0.1, 0.5)
+    assert found["decoder.weight"] == ParamGroup(2.0 * 0.1, 0.0)
+    assert found["decoder.bias"] == ParamGroup(0.1, 0.0)
 
 
 def test_long_gradients_are_cut_to_a_norm() -> None:

@@ -237,7 +237,7 @@ class ImageNetworks:
     def encoder(self, n_inputs: int, n_outputs: int) -> nn.Sequential:
         """Make an encoder: rows of images -> vectors."""
         head = [nn.Flatten(), nn.Linear(math.prod(self._levels[-1]), n_outputs)]
-        return nn.Sequential(*self._down(n_inputs), *head).apply(unit_gain)
+        return nn.Sequential(*self.down(n_inputs), *head).apply(unit_gain)
 
     def decoder(self, n_inputs: int, n_outputs: int) -> Layers:
         """Make a decoder: vectors -> rows of images."""
@@ -249,13 +249,18 @@ class ImageNetworks:
         """Make an encoder: rows of images -> rows of tokens, place after place."""
         width, h, w = self._levels[-1]
         head = [nn.Conv2d(width, n_outputs // (h * w), 1), ToRows()]
-        return nn.Sequential(*self._down(n_inputs), *head).apply(unit_gain)
+        return nn.Sequential(*self.down(n_inputs), *head).apply(unit_gain)
 
     def grid_decoder(self, n_inputs: int, n_outputs: int) -> Layers:
         """Make a decoder: rows of tokens, place after place -> rows of images."""
         width, h, w = self._levels[-1]
         tokens = nn.Conv2d(n_inputs // (h * w), width, 3, padding=1)
         return self._decoder([ToImages(h, w), tokens], n_outputs)
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the features at the smallest size."""
+        return self._levels[-1]
 
     @property
     def _levels(self) -> list[tuple[int, int, int]]:
@@ -274,8 +279,8 @@ class ImageNetworks:
         n_blocks, width = 0 if costly else self.n_blocks, self._levels[level][0]
         return [ResidualBlock(width, self.activation) for _ in range(n_blocks)]
 
-    def _down(self, n_inputs: int) -> list[nn.Module]:
-        """From rows of images to the last level, activated."""
+    def down(self, n_inputs: int) -> list[nn.Module]:
+        """Make layers from rows of images to features (n, C, h, w), activated."""
         layers: list[nn.Module] = [ToImages(self.height, self.width)]
         C = n_inputs // (self.height * self.width)
         for level, (width, _, _) in enumerate(self._levels):

@@ -48,6 +48,24 @@ class CoupledNormal(NamedTuple):
     coupling: Tensor | None  # A, (n, k, k); None for the identity
 
     @classmethod
+    def of(cls, outputs: Tensor, k: int) -> CoupledNormal:
+        """From the outputs (n, 2k + k (k - 1) / 2) of a network.
+
+        Means, log scales and what is below the diagonal of A; without the last, (n,
+        2k), coordinates are independent.
+        """
+        mean, log_scale, below = outputs.split([k, k, outputs.shape[-1] - 2 * k], -1)
+        log_scale = F.hardtanh(log_scale, LOG_SIGMA_MIN, LOG_SIGMA_MAX)
+        if not below.shape[-1]:
+            return cls(mean, log_scale, None)
+        places = torch.tril_indices(k, k, -1, device=mean.device)
+        coupling = torch.eye(k, dtype=mean.dtype, device=mean.device).repeat(
+            len(mean), 1, 1
+        )
+        coupling[:, places[0], places[1]] = below
+        return cls(mean, log_scale, coupling)
+
+    @classmethod
     def of_precision(cls, mean: Tensor, precision: Tensor) -> CoupledNormal:
         """From means (n, k) and precision matrices (n, k, k).
 
@@ -90,12 +108,23 @@ class CoupledNormal(NamedTuple):
         coupling = None if self.coupling is None else self.coupling.detach()
         return CoupledNormal(self.mean.detach(), self.log_scale.detach(), coupling)
 
-    def at(self, rows: Tensor, other: Normal) -> CoupledNormal:
+    @property
+    def n_dims(self) -> int:
+        """Dimensions of the parameters; draws may have one more."""
+        return self.mean.ndim
+
+    def at(self, rows: Tensor, other: Normal | CoupledNormal) -> CoupledNormal:
         """Return this density at some rows (n,), a mask, and another elsewhere."""
         here, coupling = rows[:, None], self.coupling
-        if coupling is not None:
-            eye = torch.eye(coupling.shape[-1], dtype=coupling.dtype).to(coupling)
-            coupling = torch.where(here[..., None], coupling, eye)
+        elsewhere = getattr(other, "coupling", None)
+        if coupling is not None or elsewhere is not None:
+            k = self.mean.shape[-1]
+            eye = torch.eye(k, dtype=self.mean.dtype).to(self.mean)
+            coupling = torch.where(
+                here[..., None],
+                eye if coupling is None else coupling,
+                eye if elsewhere is None else elsewhere,
+            )
         return CoupledNormal(
             torch.where(here, self.mean, other.mean),
             torch.where(here, self.log_scale, other.log_scale),
@@ -179,8 +208,7 @@ class NormalProposal(nn.Module):
         k = self.n_components = n_components
         has_linear = n_columns > 0 and 1 < k <= MAX_COUPLED
         self.linear = LinearPosterior(n_columns, k) if has_linear else None
-        self.n_coupled = k * (k - 1) // 2 if k <= MAX_COUPLED else 0
-        n_outputs = 2 * k + self.n_coupled
+        n_outputs = 2 * k + (k * (k - 1) // 2 if k <= MAX_COUPLED else 0)
         self.network = mlp(n_inputs, n_outputs, hidden_sizes(n_inputs), "relu")
 
     def start_from(self, loadings: Tensor, noise: Tensor, mean: Tensor) -> None:
@@ -213,18 +241,7 @@ class NormalProposal(nn.Module):
         )
 
     def _of_network(self, inputs: Tensor | SparseInputs) -> CoupledNormal:
-        k = self.n_components
-        sizes = [k, k, self.n_coupled]
-        mean, log_scale, below = self.network(inputs).split(sizes, dim=-1)
-        log_scale = F.hardtanh(log_scale, LOG_SIGMA_MIN, LOG_SIGMA_MAX)
-        if not self.n_coupled:
-            return CoupledNormal(mean, log_scale, None)
-        places = torch.tril_indices(k, k, -1, device=mean.device)
-        coupling = torch.eye(k, dtype=mean.dtype, device=mean.device).repeat(
-            len(mean), 1, 1
-        )
-        coupling[:, places[0], places[1]] = below
-        return CoupledNormal(mean, log_scale, coupling)
+        return CoupledNormal.of(self.network(inputs), self.n_components)
 
 
 class WithPrior(NamedTuple):

@@ -50,16 +50,16 @@ def paces(
 ) -> dict[str, ParamGroup]:
     """Return the pace of each parameter that is learned, by name.
 
-    ``rates`` are multiples of the learning rate, by what a name begins or ends with;
-    names begin with ``part``.
+    ``rates`` are multiples of the learning rate, by what a name begins or ends with, as
+    "encoder." of a whole network; names begin with ``part``.
     """
     found = {}
     for name, p in module.named_parameters():
         if p.requires_grad and name.startswith(part):
-            own = next((rates[end] for end in rates if _is_of(name, end)), None)
-            # Biases, scales and what has a rate of its own do not decay.
-            decay = rule.weight_decay if p.ndim > 1 and own is None else 0.0
-            rate = (own or 1.0) * rule.learning_rate
+            own = next((end for end in rates if _is_of(name, end)), ".")
+            # Biases, scales and single tensors with a rate of their own do not decay.
+            decay = rule.weight_decay if p.ndim > 1 and own.endswith(".") else 0.0
+            rate = rates.get(own, 1.0) * rule.learning_rate
             found[name] = ParamGroup(rate, decay, rule.beta1)
     return found
 

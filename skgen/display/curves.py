@@ -213,9 +213,10 @@ def _loss_curves(model: Any) -> dict[str, dict[str, ArrayLike]]:
     """Panels of a network's training: the loss, its parts, the prior over tokens."""
     terms, held_out = model.loss_terms_, model.validation_curve_
     loss = {"loss, training rows": model.loss_curve_}
+    layers = {n: (f"KL of layer {n[3:]}", 1) for n in terms if n.startswith("kl_")}
     parts = {
         label: sign * np.asarray(terms[name])
-        for name, (label, sign) in PARTS.items()
+        for name, (label, sign) in {**PARTS, **layers}.items()
         if name in terms
     }
     curves = {"Loss": loss, "Parts of the loss, training rows": parts}

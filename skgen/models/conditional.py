@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from skgen._networks.dense import Factory, PassSize, Standardizer, build_network
+from skgen._networks.posteriors import Family
 from skgen._training.batches import Batch
 from skgen._training.data import Rows, StoredRows
 from skgen._utils.parameters import (
@@ -41,7 +42,7 @@ from skgen.models.conditions import (
 from skgen.models.evaluation import estimate_log_likelihood
 from skgen.models.vae import VAE, Elbo, Posterior, VariationalAutoencoder
 from skgen.objectives import LatentTerms, elbo, importance_weighted_bound, log_weights
-from skgen.priors import DeepPrior, LearnedPrior, Normal, StandardNormal
+from skgen.priors import LearnedPrior, StackedPrior, StandardNormal
 
 
 class ImageEncoder(nn.Module):
@@ -87,12 +88,14 @@ class ConditionalAutoencoder(ConditionedModel, VariationalAutoencoder):
         p(x|z, y).
     standardizer : Standardizer
         Scale of the rows.
-    prior : StandardNormal or DeepPrior
+    prior : StandardNormal or StackedPrior
         p(z).
     condition : Classes or Numbers
         Makes of a context what networks see.
     n_importance_samples : int
         Draws of a score.
+    family : Family, default=None
+        That of q(z|x, y).
     """
 
     classifier: nn.Module | None
@@ -105,21 +108,28 @@ class ConditionalAutoencoder(ConditionedModel, VariationalAutoencoder):
         classifier: nn.Module | None,
         likelihood: Likelihood,
         standardizer: Standardizer,
-        prior: StandardNormal | LearnedPrior | DeepPrior,
+        prior: StandardNormal | LearnedPrior | StackedPrior,
         condition: Classes | Numbers,
         n_importance_samples: int,
+        family: Family | None = None,
     ) -> None:
         super().__init__(
-            encoder, decoder, likelihood, standardizer, prior, n_importance_samples
+            encoder,
+            decoder,
+            likelihood,
+            standardizer,
+            prior,
+            n_importance_samples,
+            family,
         )
         self.classifier, self.condition = classifier, condition
 
     # As objectives call it: rows are standardised.
 
-    def first_posterior(self, batch: Batch) -> Normal:
+    def first_posterior(self, batch: Batch) -> Any:
         """q(z|x, y) of rows (n, d), of the first layer."""
         inputs = beside(self.likelihood.inputs(batch.x), self.conditions(batch))
-        return Normal.of(self._outputs(self.encoder, inputs))
+        return self.family.of(self._outputs(self.encoder, inputs))
 
     def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(x|z, y), (S?, n), of rows (n, d) and codes (S?, n, k)."""
@@ -357,10 +367,26 @@ class ConditionalVAE(Conditioned, VAE):
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
         is as many as make up 200 steps, a quarter of ``max_iter`` at most; 0 is none.
+    inference : {"bottom-up"}, default="bottom-up"
+        How stacked layers are inferred: the code of each from that of the layer below.
     prior : {"normal"}, default="normal"
         p(z): the standard normal density.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
+    posterior_type : {"diag", "full", "flow"}, default="diag"
+        Family of q(z|x), for one stochastic layer: normal with independent coordinates;
+        normal with a full covariance; or a conditional normalising flow, four coupling
+        layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
+        The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
+        their spread are moments over 64 points.
+    min_rate : float, default=0.0
+        Nats that the code carries at least: a bound on sigma(x) keeps the KL of every
+        row above it, whatever the networks learn (a delta-VAE), so that codes are not
+        given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
+    encoder_rate : float, default=1.0
+        Multiple of the learning rate for the encoder. Above 1 it keeps up with a
+        decoder that learns fast, as several updates of the encoder for each of the
+        decoder do (He et al. 2019), and codes are given up less.
     condition : {"auto", "classes", "numbers"}, default="auto"
         Kind of y. "auto" takes one column for classes, unless it holds numbers with
         fractions; and several columns for numbers.
@@ -544,6 +570,9 @@ class ConditionalVAE(Conditioned, VAE):
     condition: Literal["auto", "classes", "numbers"] = parameter(
         options("auto", "classes", "numbers"), default="auto", builds=True
     )
+    inference: Literal["bottom-up"] = parameter(
+        options("bottom-up"), default="bottom-up", builds=True
+    )
     prior: Literal["normal"] = parameter(
         options("normal"), default="normal", builds=True
     )
@@ -622,7 +651,7 @@ class ConditionalVAE(Conditioned, VAE):
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
     ) -> ConditionalAutoencoder:
-        k, c = self._component_sizes[0], self.n_conditions_
+        k, c, family = self._component_sizes[0], self.n_conditions_, self._family()
         encoder, decoder = default_networks(self, n_features)
         n_inputs = likelihood.encoder_width(n_features)
         n_outputs = likelihood.decoder_width(n_features)
@@ -630,7 +659,9 @@ class ConditionalVAE(Conditioned, VAE):
         if self.architecture == "conv":
             encoder = self._image_encoder(encoder)
         return ConditionalAutoencoder(
-            build_network(self.encoder, encoder, n_inputs + c, 2 * k, "encoder"),
+            build_network(
+                self.encoder, encoder, n_inputs + c, family.width(k), "encoder"
+            ),
             build_network(self.decoder, decoder, k + c, n_outputs, "decoder"),
             classifier,
             likelihood,
@@ -638,6 +669,7 @@ class ConditionalVAE(Conditioned, VAE):
             self._prior(self._component_sizes, self._layer_sizes[1:]),
             Classes(c) if self._has_classes else Numbers.of_width(c),
             self.n_importance_samples,
+            family,
         )
 
     def _image_encoder(self, encoder: Factory) -> Factory:

@@ -34,6 +34,14 @@ class InfoVAE(VAE):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
+    inference : {"bottom-up", "top-down"}, default="bottom-up"
+        How stacked layers are inferred. "bottom-up" encodes the code of each from that
+        of the layer below. "top-down" draws the last first, and each other given the
+        one above: there the prior meets the evidence of the row, the two weighed by
+        their precisions (a ladder VAE). Its networks have residual cells; with
+        ``architecture="conv"``, a layer whose coordinates are a multiple of the places
+        of the smallest grid (49 of images of 28 x 28) is a grid of codes. An encoder of
+        your own gives the means of all layers then, and their log sigmas behind them.
     prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
         p(z): the standard normal density; or one that is learned with the networks. A
         "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
@@ -43,6 +51,20 @@ class InfoVAE(VAE):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
+    posterior_type : {"diag", "full", "flow"}, default="diag"
+        Family of q(z|x), for one stochastic layer: normal with independent coordinates;
+        normal with a full covariance; or a conditional normalising flow, four coupling
+        layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
+        The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
+        their spread are moments over 64 points.
+    min_rate : float, default=0.0
+        Nats that the code carries at least: a bound on sigma(x) keeps the KL of every
+        row above it, whatever the networks learn (a delta-VAE), so that codes are not
+        given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
+    encoder_rate : float, default=1.0
+        Multiple of the learning rate for the encoder. Above 1 it keeps up with a
+        decoder that learns fast, as several updates of the encoder for each of the
+        decoder do (He et al. 2019), and codes are given up less.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -248,6 +270,14 @@ class TCVAE(VAE):
     ----------
     n_components : int, default=10
         Number of latent coordinates.
+    inference : {"bottom-up", "top-down"}, default="bottom-up"
+        How stacked layers are inferred. "bottom-up" encodes the code of each from that
+        of the layer below. "top-down" draws the last first, and each other given the
+        one above: there the prior meets the evidence of the row, the two weighed by
+        their precisions (a ladder VAE). Its networks have residual cells; with
+        ``architecture="conv"``, a layer whose coordinates are a multiple of the places
+        of the smallest grid (49 of images of 28 x 28) is a grid of codes. An encoder of
+        your own gives the means of all layers then, and their log sigmas behind them.
     prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
         p(z): the standard normal density; or one that is learned with the networks. A
         "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
@@ -257,6 +287,16 @@ class TCVAE(VAE):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
+    posterior_type : {"diag"}, default="diag"
+        Family of q(z|x): normal with independent coordinates.
+    min_rate : float, default=0.0
+        Nats that the code carries at least: a bound on sigma(x) keeps the KL of every
+        row above it, whatever the networks learn (a delta-VAE), so that codes are not
+        given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
+    encoder_rate : float, default=1.0
+        Multiple of the learning rate for the encoder. Above 1 it keeps up with a
+        decoder that learns fast, as several updates of the encoder for each of the
+        decoder do (He et al. 2019), and codes are given up less.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -416,6 +456,9 @@ class TCVAE(VAE):
     """
 
     _: KW_ONLY
+    posterior_type: Literal["diag"] = parameter(
+        options("diag"), default="diag", builds=True
+    )
     beta: float = parameter(real(0, LARGEST_STEP), default=6.0)
 
     @property

@@ -1,7 +1,10 @@
 """Variational autoencoders: the VAE, the beta-VAE, the importance-weighted one.
 
 ``p(z) = N(0, I)``, ``q(z|x) = N(mu(x), diag sigma(x)^2)``, ``p(x|z)`` a likelihood of
-the decoder's outputs. The three differ in what they descend, and in nothing else.
+the decoder's outputs. The three differ in what they descend, and in nothing else. Other
+posteriors are in ``skgen/_networks/posteriors.py``, other priors in
+``skgen/priors.py``, and layers that are inferred from the top down in
+``skgen/_networks/ladders.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import copy
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import KW_ONLY
 from itertools import chain
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +23,14 @@ from torch import Tensor, nn
 from skgen._networks.dense import LinearAndLayers, Standardizer, is_mlp, mlp_pair
 from skgen._networks.factors import Factors, covariance_of, factor_analysis
 from skgen._networks.flows import code_flow
+from skgen._networks.ladders import (
+    DenseLadder,
+    ImageLadder,
+    Ladder,
+    LadderPrior,
+    factories,
+)
+from skgen._networks.posteriors import MOST_RATE, N_POINTS, Diagonal, Family, family_of
 from skgen._networks.proposals import CoupledNormal, NormalProposal, WithPrior
 from skgen._training.batches import Batch
 from skgen._training.data import Rows, WeightedRows
@@ -38,7 +49,7 @@ from skgen._utils.parameters import (
 )
 from skgen._utils.tensors import to_array, wide_dtype
 from skgen.likelihoods import Likelihood
-from skgen.models.building import networks
+from skgen.models.building import image_networks, networks
 from skgen.models.evaluation import BoundedModel
 from skgen.models.hyperparameters import MOST_LAYERS
 from skgen.models.neural import NeuralModel
@@ -55,7 +66,7 @@ from skgen.priors import (
     FlowPrior,
     LearnedPrior,
     MixturePrior,
-    Normal,
+    StackedPrior,
     StandardNormal,
     VampPrior,
 )
@@ -106,8 +117,11 @@ class VariationalAutoencoder(BoundedModel):
     ``posterior`` and ``log_likelihood`` see standardised rows; ``encode``,
     ``decode``, ``elbo``, ``log_prob`` and ``draw`` see the rows of the user. Where
     the prior has layers of its own, ``posterior`` speaks of the codes of all layers
-    side by side, and a code of the user is that of the first.
+    side by side, and a code of the user is that of the first. ``family`` is that of
+    q(z|x).
     """
+
+    family: Any
 
     def __init__(
         self,
@@ -115,11 +129,13 @@ class VariationalAutoencoder(BoundedModel):
         decoder: nn.Module,
         likelihood: Likelihood,
         standardizer: Standardizer,
-        prior: StandardNormal | LearnedPrior | DeepPrior,
+        prior: StandardNormal | LearnedPrior | StackedPrior,
         n_importance_samples: int,
+        family: Family | None = None,
     ) -> None:
         super().__init__(likelihood, standardizer)
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.family = Diagonal() if family is None else family
         if isinstance(prior, VampPrior):
             prior.bind(Encode(self))
         self.n_components = prior.layer_sizes[0]
@@ -128,7 +144,7 @@ class VariationalAutoencoder(BoundedModel):
     def stacks(self) -> bool:
         """Return whether the networks are plain, and the prior has no tensors."""
         networks = is_mlp(self.encoder) and is_mlp(self.decoder)
-        own = type(self) is VariationalAutoencoder
+        own = type(self) is VariationalAutoencoder and type(self.family) is Diagonal
         return own and networks and not self.prior.state_dict()
 
     def standard_noise(
@@ -192,13 +208,14 @@ class VariationalAutoencoder(BoundedModel):
         regression = factors.regression[means]
         encoder.linear.data[means, inputs] = regression
         weight, bias = encoder[-1].weight.data, encoder[-1].bias.data
-        weight[means] = weight[log_sigmas] = 0
+        weight[means] = weight[log_sigmas] = weight[2 * self.n_components :] = 0
+        bias[2 * self.n_components :] = 0
         bias[means] = -regression @ centre
         bias[log_sigmas] = 0.5 * factors.code_variances[means].log()
 
-    def first_posterior(self, batch: Batch) -> Normal:
-        """q(z|x) of rows (n, d), of the first layer."""
-        return Normal.of(self.encoder_outputs(batch.x))
+    def first_posterior(self, batch: Batch) -> Any:
+        """q(z|x) of rows (n, d), of the first layer; of a ladder, all evidence."""
+        return self.family.of(self.encoder_outputs(batch.x))
 
     def complete_posterior(self, batch: Batch) -> Any:
         """q(z|x) of complete rows (n, d), of all layers."""
@@ -217,8 +234,8 @@ class VariationalAutoencoder(BoundedModel):
 
     def set_learns_incomplete(self, holds: bool) -> None:
         """Say whether training rows have missing cells."""
-        one_layer = not isinstance(self.prior, DeepPrior)
-        super().set_learns_incomplete(holds and one_layer)
+        one_layer = not isinstance(self.prior, StackedPrior)
+        super().set_learns_incomplete(holds and one_layer and self.family.is_normal)
 
     def proposed(self, batch: Batch) -> WithPrior:
         """Density that codes of incomplete rows (n, d) are drawn from."""
@@ -258,7 +275,8 @@ class VariationalAutoencoder(BoundedModel):
     def encode(self, x: Tensor) -> Tensor:
         """Posterior mean (n, k)."""
         scaled = self.view(x)
-        if self.proposal is None:
+        is_first = self.family.gives_mean and not isinstance(self.prior, LadderPrior)
+        if self.proposal is None and is_first:
             return self.encoder_outputs(scaled)[:, : self.n_components]
         return self.codes_of(scaled)[:, : self.n_components]
 
@@ -285,13 +303,16 @@ class VariationalAutoencoder(BoundedModel):
     @property
     def row_elements(self) -> int:
         """Numbers that one pass of a row holds: a distance to every mode, or more."""
-        return max(super().row_elements, getattr(self.prior, "row_elements", 1))
+        moments = N_POINTS * getattr(self.family, "row_elements", 0)
+        of_prior = getattr(self.prior, "row_elements", 1)
+        return max(super().row_elements, of_prior, moments)
 
     @property
     def score_elements(self) -> int:
         """Numbers that scoring a row holds: every draw meets every mode."""
-        of_prior = self.noise.shape[1] * getattr(self.prior, "row_elements", 1)
-        return max(super().score_elements, of_prior)
+        parts = self.prior, self.family
+        of_draws = max(getattr(part, "row_elements", 1) for part in parts)
+        return max(super().score_elements, self.noise.shape[1] * of_draws)
 
 
 @estimator
@@ -311,6 +332,14 @@ class VAE(NeuralModel):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
+    inference : {"bottom-up", "top-down"}, default="bottom-up"
+        How stacked layers are inferred. "bottom-up" encodes the code of each from that
+        of the layer below. "top-down" draws the last first, and each other given the
+        one above: there the prior meets the evidence of the row, the two weighed by
+        their precisions (a ladder VAE). Its networks have residual cells; with
+        ``architecture="conv"``, a layer whose coordinates are a multiple of the places
+        of the smallest grid (49 of images of 28 x 28) is a grid of codes. An encoder of
+        your own gives the means of all layers then, and their log sigmas behind them.
     prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
         p(z): the standard normal density; or one that is learned with the networks. A
         "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
@@ -320,6 +349,20 @@ class VAE(NeuralModel):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
+    posterior_type : {"diag", "full", "flow"}, default="diag"
+        Family of q(z|x), for one stochastic layer: normal with independent coordinates;
+        normal with a full covariance; or a conditional normalising flow, four coupling
+        layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
+        The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
+        their spread are moments over 64 points.
+    min_rate : float, default=0.0
+        Nats that the code carries at least: a bound on sigma(x) keeps the KL of every
+        row above it, whatever the networks learn (a delta-VAE), so that codes are not
+        given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
+    encoder_rate : float, default=1.0
+        Multiple of the learning rate for the encoder. Above 1 it keeps up with a
+        decoder that learns fast, as several updates of the encoder for each of the
+        decoder do (He et al. 2019), and codes are given up less.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -473,6 +516,13 @@ class VAE(NeuralModel):
 
     Tomczak & Welling, "VAE with a VampPrior", AISTATS 2018.
 
+    Sonderby et al., "Ladder variational autoencoders", NeurIPS 2016 (top-down).
+
+    Razavi et al., "Preventing posterior collapse with delta-VAEs", ICLR 2019.
+
+    He et al., "Lagging inference networks and posterior collapse in variational
+    autoencoders", ICLR 2019 (``encoder_rate``).
+
     Examples
     --------
     >>> from sklearn.datasets import load_wine
@@ -486,12 +536,6 @@ class VAE(NeuralModel):
     >>> model.score(X) > -22  # independent Gaussians: -22.0
     True
     """
-
-    # Parameters of a learned prior do not decay.
-    _rates: ClassVar[dict[str, float]] = {
-        **NeuralModel._rates,
-        **dict.fromkeys(("prior.means", "prior.log_scales", "prior.inputs"), 1.0),
-    }
 
     active_units_: int | tuple[int, ...] = attribute()
     latent_variances_: NDArray[Any] = attribute()
@@ -507,10 +551,20 @@ class VAE(NeuralModel):
         default=(256,),
         builds=True,
     )
+    inference: Literal["bottom-up", "top-down"] = parameter(
+        options("bottom-up", "top-down"), default="bottom-up", builds=True
+    )
     prior: Literal["normal", "mixture", "vamp", "flow"] = parameter(
         options("normal", "mixture", "vamp", "flow"), default="normal", builds=True
     )
     prior_components: int = parameter(integer(1), default=50, builds=True)
+    posterior_type: Literal["diag", "full", "flow"] = parameter(
+        options("diag", "full", "flow"), default="diag", builds=True
+    )
+    min_rate: float = parameter(real(0, LARGEST_STEP), default=0.0, builds=True)
+    encoder_rate: float = parameter(
+        real(0, LARGEST_STEP, closed="neither"), default=1.0
+    )
     kl_warmup: int | Literal["auto"] = parameter(
         options("auto"), integer(0), default="auto"
     )
@@ -559,8 +613,20 @@ class VAE(NeuralModel):
         return BetaLoss()
 
     @property
+    def _rates(self) -> dict[str, float]:  # type: ignore[override]
+        # Parameters of a learned prior do not decay.
+        of_prior = "prior.means", "prior.log_scales", "prior.inputs"
+        rates = {**NeuralModel._rates, **dict.fromkeys(of_prior, 1.0)}
+        if self.encoder_rate != 1:
+            layers = range(len(self._component_sizes))
+            encoders = ["prior." * layer + "encoder." for layer in layers]
+            rates |= dict.fromkeys(encoders, float(self.encoder_rate))
+        return rates
+
+    @property
     def _stack_key(self) -> Hashable:
-        return "VAE", self._n_training_draws, self._fitted("prior")
+        built = ("prior", "inference", "posterior_type", "min_rate")
+        return "VAE", self._n_training_draws, *map(self._fitted, built)
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((self._n_training_draws, n), generator)
@@ -576,26 +642,82 @@ class VAE(NeuralModel):
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
     ) -> VariationalAutoencoder:
-        k = self._component_sizes[0]
-        encoder, decoder = networks(self, (n_features, 2 * k, k), likelihood)
+        sizes, family = self._component_sizes, self._family()
+        ladder = self._ladder(n_features)
+        made = None if ladder is None else factories(ladder)
+        width = family.width(sizes[0]) if ladder is None else 2 * sum(sizes)
+        widths = n_features, width, sizes[0]
+        encoder, decoder = networks(self, widths, likelihood, made)
+        n_inputs = likelihood.encoder_width(n_features)
         module = VariationalAutoencoder(
             encoder,
             decoder,
             likelihood,
             standardizer,
-            self._prior(
-                self._component_sizes,
-                self._layer_sizes[1:],
-                likelihood.encoder_width(n_features),
-            ),
+            self._prior(sizes, self._layer_sizes[1:], n_inputs)
+            if ladder is None
+            else self._ladder_prior(ladder),
             self.n_importance_samples,
+            family,
         )
         if likelihood.allows_missing:
-            n_inputs = likelihood.encoder_width(n_features)
             n_columns = likelihood.n_normal(n_features) if module.has_linear_path else 0
-            k_in_all = sum(self._component_sizes)
-            module.set_proposal(NormalProposal(n_inputs, k_in_all, n_columns))
+            module.set_proposal(NormalProposal(n_inputs, sum(sizes), n_columns))
         return module
+
+    def _family(self) -> Family:
+        """Return the family of q(z|x), of the first layer."""
+        k, *above = self._component_sizes
+        is_usual = self.posterior_type == "diag" and not self.min_rate
+        if not is_usual and (above or self.prior == "vamp"):
+            raise ValueError(
+                f"posterior_type={self.posterior_type!r} and min_rate="
+                f"{self.min_rate!r} of {type(self).__name__} must be 'diag' and 0 with "
+                f"n_components={self.n_components!r} and prior={self.prior!r}: other "
+                "posteriors are for one stochastic layer, and no 'vamp' prior."
+            )
+        if self.min_rate:
+            self._check_rate(k)
+        owner = f"{type(self).__name__}(posterior_type='flow')"
+        return family_of(self.posterior_type, k, owner, self.min_rate)
+
+    def _check_rate(self, k: int) -> None:
+        if self.prior != "normal" or self.posterior_type != "diag":
+            raise ValueError(
+                f"min_rate={self.min_rate!r} of {type(self).__name__} must be 0 with "
+                f"prior={self.prior!r} and posterior_type={self.posterior_type!r}: a "
+                "rate is committed to under prior='normal' and posterior_type='diag'."
+            )
+        if self.min_rate > MOST_RATE * k:
+            raise ValueError(
+                f"min_rate={self.min_rate!r} of {type(self).__name__} must be at most "
+                f"{MOST_RATE:g} nats for each of the {k} coordinates. Lower it, or "
+                "raise n_components."
+            )
+
+    def _ladder(self, n_features: int) -> Ladder | None:
+        """Return the networks of layers that are inferred from the top down."""
+        sizes = self._component_sizes
+        if self.inference == "bottom-up" or len(sizes) == 1:
+            return None
+        if self.linear_path is True:
+            raise ValueError(
+                f"linear_path=True of {type(self).__name__} must be 'auto' or False "
+                "with inference='top-down', whose networks have none."
+            )
+        if self.architecture == "conv":
+            return ImageLadder(sizes, image_networks(self, n_features))
+        return DenseLadder(sizes, self._layer_sizes, self.activation)
+
+    def _ladder_prior(
+        self, ladder: Ladder, layer: int = 0
+    ) -> StandardNormal | LearnedPrior | StackedPrior:
+        """p(z) of a layer, and of those above it, inferred from the top down."""
+        k, *above = self._component_sizes[layer:]
+        if not above:
+            return self._last_prior(k, 0)
+        prior = self._ladder_prior(ladder, layer + 1)
+        return LadderPrior(ladder.between(layer), k, prior)
 
     @property
     def _gains_by_linear_path(self) -> bool:
@@ -606,7 +728,7 @@ class VAE(NeuralModel):
         components: Sequence[int],
         hidden: Sequence[Sequence[int]],
         n_inputs: int = 0,
-    ) -> StandardNormal | LearnedPrior | DeepPrior:
+    ) -> StandardNormal | LearnedPrior | StackedPrior:
         """p(z), with a layer for each number of components above the first."""
         k, *above = components
         if not above:
@@ -726,6 +848,14 @@ class BetaVAE(VAE):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
+    inference : {"bottom-up", "top-down"}, default="bottom-up"
+        How stacked layers are inferred. "bottom-up" encodes the code of each from that
+        of the layer below. "top-down" draws the last first, and each other given the
+        one above: there the prior meets the evidence of the row, the two weighed by
+        their precisions (a ladder VAE). Its networks have residual cells; with
+        ``architecture="conv"``, a layer whose coordinates are a multiple of the places
+        of the smallest grid (49 of images of 28 x 28) is a grid of codes. An encoder of
+        your own gives the means of all layers then, and their log sigmas behind them.
     prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
         p(z): the standard normal density; or one that is learned with the networks. A
         "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
@@ -735,6 +865,20 @@ class BetaVAE(VAE):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
+    posterior_type : {"diag", "full", "flow"}, default="diag"
+        Family of q(z|x), for one stochastic layer: normal with independent coordinates;
+        normal with a full covariance; or a conditional normalising flow, four coupling
+        layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
+        The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
+        their spread are moments over 64 points.
+    min_rate : float, default=0.0
+        Nats that the code carries at least: a bound on sigma(x) keeps the KL of every
+        row above it, whatever the networks learn (a delta-VAE), so that codes are not
+        given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
+    encoder_rate : float, default=1.0
+        Multiple of the learning rate for the encoder. Above 1 it keeps up with a
+        decoder that learns fast, as several updates of the encoder for each of the
+        decoder do (He et al. 2019), and codes are given up less.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -938,6 +1082,14 @@ class IWAE(VAE):
         next to the data first: with ``(100, 50)``, p(z) is itself a latent variable
         model of 50 coordinates, and ``transform`` gives the 100. A sequence of
         sequences as ``hidden_layer_sizes`` then gives each layer its own widths.
+    inference : {"bottom-up", "top-down"}, default="bottom-up"
+        How stacked layers are inferred. "bottom-up" encodes the code of each from that
+        of the layer below. "top-down" draws the last first, and each other given the
+        one above: there the prior meets the evidence of the row, the two weighed by
+        their precisions (a ladder VAE). Its networks have residual cells; with
+        ``architecture="conv"``, a layer whose coordinates are a multiple of the places
+        of the smallest grid (49 of images of 28 x 28) is a grid of codes. An encoder of
+        your own gives the means of all layers then, and their log sigmas behind them.
     prior : {"normal", "mixture", "vamp", "flow"}, default="normal"
         p(z): the standard normal density; or one that is learned with the networks. A
         "mixture" of normal densities; a mixture of the posteriors of pseudo-inputs,
@@ -947,6 +1099,20 @@ class IWAE(VAE):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
+    posterior_type : {"diag", "full", "flow"}, default="diag"
+        Family of q(z|x), for one stochastic layer: normal with independent coordinates;
+        normal with a full covariance; or a conditional normalising flow, four coupling
+        layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
+        The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
+        their spread are moments over 64 points.
+    min_rate : float, default=0.0
+        Nats that the code carries at least: a bound on sigma(x) keeps the KL of every
+        row above it, whatever the networks learn (a delta-VAE), so that codes are not
+        given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
+    encoder_rate : float, default=1.0
+        Multiple of the learning rate for the encoder. Above 1 it keeps up with a
+        decoder that learns fast, as several updates of the encoder for each of the
+        decoder do (He et al. 2019), and codes are given up less.
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
