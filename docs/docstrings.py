@@ -31,6 +31,10 @@ SHARED = {
         "models/autoencoder.py": ("Autoencoder",),
         "models/conditional.py": ("ConditionalVAE",),
     },
+    ("models/mixture.py", "EllipticalMixture"): {
+        "models/mixture.py": ("GaussianMixtureEM",),
+        "models/student.py": ("StudentMixtureEM",),
+    },
     ("models/vae.py", "VAE"): {
         "models/vae.py": ("BetaVAE", "IWAE"),
         "models/conditional.py": ("ConditionalVAE",),
@@ -55,6 +59,14 @@ OWN = {
         "validation_curve_",
     ),
     "ConditionalVAE": ("prior", "inference"),
+    "GaussianMixtureEM": (
+        "covariance_type",
+        "covariances_",
+        "precisions_",
+        "precisions_cholesky_",
+        "lower_bound_",
+    ),
+    "StudentMixtureEM": ("n_init", "means_", "covariances_"),
     "TCVAE": ("n_components", "posterior_type"),
 }
 

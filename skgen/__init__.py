@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from skgen.models.mixed import MixedDensity
     from skgen.models.mixture import GaussianMixtureEM
     from skgen.models.mixture_em import MixtureEM
+    from skgen.models.student import StudentMixtureEM
     from skgen.models.vae import IWAE, VAE, BetaVAE
     from skgen.models.vqvae import VQVAE
     from skgen.pipeline import GenerativePipeline, make_generative_pipeline
@@ -60,6 +61,7 @@ __all__ = [
     "KMeansAutoencoder",
     "MixedDensity",
     "MixtureEM",
+    "StudentMixtureEM",
     "load",
     "make_generative_pipeline",
     "save",
@@ -79,6 +81,7 @@ _MODULES = {
     "models.kmeans": ("KMeansAutoencoder",),
     "models.mixture": ("GaussianMixtureEM",),
     "models.mixture_em": ("MixtureEM",),
+    "models.student": ("StudentMixtureEM",),
     "pipeline": ("GenerativePipeline", "make_generative_pipeline"),
     "models.vae": ("IWAE", "VAE", "BetaVAE"),
     "models.vqvae": ("VQVAE",),

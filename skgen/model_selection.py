@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from inspect import signature
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import joblib
 import numpy as np
@@ -30,9 +30,10 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _num_samples
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skgen._em import restarts
+from skgen._em.covariance import COVARIANCES
 from skgen._em.restarts import Restarts
 from skgen._em.starts import drawn_once
 from skgen._search import stacking
@@ -41,13 +42,15 @@ from skgen._training.driver import value_or_error
 from skgen._training.loop import Training
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.estimators import Estimator
+from skgen._utils.parameters import check_parameters, integer, options, sequence
 from skgen._utils.threads import threads_for
-from skgen.models.mixture import GaussianMixtureEM
+from skgen.models.exact import MixtureDensity
+from skgen.models.mixture import EllipticalMixture, GaussianMixtureEM
 from skgen.models.neural import NeuralModel
 from skgen.models.planning import TrainingPlan
 
 # Models whose fits leave their iterations to who drives them.
-Stacked = NeuralModel | GaussianMixtureEM
+Stacked = NeuralModel | EllipticalMixture
 # A grid's parameter that numbers the candidates, inside.
 NUMBER = "candidate_number"
 # Rows that tell of what size a fit is.
@@ -59,7 +62,7 @@ class Fit:
 
     Parameters
     ----------
-    estimator : NeuralModel or GaussianMixtureEM
+    estimator : NeuralModel or EllipticalMixture
         What is fitted.
     X : array-like of shape (n_samples, n_features)
         Rows.
@@ -596,6 +599,188 @@ class BatchedGridSearchCV(DocumentationLinks, GridSearchCV):
             self.feature_names_in_ = best.feature_names_in_
 
 
+class MixtureSearch(BatchedGridSearchCV):
+    """Choice of the size and the covariances of a mixture, by one criterion.
+
+    Each number of components is fitted with each type of covariance. What the
+    candidates share is done once: K-means of all those of one size.
+
+    Parameters
+    ----------
+    estimator : estimator, default=None
+        A mixture: ``GaussianMixtureEM``, ``StudentMixtureEM`` or ``MixtureEM``, whose
+        components have no covariances; ``None`` is ``GaussianMixtureEM()``. It is
+        cloned.
+    n_components : sequence of int, default=(1, 2, 3, 4, 5, 6, 7, 8, 9)
+        Numbers of components.
+    covariance_types : sequence of str, default=("full", "tied", "diag", "spherical")
+        Types of covariances.
+    criterion : {"bic", "icl", "aic", "cv"}, default="bic"
+        What decides: an information criterion of fits to all rows, or the mean
+        log-density of rows that are held out. BIC finds the components that a density
+        needs, ICL those that are clusters, AIC and held-out rows the best prediction.
+    cv : int, splitter, iterable or None, default=None
+        How to split the rows, where ``criterion="cv"``; None is five folds.
+    n_jobs : int or None, default=None
+        Processes.
+    verbose : int, default=0
+        Above 0, says how many fits there are.
+    error_score : "raise" or float, default=nan
+        Score of a fit that fails, such as one with a component of no width.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        Table of the candidates, as in ``GridSearchCV``; "mean_test_score" is minus the
+        criterion, or the mean held-out log-density, so that the highest is the best.
+    best_estimator_ : estimator
+        The best candidate, fitted on all rows; likewise ``best_params_``,
+        ``best_score_``, ``best_index_``, ``refit_time_``, ``n_splits_`` and
+        ``scorer_``, as in ``GridSearchCV``.
+
+    See Also
+    --------
+    BatchedGridSearchCV : Any grid, by held-out scores.
+
+    Notes
+    -----
+    The search transforms, predicts and scores by the best candidate. ``score`` is the
+    mean log-density of rows.
+
+    References
+    ----------
+    Schwarz, "Estimating the dimension of a model", Annals of Statistics 6, 1978.
+    Biernacki, Celeux & Govaert, "Assessing a mixture model for clustering with the
+    integrated completed likelihood", IEEE Transactions on Pattern Analysis and Machine
+    Intelligence 22(7), 2000.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen.model_selection import MixtureSearch
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(100, 2), 7 + rng.randn(200, 2)])
+    >>> search = MixtureSearch(n_components=(1, 2, 3)).fit(X)
+    >>> search.best_params_
+    {'covariance_type': 'spherical', 'n_components': 2}
+    """
+
+    # What a grid search is asked for, and this one decides.
+    refit, scoring, return_train_score, pre_dispatch = True, None, False, "2*n_jobs"
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_components: Sequence[int] = tuple(range(1, 10)),
+        covariance_types: Sequence[str] = tuple(COVARIANCES),
+        criterion: Literal["bic", "icl", "aic", "cv"] = "bic",
+        cv: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        error_score: float | Literal["raise"] = np.nan,
+    ) -> None:
+        self.estimator = estimator
+        self.n_components = n_components
+        self.covariance_types = covariance_types
+        self.criterion = criterion
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.error_score = error_score
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Fit all candidates, and choose one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        **params : dict of str -> object
+            ``sample_weight`` of the rows, in fits and criteria; ``groups`` of ``cv``.
+
+        Returns
+        -------
+        self : object
+            The fitted search.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range.
+        """
+        check_parameters(self, _MIXTURE_RULES)
+        model = GaussianMixtureEM() if self.estimator is None else self.estimator
+        if not isinstance(model, MixtureDensity):
+            raise ValueError(
+                "The 'estimator' parameter of MixtureSearch must be a GaussianMixtureEM"
+                f", StudentMixtureEM or MixtureEM. Got {model!r} instead; use "
+                "BatchedGridSearchCV for other models."
+            )
+        grid: dict[str, list[Any]] = {"n_components": list(self.n_components)}
+        if "covariance_type" in model.get_params(deep=False):
+            grid["covariance_type"] = list(self.covariance_types)
+        splits, scoring = self.cv, None
+        if self.criterion != "cv":
+            everywhere = np.arange(_num_samples(X))
+            splits = [(everywhere, everywhere)]
+            scoring = partial(_minus, self.criterion)
+        search: Any = BatchedGridSearchCV(  # type: ignore[no-untyped-call]
+            model,
+            grid,
+            scoring=scoring,
+            cv=splits,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+            error_score=self.error_score,
+        ).fit(X, **params)
+        found = vars(search).items()
+        vars(self).update({k: v for k, v in found if k.endswith("_")})
+        return self
+
+    def score(self, X: Any, y: Any = None, **params: Any) -> float:
+        """Return the mean log-density of the rows under the best candidate.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        **params : dict of str -> object
+            ``sample_weight`` of the rows.
+
+        Returns
+        -------
+        score : float
+            Mean of ``score_samples(X)``, in nats per row.
+        """
+        check_is_fitted(self)
+        return float(self.best_estimator_.score(X, **params))
+
+    def __sklearn_tags__(self) -> Any:
+        if self.estimator is not None:
+            return super().__sklearn_tags__()  # type: ignore[no-untyped-call]
+        named = clone(self).set_params(estimator=GaussianMixtureEM())
+        return named.__sklearn_tags__()
+
+
+_MIXTURE_RULES = {
+    "n_components": sequence(integer(1), 1),
+    "covariance_types": sequence(options(*COVARIANCES, "factor"), 1),
+    "criterion": options("bic", "icl", "aic", "cv"),
+}
+
+
+def _minus(
+    criterion: str, model: Any, X: Any, y: Any = None, sample_weight: Any = None
+) -> float:
+    """Return minus an information criterion of a fitted mixture."""
+    return -float(getattr(model, criterion)(X, sample_weight=sample_weight))
+
+
 def _shares(tasks: Sequence[Task], n: int) -> list[list[Task]]:
     """Cut tasks into n runs of nearly equal length."""
     cuts = np.linspace(0, len(tasks), n + 1).round().astype(int)
@@ -609,7 +794,7 @@ def _size(task: Task, data: Data) -> Hashable:
     any size; those of one size are shared out evenly.
     """
     last = _last_step(clone(task.estimator))
-    if isinstance(last, GaussianMixtureEM) and not last.verbose:
+    if isinstance(last, EllipticalMixture) and not last.verbose:
         return last.n_components, last.covariance_type
     if isinstance(last, NeuralModel) and _is_small(last, task, data):
         return "small network"

@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, multivariate_t
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -74,6 +74,9 @@ def mixture_of(model: Any) -> tuple[Any, ...]:
         "tied": lambda c: np.broadcast_to(c, (K, d, d)),
         "diag": lambda c: np.stack([np.diag(v) for v in c]),
         "spherical": lambda c: c[:, None, None] * np.eye(d),
+        "factor": lambda c: (
+            np.stack([w @ w.T for w in c[..., :-1]]) + c[:, None, :, -1] * np.eye(d)
+        ),
     }[model.covariance_type](model.covariances_)
     return model.weights_, model.means_, matrices
 
@@ -81,15 +84,23 @@ def mixture_of(model: Any) -> tuple[Any, ...]:
 def marginal(model: Any, row: NDArray[Any]) -> list[Any]:
     """Log p(x_O, k), E[x | x_O, k] and Cov[x_M | x_O, k] of each k, by SciPy."""
     there, found = ~np.isnan(row), []
-    for w, m, S in zip(*mixture_of(model)):
+    normal = np.full(len(mixture_of(model)[0]), np.inf)
+    dofs = getattr(model, "degrees_of_freedom_", normal)
+    for w, m, S, dof in zip(*mixture_of(model), dofs):
         own, cross = S[np.ix_(there, there)], S[np.ix_(~there, there)]
         mean, spread = row.copy(), S[np.ix_(~there, ~there)]
         slope = np.linalg.solve(own, cross.T).T
         mean[~there] = m[~there] + slope @ (row - m)[there]
+        spread = spread - slope @ cross.T
         log_density = 0.0
-        if there.any():
+        if there.any() and np.isinf(dof):
             log_density = multivariate_normal(m[there], own).logpdf(row[there])
-        found.append((np.log(w) + log_density, mean, spread - slope @ cross.T))
+        elif there.any():
+            log_density = multivariate_t(m[there], own, dof).logpdf(row[there])
+            lacks = (row - m)[there]
+            square, n = lacks @ np.linalg.solve(own, lacks), there.sum()
+            spread *= (dof + square) / (dof + n - 2)
+        found.append((np.log(w) + log_density, mean, spread))
     return [np.array(part) for part in zip(*found)]
 
 
@@ -304,9 +315,9 @@ def test_weight_two_is_a_row_given_twice(estimator: Any) -> None:
         params = {"init": np.nan_to_num(rows[:3], nan=0.5)}
     if class_name(estimator) == "MixtureEM":
         params = {"n_components": 1}  # no start to move
-    if class_name(estimator) == "GaussianMixtureEM":
+    if class_name(estimator) in ("GaussianMixtureEM", "StudentMixtureEM"):
         K, d = estimator.n_components, 5
-        kind = COVARIANCES[estimator.covariance_type]
+        kind = estimator._kind
         params = {
             "means_init": features(60)[:K],
             "weights_init": np.full(K, 1 / K),

@@ -11,11 +11,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from scipy.stats import norm
+from sklearn.base import clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.preprocessing import StandardScaler
 
 from skgen import GaussianMixtureEM, KMeansAutoencoder
 from skgen._em.lloyd import assign, restarted_lloyd
 from skgen._utils.chunks import CentredRows
+from tests.estimators import features
 
 ENCODINGS = ("onehot-dense", "onehot", "ordinal")
 every_encoding = pytest.mark.parametrize("encode", ENCODINGS)
@@ -380,3 +383,43 @@ def test_a_device_gives_the_same_model(init: Any) -> None:
     here = fitted(init=init)
     assert_allclose(there.cluster_centers_, here.cluster_centers_, atol=1e-9)
     assert_allclose(there.score_samples(X), here.score_samples(X), atol=1e-9)
+
+
+# A variance for each column.
+
+
+def test_a_variance_for_each_column_is_k_means_of_scaled_columns() -> None:
+    rows = features(80) * [1, 1e3, 1, 1e-3, 1]
+    scaler = StandardScaler().fit(rows)
+    model = KMeansAutoencoder(3, variance="feature", random_state=0, reg_covar=0)
+    model.fit(rows)
+    theirs = KMeans(3, random_state=0).fit(rows / scaler.scale_)
+    assert_array_equal(model.labels_, theirs.labels_)
+    assert_array_equal(model.predict(rows), model.labels_)
+    assert_allclose(model.cluster_centers_, theirs.cluster_centers_ * scaler.scale_)
+    within = rows - model.cluster_centers_[model.labels_]
+    assert_allclose(model.variance_, (within**2).mean(0))
+    assert model.score(rows) > KMeansAutoencoder(3, random_state=0).fit(rows).score(
+        rows
+    )
+
+
+def test_rescaled_columns_shift_the_score_of_their_own_variances() -> None:
+    rows, scale = features(80), np.array([1e-6, 1.0, 1e6, 30.0, 1e3])
+    model = KMeansAutoencoder(3, variance="feature", random_state=0, reg_covar=0)
+    plain = clone(model).fit(rows).score_samples(rows)
+    scaled = clone(model).fit(rows * scale).score_samples(rows * scale)
+    assert_allclose(scaled + np.log(scale).sum(), plain, atol=1e-7)
+
+
+def test_a_variance_for_each_column_takes_holes_and_given_centres() -> None:
+    rows = features(80)
+    holes = np.where(np.random.RandomState(0).rand(80, 5) < 0.2, np.nan, rows)
+    model = KMeansAutoencoder(3, variance="feature", init=rows[:3]).fit(holes)
+    within = holes - model.cluster_centers_[model.labels_]
+    assert_allclose(model.variance_, np.nanmean(within**2, axis=0) + 1e-6)
+    assert_array_equal(model.predict(holes), model.labels_)
+    assert np.isfinite(model.score(holes))
+    assert model.bic(holes) > 0
+    with pytest.raises(ValueError, match="variance='shared'"):
+        model.partial_fit(rows)

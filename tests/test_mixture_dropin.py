@@ -61,7 +61,7 @@ class GaussianMixture(GaussianMixtureEM):
     """Ours under scikit-learn's name; ``sample`` gives the components too."""
 
     def _model(self, dtype: torch.dtype) -> Any:
-        return Recorder(*super()._model(dtype))
+        return Recorder(**vars(super()._model(dtype)))
 
     def sample(self, n_samples: Any = 1) -> Any:  # type: ignore[override]
         Recorder.drawn.clear()

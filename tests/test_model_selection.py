@@ -23,11 +23,19 @@ from skgen import (
     BetaVAE,
     GaussianMixtureEM,
     KMeansAutoencoder,
+    MixtureEM,
+    StudentMixtureEM,
     make_generative_pipeline,
 )
 from skgen._em import restarts
 from skgen.likelihoods import Bernoulli, Gaussian
-from skgen.model_selection import BatchedGridSearchCV, Fit, fit_together, stacks_as
+from skgen.model_selection import (
+    BatchedGridSearchCV,
+    Fit,
+    MixtureSearch,
+    fit_together,
+    stacks_as,
+)
 from skgen.models.vae import VariationalAutoencoder
 from skgen.objectives import BetaLoss, KLWeight
 from skgen.priors import Normal, StandardNormal
@@ -547,3 +555,73 @@ def test_a_scorer_that_fails_has_the_score_that_was_asked_for() -> None:
         search.fit(X)
     assert np.isnan(search.cv_results_["mean_test_broken"]).all()
     assert np.isfinite(search.cv_results_["mean_test_nats"]).all()
+
+
+# The choice of a mixture.
+
+
+def clusters() -> Any:
+    rng = np.random.RandomState(0)
+    stretched = rng.randn(300, 2) @ [[1.0, 0.9], [0.0, 0.3]]
+    return stretched + 6 * rng.randint(2, size=(300, 1)) * [1, -1]
+
+
+@pytest.mark.parametrize("criterion", ["bic", "icl", "aic"])
+def test_a_criterion_is_that_of_each_fit(criterion: Any) -> None:
+    rows, model = clusters(), GaussianMixtureEM(random_state=0)
+    weight = np.random.RandomState(1).rand(300)
+    search = MixtureSearch(
+        model,
+        n_components=[1, 2, 3],
+        covariance_types=["full", "spherical"],
+        criterion=criterion,
+    ).fit(rows, sample_weight=weight)
+    for params, score in zip(
+        search.cv_results_["params"], search.cv_results_["mean_test_score"]
+    ):
+        alone = clone(model).set_params(**params).fit(rows, sample_weight=weight)
+        expected = getattr(alone, criterion)(rows, sample_weight=weight)
+        assert score == pytest.approx(-expected, rel=1e-9)
+    assert search.best_score_ == search.cv_results_["mean_test_score"].max()
+
+
+@pytest.mark.parametrize("criterion", ["bic", "icl", "cv"])
+def test_the_size_and_the_covariances_are_found(criterion: Any) -> None:
+    rows = clusters()
+    model = GaussianMixtureEM(random_state=0)
+    search = MixtureSearch(model, n_components=range(1, 5), criterion=criterion)
+    assert search.fit(rows).best_params_["n_components"] == 2
+    assert search.best_params_["covariance_type"] in ("full", "tied")
+    assert search.score(rows) == search.best_estimator_.score(rows)
+    assert_array_equal(search.predict(rows), search.best_estimator_.predict(rows))
+    assert_array_equal(search.score_samples(rows).shape, (300,))
+
+
+def test_icl_is_bic_where_clusters_are_far_apart_and_above_it_elsewhere() -> None:
+    rows = clusters()
+    two = GaussianMixtureEM(2, random_state=0).fit(rows)
+    three = GaussianMixtureEM(3, random_state=0).fit(rows)
+    assert two.icl(rows) == pytest.approx(two.bic(rows), abs=1)
+    assert three.icl(rows) > three.bic(rows) + 10
+
+
+def test_mixtures_without_covariances_and_with_tails_are_chosen() -> None:
+    rows = clusters()
+    for model in (MixtureEM(random_state=0), StudentMixtureEM(random_state=0)):
+        search = MixtureSearch(
+            model, n_components=[1, 2], covariance_types=["full"]
+        ).fit(rows)
+        assert search.best_estimator_.n_components == 2
+        assert isinstance(search.best_estimator_, type(model))
+
+
+def test_errors_of_a_choice_name_the_parameter() -> None:
+    with pytest.raises(ValueError, match="'criterion' parameter of MixtureSearch"):
+        MixtureSearch(criterion="dic").fit(X)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'n_components' parameter of MixtureSearch"):
+        MixtureSearch(n_components=[0]).fit(X)
+    with pytest.raises(ValueError, match="must be a GaussianMixtureEM"):
+        MixtureSearch(small()).fit(X)
+    search = clone(MixtureSearch(n_components=[1, 2], criterion="icl"))
+    assert not hasattr(search, "predict")
+    assert search.get_params(deep=False)["n_components"] == [1, 2]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import singledispatch
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -134,8 +135,15 @@ class Filled(NamedTuple):
     """Rows of a block as each component expects them."""
 
     y: Tensor  # (K, d, n): rows less the mean, with E[x_M | x_O] - m_M where missing
-    log_density: Tensor  # (K, n): log N(x_O; m_k, S_k)
+    n_cells: Tensor | int  # that are there, (n,)
+    log_det: Tensor  # (K, n): log |S_OO|
+    squares: Tensor  # (K, n): squared Mahalanobis distance of x_O
     spread: Tensor  # (K or 1, m, m, P): Cov[x_M | x_O]
+
+    @property
+    def log_density(self) -> Tensor:
+        """Log N(x_O; m_k, S_k), (K, n)."""
+        return log_normal(self.n_cells, self.log_det, self.squares)
 
 
 class Conditionals(ABC):
@@ -155,7 +163,8 @@ class Conditionals(ABC):
         x = block.x.to(self.means.dtype)
         found = self.fill((x.T - self.means[..., None]).nan_to_num_(nan=0.0), block)
         if len(block.missing) == x.shape[1]:  # nothing is there, for certain
-            found.log_density.zero_()
+            found.log_det.zero_()
+            found.squares.zero_()
         return found
 
     @abstractmethod
@@ -209,7 +218,7 @@ class ByPrecision(Conditionals):
         else:
             squares += (force * found).sum(1)
         log_det = block.of_rows(log_det) - self.log_det[:, None]  # of S_OO
-        return Filled(y, log_normal(d - m, log_det, squares.clamp_(min=0)), spread)
+        return Filled(y, d - m, log_det, squares.clamp_(min=0), spread)
 
 
 class ByCovariance(Conditionals):
@@ -239,8 +248,8 @@ class ByCovariance(Conditionals):
         y.scatter_(1, cells, expected.gather(1, cells))
         log_det = 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         squares = white[..., 0].square_().sum(-1)
-        log_density = log_normal(d - m, block.of_rows(log_det), squares)
-        return Filled(y, log_density, self._spread(lower, there, block))
+        spread = self._spread(lower, there, block)
+        return Filled(y, d - m, block.of_rows(log_det), squares, spread)
 
     def _spread(self, lower: Tensor, there: Tensor, block: Block) -> Tensor:
         """S_MM - S_MO S_OO^-1 S_OM."""
@@ -265,8 +274,7 @@ class ByFeature(Conditionals):
         there = there_of(block.x).to(y.dtype)
         squares = ((self.roots**2)[:, None] @ (y * y)).squeeze(1)
         log_det = -2 * self.roots.log() @ there
-        log_density = log_normal(there.sum(0), log_det, squares)
-        return Filled(y, log_density, y.new_zeros(0))
+        return Filled(y, there.sum(0), log_det, squares, y.new_zeros(0))
 
     def blocks(self, x: Tensor) -> Iterator[Block]:
         none = torch.zeros(0, 1, dtype=torch.long, device=x.device)
@@ -275,6 +283,7 @@ class ByFeature(Conditionals):
             yield Block(rows, features_first(x[part]), none, torch.zeros_like(rows))
 
 
+@singledispatch
 def conditionals(
     kind: Covariance, means: Tensor, covariances: Tensor, roots: Tensor
 ) -> Conditionals:
@@ -287,8 +296,13 @@ def conditionals(
     means, covariances, roots : Tensor
         Of K components, shaped by the covariance type.
     """
-    if not isinstance(kind, Matrix):
-        return ByFeature(kind, means, roots)
+    return ByFeature(kind, means, roots)
+
+
+@conditionals.register
+def _of_matrices(
+    kind: Matrix, means: Tensor, covariances: Tensor, roots: Tensor
+) -> Conditionals:
     size = kind.variances(covariances).sqrt()
     terms = size[..., :, None] * kind.precisions(roots) * size[..., None, :]
     condition = float(terms.flatten(-2).norm(dim=-1).amax())

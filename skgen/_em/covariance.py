@@ -233,6 +233,9 @@ class _OneMatrix(Matrix):
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return super().log_det(roots, d)[..., None]
 
+    def per(self, counts: Tensor) -> Tensor:
+        return super().per(counts.sum(-1))
+
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
         return noise @ inverse(roots, upper=True)
 
@@ -384,6 +387,12 @@ class _PerFeature(_Variance):
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return roots.log().sum(-1)
 
+    def per(self, counts: Tensor) -> Tensor:
+        return counts[..., None]
+
+    def at_columns(self, covariances: Tensor, K: int, columns: Tensor) -> Tensor:
+        return covariances[:, columns].diag_embed()
+
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
         return noise / roots[k]
 
@@ -447,6 +456,18 @@ class _PerComponent(_Variance):
 
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return d * roots.log()
+
+    def per(self, counts: Tensor) -> Tensor:
+        return counts
+
+    def penalties(
+        self, roots: Tensor, means: Tensor, scatter: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        log_det, trace = super().penalties(roots, means, scatter)
+        return log_det, trace * means.shape[-1]
+
+    def at_columns(self, covariances: Tensor, K: int, columns: Tensor) -> Tensor:
+        return covariances[:, None].expand(K, len(columns)).diag_embed()
 
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
         return noise / roots[k][:, None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skgen._em.conditionals import conditionals
-from skgen._em.matrices import Covariance, Direct, Matrix
+from skgen._em.matrices import Covariance, Direct
 from skgen._em.steps import Mixture, log_peaks, normalise, sum_exp
 from skgen._em.truncation import Known
 from skgen._utils.tensors import to_array, wide_dtype
 
 
-class FittedMixture(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class FittedMixture:
     """A mixture that is evaluated: rows of any dtype, seen from a centre and wide.
 
     The centre is the origin, for which no pass is needed, where that loses no digits.
@@ -58,10 +60,12 @@ class FittedMixture(NamedTuple):
         found = self.joint(self.see(x))
         incomplete = found[0].isnan()
         if incomplete.any():
-            found[:, incomplete] = expected_rows(self.kind, self.given, x[incomplete])[
-                0
-            ]
+            found[:, incomplete] = self.expected(x[incomplete])[0]
         return found
+
+    def expected(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log p(x_O, k), (K, n), and E[x | x_O, k], (K, n, d), of rows."""
+        return expected_rows(self.kind, self.given, x)
 
     def encode(self, x: Tensor) -> Tensor:
         """Responsibilities (n, K)."""
@@ -86,20 +90,29 @@ class FittedMixture(NamedTuple):
         x = self.centre + self.theta.means[k]
         if not noise:
             return x
-        white = torch.empty_like(x).normal_(generator=generator)
-        return x + self.form.colour(white, k, self.theta.roots)
+        return x + self.noise(k, generator)
+
+    def noise(self, k: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw rows of components k (n,) less their means."""
+        white = self.centre.new_empty(len(k), len(self.centre))
+        white.normal_(generator=generator)
+        return self.form.colour(white, k, self.theta.roots)
+
+    def draw_given(self, x: Tensor, k: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw rows of components k (n,) given what is there of rows x (n, d)."""
+        return draw_given(self.kind, self.given, x, k, generator)
 
     def impute(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Fill rows (n, d) with the mean of missing cells given the rest, or a draw."""
         incomplete = x.isnan().any(1)
         rows = x[incomplete].to(self.centre)
-        log_masses, expected = expected_rows(self.kind, self.given, rows)
+        log_masses, expected = self.expected(rows)
         resp = normalise(log_masses)[1].T
         if generator is None:
             found = (resp[:, None] @ expected.transpose(0, 1)).squeeze(1)
         else:
             k = resp.multinomial(1, generator=generator).squeeze(1)
-            found = draw_given(self.kind, self.given, rows, k, generator)
+            found = self.draw_given(rows, k, generator)
         filled = x.clone()
         filled[incomplete] = torch.where(rows.isnan(), found, rows).to(x.dtype)
         return filled
@@ -109,11 +122,11 @@ class FittedMixture(NamedTuple):
     ) -> tuple[Tensor, Tensor]:
         """Draw what is missing of rows (n, d), and the components (n, K) it is of."""
         rows = x.to(self.centre)
-        log_masses, expected = expected_rows(self.kind, self.given, rows)
+        log_masses, expected = self.expected(rows)
         resp = normalise(log_masses)[1].T
         k = resp.multinomial(1, generator=generator).squeeze(1)
         if noise:
-            found = draw_given(self.kind, self.given, rows, k, generator)
+            found = self.draw_given(rows, k, generator)
         else:
             found = expected[k, torch.arange(len(k), device=k.device)]
         one_hot = torch.zeros_like(resp).scatter_(1, k[:, None], 1)
@@ -121,23 +134,17 @@ class FittedMixture(NamedTuple):
 
     def known(self, x: Tensor, cells: list[int]) -> Known:
         """Return what rows (C, d) of one pattern let expect of cells J."""
-        means, covariances, x = self.given.means, self._matrices(), x.to(self.centre)
+        means, x = self.given.means, x.to(self.centre)
         there = (~x[0].isnan()).nonzero()[:, 0]
-        own = covariances[:, there][:, :, there]
-        cross = covariances[:, there][:, :, cells]
+        columns, o = torch.cat([there, there.new_tensor(cells)]), len(there)
+        S = self.kind.at_columns(self.given.covariances, len(means), columns)
+        own, cross = S[:, :o, :o], S[:, :o, o:]
         slope = torch.cholesky_solve(cross, torch.linalg.cholesky(own))  # (K, o, J)
         lacks = x[:, None, there] - means[:, there]
         shift = (lacks[..., None, :] @ slope).squeeze(-2)
-        spread = covariances[:, cells][:, :, cells] - cross.mT @ slope
+        spread = S[:, o:, o:] - cross.mT @ slope
         parts = (self.log_masses(x).T, means[:, cells] + shift, spread)
         return Known(*map(to_array, parts))
-
-    def _matrices(self) -> Tensor:
-        """Return covariances as matrices (K, d, d)."""
-        means, covariances = self.given.means, self.given.covariances
-        if isinstance(self.kind, Matrix):
-            return covariances.expand(*means.shape, means.shape[1])
-        return self.kind.variances(covariances).expand_as(means).diag_embed()
 
 
 # Incomplete rows.
@@ -159,12 +166,18 @@ def expected_rows(kind: Direct, theta: Mixture, x: Tensor) -> tuple[Tensor, Tens
 
 
 def draw_given(
-    kind: Direct, theta: Mixture, x: Tensor, k: Tensor, generator: torch.Generator
+    kind: Direct,
+    theta: Mixture,
+    x: Tensor,
+    k: Tensor,
+    generator: torch.Generator,
+    widths: Tensor | None = None,
 ) -> Tensor:
     """Draw rows (n, d) of components k (n,) given what is there of rows x (n, d).
 
     A draw e of the whole row is moved by what its cells that are there lack: by what
-    x_O - m_O - e_O lets expect of the others (Matheron's rule).
+    x_O - m_O - e_O lets expect of the others (Matheron's rule). The standard deviations
+    of a row may be multiplied by a width (n,).
     """
     drawn = torch.empty_like(x)
     for each in k.unique().tolist():
@@ -172,6 +185,8 @@ def draw_given(
         rows, one = x[of_component], _component(kind, theta, each)
         white = torch.empty_like(rows).normal_(generator=generator)
         noise = kind.colour(white, k.new_zeros(len(rows)), one.roots)
+        if widths is not None:
+            noise = noise * widths[of_component, None]
         given = conditionals(kind, *one[1:])
         for block in given.blocks(rows):
             own = noise[block.rows]

@@ -8,7 +8,7 @@ takes means over the cells that are there.
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import reduce, singledispatch
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -27,6 +27,7 @@ from skgen._em.conditionals import (
 from skgen._em.covariance import spread
 from skgen._em.fixed_point import Iterate
 from skgen._em.matrices import Covariance, Matrix
+from skgen._em.priors import Regularisation, regularised, shares
 from skgen._em.steps import Mixture, normalise, positive
 from skgen._utils.chunks import CentredRows, chunk_rows
 from skgen._utils.threads import threads_for
@@ -114,8 +115,9 @@ def with_holes(rows: CentredRows, owner: str) -> CentredRows:
 # Where it starts.
 
 
+@singledispatch
 def start_from_cells(
-    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float
+    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: Regularisation
 ) -> Mixture:
     """Start from responsibilities (n, K): moments over the cells that are there.
 
@@ -130,10 +132,11 @@ def start_from_cells(
     else:
         variances = _variances_of_cells(rows, resp, means, count)
         covariances = variances if len(shape) == 2 else variances.mean(1)
-    covariances = kind.add(covariances.reshape(shape), reg_covar)
-    weights = positive(resp.T.to(means) @ rows.weight)
+    nk = positive(resp.T.to(means) @ rows.weight)
+    covariances = covariances.reshape(shape)
+    covariances = regularised(kind, covariances, kind.per(nk), reg_covar)
     roots = kind.roots(covariances)
-    return Mixture(weights / weights.sum(), means, covariances, roots)
+    return Mixture(shares(nk, reg_covar), means, covariances, roots)
 
 
 def _means_of_cells(rows: CentredRows, resp: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,10 +215,21 @@ class MatrixSums(NamedTuple):
     second: Tensor  # (K, d, d), or (1, d, d) where components share a covariance
 
     @classmethod
-    def of(cls, y: Tensor, found: Filled, resp: Tensor, block: Block) -> Self:
-        """Sum y (K, d, n) and the spread of missing cells, under weighted resp."""
+    def of(
+        cls,
+        y: Tensor,
+        found: Filled,
+        resp: Tensor,
+        block: Block,
+        of_spread: Tensor | None = None,
+    ) -> Self:
+        """Sum y (K, d, n) and the spread of missing cells, under weighted resp.
+
+        The spread may have weights (K, n) of its own.
+        """
         z = y * resp[:, None]
-        second, masses = z @ y.mT, block.summed(resp)
+        second = z @ y.mT
+        masses = block.summed(resp if of_spread is None else of_spread)
         if len(found.spread) == 1:
             second, masses = second.sum(0, keepdim=True), masses.sum(0, keepdim=True)
         cells = flat_cells(block.missing, None, y.shape[1]).flatten()
@@ -224,7 +238,11 @@ class MatrixSums(NamedTuple):
         zero = resp.new_zeros(())
         return cls(zero, resp.sum(1), z.sum(2), second)
 
-    def maximise(self, theta: Mixture) -> tuple[Tensor, Tensor]:
+    def per(self, kind: Covariance) -> Tensor:
+        """Return what each covariance is a mean over, to multiply it by."""
+        return kind.per(positive(self.counts))
+
+    def maximise(self, theta: Any) -> tuple[Tensor, Tensor]:
         """Return the shifts of the means (K, d), and covariances."""
         nk = positive(self.counts)
         shift = self.first / nk[:, None]
@@ -245,14 +263,26 @@ class FeatureSums(NamedTuple):
     second: Tensor  # (K, d)
 
     @classmethod
-    def of(cls, y: Tensor, found: Filled, resp: Tensor, block: Block) -> Self:
+    def of(
+        cls,
+        y: Tensor,
+        found: Filled,
+        resp: Tensor,
+        block: Block,
+        of_spread: Tensor | None = None,
+    ) -> Self:
         """Sum y (K, d, n), under weighted resp."""
         cells = resp @ there_of(block.x).to(y.dtype).T
         first, second = (each @ resp[..., None] for each in (y, y * y))
         zero = resp.new_zeros(())
         return cls(zero, resp.sum(1), cells, first[..., 0], second[..., 0])
 
-    def maximise(self, theta: Mixture) -> tuple[Tensor, Tensor]:
+    def per(self, kind: Covariance) -> Tensor:
+        """Return what each variance is a mean over, to multiply it by."""
+        has_each = len(kind.shape(*self.cells.shape)) == 2
+        return self.cells if has_each else self.cells.mean(1)
+
+    def maximise(self, theta: Any) -> tuple[Tensor, Tensor]:
         """Return the shifts of the means (K, d), and variances.
 
         What a component has no cell of stays as it was.
@@ -271,6 +301,11 @@ class FeatureSums(NamedTuple):
 Sums = MatrixSums | FeatureSums
 
 
+def sums_for(given: Conditionals) -> type[Sums]:
+    """Return the sums that an M-step needs of components of a kind."""
+    return FeatureSums if isinstance(given, ByFeature) else MatrixSums
+
+
 class IncompleteSteps:
     """Steps of EM on rows with missing cells.
 
@@ -280,43 +315,53 @@ class IncompleteSteps:
         The covariance type.
     rows : IncompleteRows
         Rows (n, d).
-    reg_covar : float
-        Added to the variances.
+    reg_covar : float or MixturePrior
+        Added to the variances; or priors.
     """
 
     def __init__(
-        self, kind: Covariance, rows: CentredRows, reg_covar: float | Tensor
+        self, kind: Covariance, rows: CentredRows, reg_covar: Regularisation
     ) -> None:
         self.kind, self.rows, self.reg_covar = kind, rows, reg_covar
         self._sorted: dict[type, list[Block]] = {}
 
     def __call__(self, theta: Mixture) -> Iterate[Mixture]:
         """E-step and M-step, and the mean log-density of what is there under theta."""
-        found, bound = self.moments(theta)
-        covariances = self.kind.add(found.covariances, self.reg_covar)
-        roots = self.kind.roots(covariances)
-        return Iterate(found._replace(covariances=covariances, roots=roots), bound)
+        sums, means, covariances = self._maximised(theta)
+        covariances = self._regularised(covariances, sums)
+        weights = shares(positive(sums.counts), self.reg_covar)
+        found = Mixture(weights, means, covariances, self.kind.roots(covariances))
+        return Iterate(found, float(sums.log_prob) / len(self.rows.x))
 
     def moments(self, theta: Mixture) -> Iterate[Mixture]:
         """Return the same without ``reg_covar``, and with the roots of before."""
+        sums, means, covariances = self._maximised(theta)
+        nk = positive(sums.counts)
+        found = Mixture(nk / nk.sum(), means, covariances, theta.roots)
+        return Iterate(found, float(sums.log_prob) / len(self.rows.x))
+
+    def _regularised(self, covariances: Tensor, sums: Sums) -> Tensor:
+        per = sums.per(self.kind)
+        return regularised(self.kind, covariances, per, self.reg_covar)
+
+    def _maximised(self, theta: Mixture) -> tuple[Sums, Tensor, Tensor]:
+        """Return sums over all rows, means, and covariances."""
         sums = self.expected(theta)
         shift, covariances = sums.maximise(theta)
         means = theta.means + shift
-        variances = self.kind.variances(self.kind.add(covariances, self.reg_covar))
+        variances = self.kind.variances(self._regularised(covariances, sums))
         rounding = shift**2 * torch.finfo(shift.dtype).eps
         if (rounding > LOSS * variances).any():  # moments about the new means
             again, covariances = self.expected(theta, means).maximise(theta)
             means = means + again
-        nk = positive(sums.counts)
-        found = Mixture(nk / nk.sum(), means, covariances, theta.roots)
-        return Iterate(found, float(sums.log_prob) / len(self.rows.x))
+        return sums, means, covariances
 
     def expected(self, theta: Mixture, means: Tensor | None = None) -> Sums:
         """E-step over all rows: moments about the means of theta, or others."""
         given = conditionals(self.kind, *theta[1:])
         move = None if means is None else (theta.means - means)[..., None]
         parts = (self._of_block(given, theta, block, move) for block in self._in(given))
-        return reduce(_added, parts)
+        return reduce(added, parts)
 
     def _of_block(
         self, given: Conditionals, theta: Mixture, block: Block, move: Tensor | None
@@ -330,8 +375,7 @@ class IncompleteSteps:
             y = found.y
             if move is not None:
                 y = y + (move * there_of(block.x) if by_feature else move)
-            kind: Any = FeatureSums if by_feature else MatrixSums
-            sums: Sums = kind.of(y, found, resp * weight, block)
+            sums = sums_for(given).of(y, found, resp * weight, block)
             return sums._replace(log_prob=(log_prob * weight).sum())
 
     def _in(self, given: Conditionals) -> list[Block]:
@@ -342,5 +386,9 @@ class IncompleteSteps:
         return self._sorted[form]
 
 
-def _added(one: Sums, other: Sums) -> Any:
-    return type(one)(*(a + b for a, b in zip(one, other)))
+def added(one: Any, other: Any) -> Any:
+    """Add sums over two parts of the rows."""
+    pairs = zip(one, other)
+    return type(one)(
+        *(added(a, b) if isinstance(a, tuple) else a + b for a, b in pairs)
+    )

@@ -96,6 +96,23 @@ def square_distance(centres: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return at
 
 
+def column_squares(
+    rows: CentredRows, centres: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return weighted squares about the centres of the cells of each column, (d,).
+
+    And the weight of these cells.
+    """
+    squares, cells = centres.new_zeros(2, centres.shape[1])
+    size = chunk_rows(centres.device, centres.shape[1])
+    parts = (rows.x, rows.weight, labels)
+    for x, w, k in zip(*(part.split(size) for part in parts)):
+        rest = x - centres[k]
+        cells += w @ rest.isnan().logical_not_().to(w.dtype)
+        squares += w @ rest.nan_to_num_(nan=0.0).square_()
+    return squares, cells
+
+
 def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:
     """M-step: the weighted mean of each centre's rows.
 

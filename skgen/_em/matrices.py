@@ -160,6 +160,27 @@ class Covariance(ABC):
         """Log-determinants of the roots: (K,), or (1,) where all share one."""
 
     @abstractmethod
+    def per(self, counts: Tensor) -> Tensor:
+        """Sum counts (K,) of the components of each covariance, to multiply it by."""
+
+    def shrunk(
+        self, covariances: Tensor, per: Tensor, rows: float, scatter: Tensor
+    ) -> Tensor:
+        """Mean of covariances, of weight ``per``, and of rows with such a scatter."""
+        return (covariances * per + scatter) / (per + rows)
+
+    def penalties(
+        self, roots: Tensor, means: Tensor, scatter: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sum log |S| over components, and the trace of scatter and S^-1."""
+        log_det = -2 * self.log_det(roots, means.shape[-1]).sum()
+        return log_det, (self.precisions(roots) * scatter).sum()
+
+    @abstractmethod
+    def at_columns(self, covariances: Tensor, K: int, columns: Tensor) -> Tensor:
+        """Return the matrices (K, c, c) of some columns (c,)."""
+
+    @abstractmethod
     def colour(self, noise: Tensor, k: Tensor, roots: Tensor) -> Tensor:
         """Turn standard normal rows (n, d) into noise of the components k (n,)."""
 
@@ -209,6 +230,13 @@ class Matrix(Covariance):
 
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return roots.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+    def per(self, counts: Tensor) -> Tensor:
+        return counts[..., None, None]
+
+    def at_columns(self, covariances: Tensor, K: int, columns: Tensor) -> Tensor:
+        d = covariances.shape[-1]
+        return covariances.expand(K, d, d)[:, columns][:, :, columns]
 
 
 def inverse(triangular: Tensor, *, upper: bool) -> Tensor:

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from skgen._em.fixed_point import FixedPoint, Iterate, iterate_fixed_point
 from skgen._em.incomplete import IncompleteRows, IncompleteSteps
 from skgen._em.matrices import Covariance
+from skgen._em.priors import Regularisation
 from skgen._em.steps import EMSteps, Mixture, one_pass
 from skgen._training.driver import Interrupted, Keeper, value_or_error
 from skgen._utils.chunks import CentredRows, chunk_rows
@@ -53,6 +54,16 @@ class Observer:
 
 
 SILENCE = Observer()
+# Makes the steps of EM over rows, with so much added to the variances.
+MakeSteps = Callable[[Any, CentredRows, Any], Callable[[Any], Iterate[Any]]]
+
+
+def normal_steps(
+    kind: Covariance, rows: CentredRows, reg_covar: Regularisation
+) -> EMSteps | IncompleteSteps:
+    """Return the steps of EM for normal components."""
+    steps = IncompleteSteps if isinstance(rows, IncompleteRows) else EMSteps
+    return steps(kind, rows, reg_covar)
 
 
 @dataclass
@@ -61,7 +72,7 @@ class EMRun:
 
     theta: Mixture
     bound: float  # the last one that is known, or -inf
-    reg_covar: float
+    reg_covar: Regularisation
     tol: float
     max_iter: int
     bounds: list[float] = field(default_factory=list)
@@ -106,6 +117,7 @@ class EMRun:
         observer: Observer = SILENCE,
         until: Callable[[Mixture], bool] = lambda theta: False,
         save: Callable[[], Any] = lambda: None,
+        make_steps: MakeSteps = normal_steps,
     ) -> None:
         """Go on alone, to the end or until the mixture is of a kind.
 
@@ -121,9 +133,8 @@ class EMRun:
 
         if self.is_over or until(self.theta):
             return
-        steps = IncompleteSteps if isinstance(rows, IncompleteRows) else EMSteps
         iterate_fixed_point(
-            steps(kind, rows, self.reg_covar),
+            make_steps(kind, rows, self.reg_covar),
             Iterate(self.theta, self.bound),
             max_iter=self.max_iter - len(self.bounds),
             settled=lambda *_: self.converged,
@@ -167,6 +178,8 @@ class Restarts:
         drawn when the one before has ended; otherwise they run together.
     observer : Observer
         Who is told.
+    make_steps : callable, default=normal_steps
+        Makes the steps; others than these are not taken as a stack.
     """
 
     def __init__(
@@ -175,9 +188,17 @@ class Restarts:
         rows: CentredRows,
         em_runs: Iterable[EMRun],
         observer: Observer = SILENCE,
+        make_steps: MakeSteps = normal_steps,
     ) -> None:
         self.kind, self.rows, self.observer = kind, rows, observer
+        self.make_steps = make_steps
         self.em_runs = em_runs if observer.listens else list(em_runs)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether steps may be taken as a stack."""
+        is_whole = not isinstance(self.rows, IncompleteRows)
+        return is_whole and self.make_steps is normal_steps
 
     def run(self, keeper: Keeper | None = None) -> Runs:
         """Run EM from all starts, or until the observer has seen enough."""
@@ -186,12 +207,20 @@ class Restarts:
         saved = KeptRuns(begun, keeper)
         try:
             saved.load()
-            run_em_stack(self.kind, self.rows, begun, saved.save if keeper else None)
+            if self.stacks:
+                save = saved.save if keeper else None
+                run_em_stack(self.kind, self.rows, begun, save)
             for em_run in self.em_runs:
                 if listens:
                     begun.append(em_run)
                     saved.load()
-                em_run.go_on(self.kind, self.rows, self.observer, save=saved.save)
+                em_run.go_on(
+                    self.kind,
+                    self.rows,
+                    self.observer,
+                    save=saved.save,
+                    make_steps=self.make_steps,
+                )
                 if em_run.stopped:
                     break
             saved.save(is_over=True)
@@ -248,7 +277,7 @@ class KeptRuns:
 
 def stacks_as(work: Restarts) -> Hashable:
     """Return what work that can be stacked has in common, or None for none."""
-    if work.observer.listens or isinstance(work.rows, IncompleteRows):
+    if work.observer.listens or not work.stacks:
         return None
     shapes = {em_run.theta.means.shape for em_run in work.em_runs}
     return (work.kind, *shapes, id(work.rows))

@@ -11,7 +11,7 @@ responsibilities have a dimension more, (C, K, ...), and the rows have not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import reduce
+from functools import reduce, singledispatch
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from skgen._em.fixed_point import Iterate
 from skgen._em.matrices import Covariance, Direct, half_less
+from skgen._em.priors import Regularisation, regularised, shares
 from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
 from skgen._utils.tensors import LOG_2PI
 from skgen._utils.threads import threads_for
@@ -53,6 +54,10 @@ class Mixture(NamedTuple):
     def minus(self, centre: Tensor | float) -> Mixture:
         """See the means from a centre."""
         return self._replace(means=self.means - centre)
+
+    def around(self, means: Tensor) -> Mixture:
+        """Return the same with other means."""
+        return self._replace(means=means)
 
     def loses(self, form: Covariance, centre: Tensor) -> Tensor:
         """Return whether a form, about a centre, would cost digits: (), bool."""
@@ -147,14 +152,14 @@ def m_step(
     kind: Covariance,
     sums: SufficientStatistics,
     theta: Mixture,
-    reg_covar: float | Tensor,
+    reg_covar: Regularisation,
 ) -> Mixture:
     """w_k = n_k / n; m_k = sum_n r x / n_k; S_k = sum_n r (x - m)(x - m)^T / n_k."""
     nk = positive(sums.counts)
     parts = (sums.first, sums.second, theta.means, theta.roots)
     means, covariances = kind.maximise(nk, *parts)
-    covariances = kind.add(covariances, reg_covar)
-    weights = nk / nk.sum(-1, keepdim=True)
+    covariances = regularised(kind, covariances, kind.per(nk), reg_covar)
+    weights = shares(nk, reg_covar)
     return Mixture(weights, means, covariances, kind.roots(covariances))
 
 
@@ -174,11 +179,13 @@ class EMSteps:
         The covariance type.
     rows : CentredRows
         Rows (n, d).
-    reg_covar : float
-        Added to the variances.
+    reg_covar : float or MixturePrior
+        Added to the variances; or priors.
     """
 
-    def __init__(self, kind: Covariance, rows: CentredRows, reg_covar: float) -> None:
+    def __init__(
+        self, kind: Covariance, rows: CentredRows, reg_covar: Regularisation
+    ) -> None:
         self.kind, self.rows, self.reg_covar = kind, rows, reg_covar
         self._checked: tuple[type, Mixture | None] = (type(kind), None)  # what suited
 
@@ -187,17 +194,21 @@ class EMSteps:
         found = None
         for form in _fast_forms(self.kind, theta):
             if self._suits(form, theta):
-                found = one_pass(form, self.rows, theta, self.reg_covar)
+                found = self._pass(form, theta)
                 if self._suits(form, found.state):
                     return found
         try:
-            return one_pass(self.kind, self.rows, theta, self.reg_covar)
+            return self._pass(self.kind, theta)
         except ValueError:
             # A component has collapsed. As in scikit-learn, that is an error one step
             # later, if rounding about the centre leaves it a width.
             if found is None or not found.state.roots.isfinite().all():
                 raise
             return found
+
+    def _pass(self, form: Covariance, theta: Any) -> Iterate[Any]:
+        """Take both steps in one of the forms."""
+        return one_pass(form, self.rows, theta, self.reg_covar)
 
     def _suits(self, form: Covariance, theta: Mixture) -> bool:
         """Whether a form loses no digits: the state after a step is that before one."""
@@ -213,43 +224,49 @@ class EMSteps:
 def _fast_forms(kind: Covariance, theta: Mixture) -> list[Covariance]:
     """Return the forms, but for the last, whose chunks have enough rows."""
     forms = kind.forms[:-1]
-    return [form for form in forms if _chunk(form, theta) >= form.least_rows]
+    return [form for form in forms if chunk_of(form, theta) >= form.least_rows]
 
 
 def one_pass(
-    form: Covariance, rows: CentredRows, theta: Mixture, reg_covar: float | Tensor
-) -> Iterate[Mixture]:
+    form: Covariance,
+    rows: CentredRows,
+    theta: Any,
+    reg_covar: Regularisation,
+    expected: Callable[..., Any] | None = None,
+    maximise: Callable[..., Any] | None = None,
+) -> Iterate[Any]:
     """Both steps in one pass over the rows; of a stack, the bounds are a list.
 
     A second pass takes the moments about the new means, where a mean has moved so far
-    that its covariance would lose digits.
+    that its covariance would lose digits. The steps are those of normal components,
+    ``expected_moments`` and ``m_step``, unless others are given.
     """
+    expected, maximise = expected or expected_moments, maximise or m_step
     rows = rows if form.is_centred else rows.uncentred()
     seen = theta.minus(rows.centre)
-    sums = expected_moments(form, rows, seen)
+    sums = expected(form, rows, seen)
     distant = _distant_means(form, sums, seen, reg_covar)
     if distant is not None:
-        sums = expected_moments(form, rows, seen, distant)
-        seen = seen._replace(means=distant)
+        sums = expected(form, rows, seen, distant)
+        seen = seen.around(distant)
     bound: Any = (sums.log_prob / len(rows.x)).tolist()
     # Decompositions wait for their threads more often than products do.
     with threads_for(theta.covariances.numel() * len(rows.centre) // 8):
-        found = m_step(form, sums, seen, reg_covar)
+        found = maximise(form, sums, seen, reg_covar)
     return Iterate(found.minus(-rows.centre), bound)
 
 
 def _distant_means(
-    form: Covariance,
-    sums: SufficientStatistics,
-    theta: Mixture,
-    reg_covar: float | Tensor,
+    form: Covariance, sums: Any, theta: Any, reg_covar: Regularisation
 ) -> Tensor | None:
     """Return the new means, if second moments about the old ones lose digits."""
     if not form.is_about_means:
         return None
     parts = (sums.first, sums.second, theta.means, theta.roots)
-    means, covariances = form.maximise(positive(sums.counts), *parts)
-    variances = form.variances(form.add(covariances, reg_covar))
+    nk = positive(sums.counts)
+    means, covariances = form.maximise(nk, *parts)
+    covariances = regularised(form, covariances, form.per(nk), reg_covar)
+    variances = form.variances(covariances)
     rounding = (means - theta.means) ** 2 * torch.finfo(means.dtype).eps
     return means if (rounding > LOSS * variances).any() else None
 
@@ -275,19 +292,21 @@ def expected_moments(
                 (log_prob * weight).sum(-1), resp.sum(-1), *form.moments(y, resp, d)
             )
 
-    chunks = rows.chunks(_chunk(form, theta))
+    chunks = rows.chunks(chunk_of(form, theta))
     return reduce(
         SufficientStatistics.add, (expected(x, weight) for x, weight in chunks)
     )
 
 
-def _chunk(kind: Covariance, theta: Mixture) -> int:
+def chunk_of(kind: Covariance, theta: Any) -> int:
+    """Rows of a chunk."""
     *stack, K, d = theta.means.shape
     return chunk_rows(theta.means.device, kind.row_elements(K, d, *stack))
 
 
+@singledispatch
 def start_from(
-    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float | Tensor
+    kind: Covariance, rows: CentredRows, resp: Tensor, reg_covar: Regularisation
 ) -> Mixture:
     """M-step from responsibilities (n, K): the means, then covariances about them."""
     for form in kind.forms[:-1]:
@@ -298,13 +317,13 @@ def start_from(
 
 
 def _start_in(
-    form: Covariance, rows: CentredRows, resp: Tensor, reg_covar: float | Tensor
+    form: Covariance, rows: CentredRows, resp: Tensor, reg_covar: Regularisation
 ) -> Mixture:
     d, K = len(rows.centre), resp.shape[1]
     none = rows.centre.new_zeros(K, d)
     means = weighted_means(rows, resp) - rows.centre
     theta = Mixture(none[:, 0], means, none, form.identity(none))
-    size = _chunk(form, theta)
+    size = chunk_of(form, theta)
 
     def moments(theta: Mixture) -> SufficientStatistics:
         parts = zip(rows.chunks(size), resp.split(size))
@@ -340,7 +359,7 @@ def start_around(
     kind: Covariance,
     rows: CentredRows,
     means: Tensor,
-    reg_covar: float | Tensor,
+    reg_covar: Regularisation,
     *,
     moves: bool,
 ) -> Mixture:
@@ -358,7 +377,7 @@ def start_around(
     uniform = means.new_full((K,), 1 / K)
     theta = Mixture(uniform, means, *whole[2:])
     joint = log_joint(kind, theta)
-    chunks = rows.uncentred().chunks(_chunk(kind, theta))
+    chunks = rows.uncentred().chunks(chunk_of(kind, theta))
     labels = torch.cat([joint(x)[0].argmax(0) for x, _ in chunks])
     one_hot = means.new_zeros(n, K).scatter_(1, labels[:, None], 1)
     found = start_from(kind, rows, one_hot, reg_covar)

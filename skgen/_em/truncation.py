@@ -27,6 +27,7 @@ class Known(NamedTuple):
     log_masses: Array  # (C, K): log p(case, k)
     means: Array  # (C, K, J)
     covariances: Array  # (K, J, J)
+    widths: Array | None = None  # (C, K): factors of the standard deviations
 
 
 class Drawn(NamedTuple):
@@ -42,6 +43,8 @@ def draw_within(
 ) -> Drawn:
     """Draw n cases and cells between ``low`` and ``high``, (J,)."""
     scale = np.sqrt(np.diagonal(known.covariances, axis1=1, axis2=2))  # (K, J)
+    if known.widths is not None:
+        scale = scale * known.widths[..., None]
     ends = ((end - known.means) / scale for end in (low, high))
     own = log_normal_mass(*ends).sum(2)  # (C, K): if cells were independent
     log_p = known.log_masses + own
@@ -52,9 +55,10 @@ def draw_within(
     size = n if is_exact else int(np.clip(CANDIDATES * n, FEWEST, max(n, MOST)))
     p = np.exp(log_p - logsumexp(log_p)).ravel()
     case, k = np.divmod(rng.choice(len(p), size, p=p / p.sum()), log_p.shape[1])
-    cells, log_mass = _one_after_the_other(
-        known.means[case, k], lower[k], low, high, rng
-    )
+    roots = lower[k]
+    if known.widths is not None:
+        roots = roots * known.widths[case, k][:, None, None]
+    cells, log_mass = _one_after_the_other(known.means[case, k], roots, low, high, rng)
     if is_exact:
         return Drawn(case, cells, np.inf)
     weight = np.exp(log_mass - own[case, k] - (log_mass - own[case, k]).max())

@@ -35,6 +35,7 @@ from skgen.models.kmeans import KMeansAutoencoder
 from skgen.models.mixed import MixedDensity
 from skgen.models.mixture import GaussianMixtureEM
 from skgen.models.mixture_em import MixtureEM
+from skgen.models.student import StudentMixtureEM
 from skgen.models.vae import IWAE, VAE, BetaVAE
 from skgen.models.vqvae import VQVAE
 
@@ -45,6 +46,7 @@ ESTIMATORS: dict[str, type[Any]] = {
         GaussianDensity,
         GaussianMixtureEM,
         MixtureEM,
+        StudentMixtureEM,
         KMeansAutoencoder,
         VAE,
         BetaVAE,
@@ -78,6 +80,7 @@ INSIDE = (
     *("VAE", "BetaVAE", "IWAE", "InfoVAE", "TCVAE", "VQVAE"),
     *("Autoencoder", "FlowDensity"),
     *("GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", "MixtureEM"),
+    "StudentMixtureEM",
 )
 # Names of the dtypes of arrays that tables are made as.
 ARRAY_DTYPE = (

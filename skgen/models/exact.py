@@ -10,14 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._em.fitted import FittedMixture
+from skgen._em.fixed_point import FixedPoint
 from skgen._em.truncation import draw_within
 from skgen._tables.conditions import Conditions, column_numbers, read_conditions
 from skgen._utils.tensors import draw_seed, fresh_random_state, make_generator
 from skgen.exceptions import DegenerateWeightsWarning
-from skgen.models.base import GenerativeModel, InformationCriteria
+from skgen.models.base import (
+    GenerativeModel,
+    InformationCriteria,
+    check_sample_weight,
+)
 
 INCOMPLETE_BATCH = (
     "{owner}.partial_fit takes rows without missing cells (NaN), which need many "
@@ -231,3 +238,105 @@ class ExactDensity(InformationCriteria, GenerativeModel):
         marginal = self._map(lambda model, x: model.log_prob(x), known, scores=True)
         found: NDArray[Any] = scores - marginal
         return found
+
+
+class MixtureDensity(ExactDensity):
+    """Base of mixtures that EM fits: responsibilities are their code."""
+
+    weights_: NDArray[Any]
+    max_iter: int
+
+    def _warn_unless_converged(self, run: FixedPoint[Any]) -> None:
+        if run.converged or run.stopped or self.max_iter == 0:
+            return
+        warnings.warn(
+            "Best performing initialization did not converge. Try different init "
+            "parameters, or increase max_iter, tol, or check for degenerate data.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def fit_predict(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[Any]:
+        """Fit, and predict the component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the most probable component.
+        """
+        return self.fit(X, y, sample_weight=sample_weight).predict(X)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Index of the component.
+        """
+        return self._apply(lambda model, x: model.encode(x).argmax(1), X)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """Evaluate the responsibilities, as ``transform`` does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; cells may be missing.
+
+        Returns
+        -------
+        resp : ndarray of shape (n_samples, n_components)
+            Probability of each component given the row.
+        """
+        return self._apply(lambda model, x: model.encode(x), X)
+
+    def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the integrated completed likelihood, as a criterion.
+
+        BIC counts components that a density needs, ICL those that are clusters: it adds
+        what it leaves open to which component a row belongs.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; a row of weight 2 counts as two rows.
+
+        Returns
+        -------
+        icl : float
+            ``bic(X)`` and twice the entropy of the responsibilities, summed over rows,
+            in nats: the lower the better.
+
+        References
+        ----------
+        Biernacki, Celeux & Govaert, "Assessing a mixture model for clustering with the
+        integrated completed likelihood", IEEE Transactions on Pattern Analysis and
+        Machine Intelligence 22(7), 2000.
+        """
+        each = entr(self.predict_proba(X).astype(np.float64)).sum(axis=1)
+        weight = check_sample_weight(sample_weight, len(each))
+        total = each.sum() if weight is None else weight @ each
+        return self.bic(X, sample_weight) + 2 * float(total)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.weights_)

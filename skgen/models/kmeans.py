@@ -26,6 +26,7 @@ from skgen._em.incomplete import IncompleteRows, with_holes
 from skgen._em.lloyd import (
     Clusters,
     assign,
+    column_squares,
     find_clusters,
     measure,
     restarted_lloyd,
@@ -160,6 +161,10 @@ class KMeansAutoencoder(ExactDensity):
         Added to the variance of the density, in squared units of the data. A warning
         says when it is above a tenth of the smallest variance of a column that is not
         constant.
+    variance : {"shared", "feature"}, default="shared"
+        Variance of the density: one for all columns, or one for each. With "feature",
+        columns are in units of their deviation over the training rows wherever
+        distances are taken, so that no column decides alone.
     device : str or torch.device, default="cpu"
         "cpu", "cuda", "cuda:<index>", "mps" or "auto".
 
@@ -172,13 +177,14 @@ class KMeansAutoencoder(ExactDensity):
         ``partial_fit``.
     inertia_ : float
         Sum of squared distances of the training rows to their centres, weighted; of
-        all batches, each at its time, after ``partial_fit``.
+        all batches, each at its time, after ``partial_fit``. With
+        ``variance="feature"``, in units of the columns' deviations.
     n_iter_ : int
         Iterations of the best start, or calls of ``partial_fit``.
     weights_ : ndarray of shape (n_clusters,)
         The prior.
-    variance_ : float
-        Variance of a feature around its centre in the density.
+    variance_ : float or ndarray of shape (n_features,)
+        Variance of a feature around its centre in the density, or of each.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
@@ -215,7 +221,7 @@ class KMeansAutoencoder(ExactDensity):
     labels_: NDArray[Any] = attribute()
     inertia_: float = attribute()
     weights_: NDArray[Any] = attribute()
-    variance_: float = attribute()
+    variance_: float | NDArray[Any] = attribute()
 
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "n_iter_": int,
@@ -233,6 +239,7 @@ class KMeansAutoencoder(ExactDensity):
     _column_moments: NDArray[Any] = attribute()  # (2, d)
     _inertia: float = attribute()  # ``inertia_``, on the scale of these weights
     _n_missing: float = attribute()  # missing cells so far, weighted as their rows
+    _scale: NDArray[Any] = attribute()  # (d,): units of columns of their own variance
 
     n_clusters: int = parameter(integer(1), default=8, builds=True)
     _: KW_ONLY
@@ -257,9 +264,16 @@ class KMeansAutoencoder(ExactDensity):
         options("empirical", "uniform"), default="empirical", builds=True
     )
     reg_covar: float = parameter(real(0), default=1e-6)
+    variance: Literal["shared", "feature"] = parameter(
+        options("shared", "feature"), default="shared", builds=True
+    )
     device: str | torch.device = parameter(device, default="cpu")
 
-    _without_sparse = None
+    @property
+    def _without_sparse(self) -> str | None:
+        if self.variance == "shared":
+            return None
+        return "With variance='feature' columns are scaled: give X.toarray()."
 
     # Fitting.
 
@@ -283,13 +297,23 @@ class KMeansAutoencoder(ExactDensity):
             rows = rows.without_empty()
         normalised = with_holes(rows.normalise_weights(), owner)
         variance = warn_scales(normalised, self.reg_covar, owner)
-        is_plain = x.device.type == "cpu" and not isinstance(rows, IncompleteRows)
-        find = self._find_on_cpu if is_plain else self._find_on_device
-        clusters = find(normalised, rng, callbacks)
-        self.n_iter_ = clusters.n_iter
         self._reset_counts()
         self._count_columns(rows.centre, variance, rows.weight)
-        self._set_attributes(rows, *_evaluated(rows, clusters))
+        init = self.init
+        if self.variance == "feature":
+            scale = variance.sqrt().where(variance > 0, 1)
+            self._scale = to_array(scale)
+            rows, normalised = (_in_units(each, scale) for each in (rows, normalised))
+            if not (isinstance(init, str) or callable(init)):
+                init = np.asarray(init, dtype=np.float64) / self._scale
+        is_plain = x.device.type == "cpu" and not isinstance(rows, IncompleteRows)
+        find = self._find_on_cpu if is_plain else self._find_on_device
+        clusters = find(normalised, init, rng, callbacks)
+        self.n_iter_ = clusters.n_iter
+        centres, labels, inertia = _evaluated(rows, clusters)
+        self._set_attributes(rows, centres, labels, inertia)
+        if self.variance == "feature":
+            self._set_variances(rows, centres, labels)
 
     def _check_init(self, x: Tensor) -> None:
         """Raise a ValueError if there are too few rows, or centres of another shape."""
@@ -315,13 +339,17 @@ class KMeansAutoencoder(ExactDensity):
             )
 
     def _find_on_cpu(
-        self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
+        self,
+        rows: CentredRows,
+        init: Any,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
     ) -> Clusters:
         """Find clusters by scikit-learn."""
         return find_clusters(
             rows,
             self.n_clusters,
-            init=self.init,
+            init=init,
             n_init=self.n_init,
             max_iter=self.max_iter,
             tol=self.tol,
@@ -332,13 +360,17 @@ class KMeansAutoencoder(ExactDensity):
         )
 
     def _find_on_device(
-        self, rows: CentredRows, rng: np.random.RandomState, callbacks: FitCallbacks
+        self,
+        rows: CentredRows,
+        init: Any,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
     ) -> Clusters:
         """Find clusters by Lloyd's algorithm in torch."""
         run = restarted_lloyd(
             rows,
             self.n_clusters,
-            init=self.init,
+            init=init,
             n_init=self.n_init,
             max_iter=self.max_iter,
             tol=self.tol,
@@ -409,6 +441,17 @@ class KMeansAutoencoder(ExactDensity):
         if self.reg_covar == 0 and self.variance_ <= rounding**2:
             raise ValueError(NO_SPREAD)
 
+    def _set_variances(
+        self, rows: CentredRows, centres: Tensor, labels: Tensor
+    ) -> None:
+        """Take the variance of each column, of rows and centres in its units."""
+        squares, cells = column_squares(rows, centres, labels)
+        variance = to_array(squares / cells.where(cells > 0, 1)) * self._scale**2
+        self.variance_ = variance + self.reg_covar
+        self.cluster_centers_ = self.cluster_centers_ * self._scale
+        if not np.all(self.variance_):
+            raise ValueError(NO_SPREAD)
+
     def partial_fit(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -440,6 +483,11 @@ class KMeansAutoencoder(ExactDensity):
         first = not hasattr(self, "cluster_centers_")
         if not first:
             self._check_unchanged("partial_fit")
+        if self.variance == "feature":
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit has one variance for all columns, "
+                "and variance='feature' one for each. Use fit, or variance='shared'."
+            )
         _, x, weight = self._prepare(X, None, sample_weight, reset=first)
         if first:
             self._check_init(x)
@@ -603,9 +651,10 @@ class KMeansAutoencoder(ExactDensity):
         return code
 
     def _model(self, dtype: torch.dtype) -> FittedKMeans:
-        root = np.full(len(self.weights_), self.variance_**-0.5)
+        K, has_each = len(self.weights_), self._fitted("variance") == "feature"
+        root = np.tile(self.variance_**-0.5, (K, 1) if has_each else K)
         density = FittedMixture.of(
-            COVARIANCES["spherical"],
+            COVARIANCES["diag" if has_each else "spherical"],
             self.weights_,
             self.cluster_centers_,
             root**-2,
@@ -614,8 +663,13 @@ class KMeansAutoencoder(ExactDensity):
         )
         centres = torch.tensor(self.cluster_centers_).to(density.centre)
         likely = int(self.weights_.argmax())  # where nothing is known of a row
-        nearest = nearest_of(centres, centres.mean(0), otherwise=likely)
-        return FittedKMeans(density, nearest, self._is_ordinal)
+        if not has_each:
+            nearest = nearest_of(centres, centres.mean(0), otherwise=likely)
+            return FittedKMeans(density, nearest, self._is_ordinal)
+        scale = torch.tensor(self._scale).to(centres)
+        centres = centres / scale
+        in_units = nearest_of(centres, centres.mean(0), otherwise=likely)
+        return FittedKMeans(density, lambda x: in_units(x / scale), self._is_ordinal)
 
     @property
     def _is_ordinal(self) -> bool:
@@ -625,7 +679,7 @@ class KMeansAutoencoder(ExactDensity):
     def _n_parameters(self) -> int:
         K, d = self.cluster_centers_.shape
         n_weights = K - 1 if self._fitted("prior") == "empirical" else 0
-        found: int = K * d + n_weights + 1
+        found: int = K * d + n_weights + np.size(self.variance_)
         return found
 
     @property
@@ -653,6 +707,11 @@ def _far_mean(mean: Tensor, variance: Tensor) -> NDArray[Any]:
     About an origin as near as that, expanded distances lose no digits that matter.
     """
     return to_array(mean.where(mean**2 > 1e6 * variance, 0))
+
+
+def _in_units(rows: CentredRows, scale: Tensor) -> CentredRows:
+    """Divide the columns of rows by numbers (d,)."""
+    return rows._replace(x=rows.x / scale, centre=rows.centre / scale)
 
 
 def _evaluated(rows: CentredRows, clusters: Clusters) -> tuple[Tensor, Tensor, float]:

@@ -1,4 +1,4 @@
-"""A mixture of Gaussians, fitted by EM; responsibilities are its latent code.
+"""Mixtures of Gaussians, fitted by EM; responsibilities are their latent code.
 
 ``z ~ Categorical(w)``, ``x|z=k ~ N(m_k, S_k)``. The steps of EM are in
 `skgen._em.steps`; what a covariance type decides is in `skgen._em.covariance`.
@@ -8,24 +8,38 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY
+from functools import partial
 from time import perf_counter
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skgen._em.covariance import COVARIANCES
+from skgen._em.factors import factor_analysed, factor_steps
 from skgen._em.fitted import FittedMixture
 from skgen._em.fixed_point import FixedPoint
 from skgen._em.incomplete import IncompleteRows, start_from_cells, with_holes
 from skgen._em.matrices import Direct
-from skgen._em.restarts import SILENCE, EMRun, Observer, Restarts
+from skgen._em.priors import (
+    MixturePrior,
+    Regularisation,
+    conjugate,
+    penalised_steps,
+    with_ridge,
+)
+from skgen._em.restarts import (
+    SILENCE,
+    EMRun,
+    MakeSteps,
+    Observer,
+    Restarts,
+    normal_steps,
+)
 from skgen._em.starts import Given, check_given, draw_responsibilities
 from skgen._em.steps import (
     Mixture,
@@ -54,7 +68,9 @@ from skgen._utils.parameters import (
 from skgen._utils.scales import warn_scales
 from skgen._utils.tensors import to_array
 from skgen.models.base import FitCallbacks
-from skgen.models.exact import ExactDensity
+from skgen.models.exact import MixtureDensity
+
+CovarianceType = Literal["full", "tied", "diag", "spherical", "factor"]
 
 
 class Reporter(Observer):
@@ -101,12 +117,8 @@ class Reporter(Observer):
 
 
 @estimator
-class GaussianMixtureEM(ExactDensity):
-    """A mixture of Gaussians whose latent code is the responsibilities.
-
-    The model, the parameters and, from the same start, the results are those of
-    :class:`sklearn.mixture.GaussianMixture`; sample weights, a device, and the way
-    between rows and codes are new. The score is exact. The notes say where it deviates.
+class EllipticalMixture(MixtureDensity):
+    """A mixture whose components are ellipses, fitted by EM: what such models share.
 
     Parameters
     ----------
@@ -185,44 +197,6 @@ class GaussianMixtureEM(ExactDensity):
         Names of features seen during fit, when they are all strings.
     device_ : str
         Where the model is evaluated.
-
-    See Also
-    --------
-    GaussianDensity : One Gaussian, in closed form.
-    KMeansAutoencoder : Hard codes.
-    sklearn.mixture.GaussianMixture : The same model.
-
-    Notes
-    -----
-    Three things differ from scikit-learn, which is wrong there:
-
-    - Weights of a start from picked rows sum to one, not to ``n_components`` divided by
-      the number of rows.
-    - A tied covariance that starts from picked rows or random responsibilities is that
-      of rows about the nearest of the starting means, in units of the covariance of all
-      rows; random means then move to their rows. scikit-learn starts with the second
-      moment of the rows about the origin, or with the covariance of all rows, where EM
-      stays: all components become one.
-    - Sums, scores and the start by K-means are float64 whatever the dtype of the rows,
-      and distances lose no digits where components are far apart for their width.
-
-    Missing cells, NaN, are integrated out: EM climbs the likelihood of the cells that
-    are there, and so are scores and responsibilities. They are exact where cells are
-    missing at random.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skgen import GaussianMixtureEM
-    >>> rng = np.random.RandomState(0)
-    >>> X = np.concatenate([rng.randn(100, 2) - 4, rng.randn(300, 2) + 4])
-    >>> model = GaussianMixtureEM(2, random_state=0).fit(X)
-    >>> np.sort(model.weights_).round(2)
-    array([0.25, 0.75])
-    >>> np.sort(model.transform(X[:1])).round(3)
-    array([[0., 1.]])
-    >>> model.sample(5, random_state=0).shape
-    (5, 2)
     """
 
     weights_: NDArray[Any] = attribute()
@@ -281,14 +255,22 @@ class GaussianMixtureEM(ExactDensity):
         observer = SILENCE
         if self.verbose or callbacks.listen:
             observer = Reporter(self, rows, callbacks)
-        em_runs = self._em_runs(rows, given, rng, observer)
-        runs = yield Restarts(self._kind, rows, em_runs, observer)
+        em_runs = self._em_runs(rows, given, self._regularisation(rows), rng, observer)
+        runs = yield Restarts(self._kind, rows, em_runs, observer, self._make_steps())
         best = runs.best
         if runs.interrupted:
             self._warn_interrupted(len(best.bounds), "set warm_start=True")
         self._warn_unless_converged(best)
         for name, value in self._attributes(rows, best).items():
             setattr(self, name, value)
+
+    def _make_steps(self) -> MakeSteps:
+        """Return what makes the steps of EM."""
+        return normal_steps
+
+    def _regularisation(self, rows: CentredRows) -> Regularisation:
+        """Return what is added to the variances, or priors."""
+        return self.reg_covar
 
     def _check_start(self, rows: CentredRows) -> Given:
         """Validate what the user gives of a start."""
@@ -312,6 +294,7 @@ class GaussianMixtureEM(ExactDensity):
         self,
         rows: CentredRows,
         given: Given,
+        by: Regularisation,
         rng: np.random.RandomState,
         observer: Observer,
     ) -> Iterator[EMRun]:
@@ -321,16 +304,20 @@ class GaussianMixtureEM(ExactDensity):
             if self._is_warm:
                 theta, bound = self._last(rows), self.lower_bound_
             else:
-                theta, bound = self._start(rows, given, rng), -math.inf
-            yield EMRun(theta, bound, self.reg_covar, self.tol, self.max_iter)
+                theta, bound = self._start(rows, given, by, rng), -math.inf
+            yield EMRun(theta, bound, by, self.tol, self.max_iter)
 
     def _start(
-        self, rows: CentredRows, given: Given, rng: np.random.RandomState
-    ) -> Mixture:
+        self,
+        rows: CentredRows,
+        given: Given,
+        by: Regularisation,
+        rng: np.random.RandomState,
+    ) -> Any:
         """Draw a start, and put what the user gives in its place."""
         found: Any = (None,) * 4
         if not given.is_complete:
-            found = self._drawn_start(rows, given, rng)
+            found = self._drawn_start(rows, given, by, rng)
         weights, means, covariances, roots = found
         if given.weights is not None:
             weights = given.weights
@@ -342,27 +329,36 @@ class GaussianMixtureEM(ExactDensity):
         return Mixture(weights, means, covariances, roots)
 
     def _drawn_start(
-        self, rows: CentredRows, given: Given, rng: np.random.RandomState
+        self,
+        rows: CentredRows,
+        given: Given,
+        by: Regularisation,
+        rng: np.random.RandomState,
     ) -> Mixture:
         """Draw a start."""
-        kind, K, reg_covar = self._kind, self.n_components, self.reg_covar
+        kind, K, wide = self._kind, self.n_components, by
         cells: IncompleteRows | None = None
-        ridge: float | Tensor = 0.0
         if isinstance(rows, IncompleteRows):
             cells = rows.thinned(MANY_ROWS)
-            ridge, rows = kind.ridge(cells.missing_variance()), cells.filled()
+            wide = with_ridge(by, kind.ridge(cells.missing_variance()))
+            rows = cells.filled()
         start, resp = draw_responsibilities(rows, K, self.init_params, rng)
-        if self.covariance_type == "tied" and self.init_params != "kmeans":
+        if self._starts_around and self.init_params != "kmeans":
             means = weighted_means(start, resp) if given.means is None else given.means
             moves = self.init_params == "random"
-            return start_around(kind, rows, means, reg_covar + ridge, moves=moves)
+            return start_around(kind, rows, means, wide, moves=moves)
         if cells is not None and self.init_params in ("kmeans", "random"):
-            return start_from_cells(kind, cells, resp, reg_covar)
-        return start_from(kind, start, resp, reg_covar + ridge)
+            return start_from_cells(kind, cells, resp, by)
+        return start_from(kind, start, resp, wide)
+
+    @property
+    def _starts_around(self) -> bool:
+        """Whether picked rows start with the rows that are nearest to each."""
+        return self.covariance_type == "tied"
 
     @property
     def _without_sparse(self) -> str | None:
-        if self.covariance_type in ("diag", "spherical"):
+        if self.covariance_type in ("diag", "spherical", "factor"):
             return None
         return (
             f"Covariances of covariance_type={self.covariance_type!r} are of all pairs "
@@ -375,24 +371,12 @@ class GaussianMixtureEM(ExactDensity):
     def _is_warm(self) -> bool:
         return self.warm_start and hasattr(self, "converged_")
 
-    def _last(self, rows: CentredRows) -> Mixture:
+    def _last(self, rows: CentredRows) -> Any:
         """Return where the last fit ended."""
         model = self._model(rows.centre.dtype)
         return model.theta.minus(-model.centre)
 
-    def _warn_unless_converged(self, run: FixedPoint[Mixture]) -> None:
-        if run.converged or run.stopped or self.max_iter == 0:
-            return
-        warnings.warn(
-            "Best performing initialization did not converge. Try different init "
-            "parameters, or increase max_iter, tol, or check for degenerate data.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-
-    def _attributes(
-        self, rows: CentredRows, run: FixedPoint[Mixture]
-    ) -> dict[str, Any]:
+    def _attributes(self, rows: CentredRows, run: FixedPoint[Any]) -> dict[str, Any]:
         """Return the fitted attributes, in the dtype of the data if that holds them."""
         theta = run.state
         is_narrow = self._dtype == np.float32
@@ -413,58 +397,7 @@ class GaussianMixtureEM(ExactDensity):
             "lower_bounds_": list(run.bounds),
         }
 
-    def fit_predict(
-        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
-    ) -> NDArray[Any]:
-        """Fit, and predict the component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : None
-            Ignored, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Index of the most probable component.
-        """
-        return self.fit(X, y, sample_weight=sample_weight).predict(X)
-
     # Evaluating.
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Predict the most probable component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Index of the component.
-        """
-        return self._apply(lambda model, x: model.encode(x).argmax(1), X)
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Evaluate the responsibilities, as ``transform`` does.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        resp : ndarray of shape (n_samples, n_components)
-            Probability of each component given the row.
-        """
-        return self._apply(lambda model, x: model.encode(x), X)
 
     def _n_parameters(self) -> int:
         """Free parameters of the model."""
@@ -490,10 +423,6 @@ class GaussianMixtureEM(ExactDensity):
         return self._model(torch.float64)
 
     @property
-    def _n_features_out(self) -> int:
-        return len(self.weights_)
-
-    @property
     def _n_tasks(self) -> int | None:
         return self.max_iter * (1 if self._is_warm else self.n_init)
 
@@ -504,3 +433,218 @@ class GaussianMixtureEM(ExactDensity):
     @property
     def _score_elements(self) -> int:
         return self._kind.score_elements(*self.means_.shape)
+
+
+@estimator
+class GaussianMixtureEM(EllipticalMixture):
+    """A mixture of Gaussians whose latent code is the responsibilities.
+
+    The model, the parameters and, from the same start, the results are those of
+    :class:`sklearn.mixture.GaussianMixture`; sample weights, a device, and the way
+    between rows and codes are new. The score is exact. The notes say where it deviates.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical", "factor"}, default="full"
+        A covariance matrix per component, one for all, a variance per component and
+        feature, or a variance per component. "factor" is a factor analysis per
+        component: a matrix of rank ``n_factors`` and a variance per feature, for many
+        columns.
+    tol : float, default=1e-3
+        EM stops when the mean log-density changes by less.
+    reg_covar : float, default=1e-6
+        Added to the variances, in squared units of the data. A warning says when it is
+        above a tenth of the smallest variance of a column that is not constant. With
+        0, no iteration lowers the likelihood.
+    max_iter : int, default=100
+        Most iterations of EM; 0 keeps the start.
+    n_init : int, default=1
+        Number of starts, of which the best result is kept. They take their iterations
+        together, as one batch, and each ends when it would alone; with callbacks or
+        ``verbose``, one follows the other.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
+            default="kmeans"
+        Where EM starts: from clusters, from rows picked far apart, from random
+        responsibilities, or from random rows. With more than 2^20 rows, all but the
+        last look at 2^20 of them only, drawn at random.
+    weights_init : array-like of shape (n_components,), default=None
+        Weights to start from.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Means to start from.
+    precisions_init : array-like, default=None
+        Precisions to start from, shaped as ``precisions_``.
+    random_state : int, RandomState, Generator or None, default=None
+        Source of the starts.
+    warm_start : bool, default=False
+        Whether to go on from the last fit, where there is one.
+    verbose : int, default=0
+        1 prints the iterations, 2 also their times and changes.
+    verbose_interval : int, default=10
+        Iterations between two messages.
+    device : str or torch.device, default="cpu"
+        "cpu", "cuda", "cuda:<index>", "mps" or "auto".
+    checkpoint : path-like or None, default=None
+        File that has the state of a fit that runs, after each iteration, or a folder
+        for the files of many fits, such as those of a search. Called again with the
+        same parameters and rows, a fit that was killed goes on from there, says so, and
+        ends where it would have ended, to the bit. Other parameters or rows are an
+        error. A fit that ends removes its file; in a folder it stays, so that a search
+        that is called again has the result at once.
+    n_factors : int, default=1
+        Factors of a component, where ``covariance_type="factor"``; at most the number
+        of columns.
+    covariance_prior : "auto", float or None, default=None
+        Prior of the covariances, for few rows: so many rows are added to each
+        component, about its mean, with the covariance of all rows divided by
+        ``n_components ** (2 / n_features)``. "auto" is the inverse-Wishart prior of
+        Fraley & Raftery. With factors, it is of the noise.
+    weight_prior : float, default=0.0
+        Rows of mean weight that are added to the weight of each component: a Dirichlet
+        prior, under which no weight is zero.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        Prior probability of each component. This and the arrays below are float64; of
+        float32 rows they are float32 if that says the same density.
+    means_ : ndarray of shape (n_components, n_features)
+        Mean of each component.
+    covariances_ : ndarray
+        Covariances, of shape (n_components, n_features, n_features) when full,
+        (n_features, n_features) when tied, (n_components, n_features) when diag,
+        (n_components,) when spherical; (n_components, n_features, n_factors + 1) when
+        factor: loadings W and, in the last column, variances psi of the noise, of
+        covariances ``W W^T + diag(psi)``.
+    precisions_ : ndarray
+        Their inverses, in the same shape; of factors, U and 1 / psi of
+        ``diag(1 / psi) - U U^T``.
+    precisions_cholesky_ : ndarray
+        Cholesky factors of the inverses, in the same shape; of factors,
+        ``W / psi^(1/2)`` and ``psi^(-1/2)``.
+    converged_ : bool
+        Whether the best start met ``tol``.
+    n_iter_ : int
+        Iterations of the best start.
+    lower_bound_ : float
+        Mean log-density of the training rows before the last M-step; with priors, that
+        and the log of their density, up to a constant, divided by the number of rows.
+    lower_bounds_ : list of float
+        The same, for each iteration.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during fit, when they are all strings.
+    device_ : str
+        Where the model is evaluated.
+
+    See Also
+    --------
+    GaussianDensity : One Gaussian, in closed form.
+    StudentMixtureEM : Components with heavier tails, for rows among outliers.
+    KMeansAutoencoder : Hard codes.
+    sklearn.mixture.GaussianMixture : The same model.
+
+    Notes
+    -----
+    Three things differ from scikit-learn, which is wrong there:
+
+    - Weights of a start from picked rows sum to one, not to ``n_components`` divided by
+      the number of rows.
+    - A tied covariance that starts from picked rows or random responsibilities is that
+      of rows about the nearest of the starting means, in units of the covariance of all
+      rows; random means then move to their rows. scikit-learn starts with the second
+      moment of the rows about the origin, or with the covariance of all rows, where EM
+      stays: all components become one.
+    - Sums, scores and the start by K-means are float64 whatever the dtype of the rows,
+      and distances lose no digits where components are far apart for their width.
+
+    Missing cells, NaN, are integrated out: EM climbs the likelihood of the cells that
+    are there, and so are scores and responsibilities. They are exact where cells are
+    missing at random.
+
+    With priors, parameters are the most probable ones: EM climbs ``lower_bounds_``, and
+    no longer the likelihood alone. ``bic`` and ``icl`` may be taken of them (Fraley &
+    Raftery). Factors are fitted by steps of EM that are smaller than those of other
+    covariances: give ``tol=1e-5`` where the last digits of a density matter.
+
+    References
+    ----------
+    Dempster, Laird & Rubin, "Maximum likelihood from incomplete data via the EM
+    algorithm", JRSS B 39(1), 1977. Ghahramani & Hinton, "The EM algorithm for mixtures
+    of factor analyzers", University of Toronto CRG-TR-96-1, 1996. Fraley & Raftery,
+    "Bayesian regularization for normal mixture estimation and model-based clustering",
+    Journal of Classification 24, 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import GaussianMixtureEM
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.randn(100, 2) - 4, rng.randn(300, 2) + 4])
+    >>> model = GaussianMixtureEM(2, random_state=0).fit(X)
+    >>> np.sort(model.weights_).round(2)
+    array([0.25, 0.75])
+    >>> np.sort(model.transform(X[:1])).round(3)
+    array([[0., 1.]])
+    >>> model.sample(5, random_state=0).shape
+    (5, 2)
+    """
+
+    _: KW_ONLY
+    covariance_type: CovarianceType = parameter(  # type: ignore[assignment]
+        options(*COVARIANCES, "factor"), default="full", builds=True
+    )
+    n_factors: int = parameter(integer(1), default=1, builds=True)
+    covariance_prior: float | Literal["auto"] | None = parameter(
+        options("auto"), real(0), none, default=None
+    )
+    weight_prior: float = parameter(real(0), default=0.0)
+
+    @property
+    def _kind(self) -> Direct:
+        if self._fitted("covariance_type") == "factor":
+            return factor_analysed(int(self._fitted("n_factors")))
+        return super()._kind
+
+    @property
+    def _starts_around(self) -> bool:
+        return self.covariance_type in ("tied", "factor")
+
+    def _check_start(self, rows: CentredRows) -> Given:
+        d, q = len(rows.centre), self.n_factors
+        if self.covariance_type == "factor" and q > d:
+            raise ValueError(
+                f"n_factors={q} of {type(self).__name__} must be at most the number of "
+                f"columns, n_features={d}. Lower n_factors."
+            )
+        return super()._check_start(rows)
+
+    def _make_steps(self) -> MakeSteps:
+        steps = factor_steps if self.covariance_type == "factor" else normal_steps
+        return partial(penalised_steps, steps) if self._has_priors else steps
+
+    @property
+    def _has_priors(self) -> bool:
+        return self.covariance_prior is not None or self.weight_prior > 0
+
+    def _regularisation(self, rows: CentredRows) -> Regularisation:
+        if not self._has_priors:
+            return self.reg_covar
+        s, scatter = 0.0, None
+        if self.covariance_prior is not None:
+            given = self.covariance_prior
+            cells = None if isinstance(given, str) else float(given)
+            d = len(rows.centre)
+            s, scatter = conjugate(self._spread(rows), self.n_components, d, cells)
+        return MixturePrior(self.reg_covar, s, scatter, self.weight_prior)
+
+    def _spread(self, rows: CentredRows) -> Tensor:
+        """Return the covariance of all rows as one component."""
+        kind, everywhere = self._kind, rows.centre.new_ones(len(rows.x), 1)
+        start = start_from_cells if isinstance(rows, IncompleteRows) else start_from
+        found = start(kind, rows, everywhere, self.reg_covar).covariances
+        if self.covariance_type == "factor":
+            found = kind.variances(found)
+        return found if self.covariance_type == "tied" else found[0]

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Iterator
 from dataclasses import KW_ONLY
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from sklearn.exceptions import ConvergenceWarning
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skgen._em.families import Prior
@@ -54,7 +52,7 @@ from skgen._utils.sizes import check_memory
 from skgen._utils.tensors import to_array, to_tensor
 from skgen.likelihoods.specs import Spec, checked, outside, support
 from skgen.models.base import FitCallbacks
-from skgen.models.exact import ExactDensity
+from skgen.models.exact import MixtureDensity
 from skgen.models.mixture import Reporter
 
 # Names of kinds, and what ``Mixed`` calls them.
@@ -89,7 +87,7 @@ kinds_rule = Rule(
 
 
 @estimator
-class MixtureEM(ExactDensity):
+class MixtureEM(MixtureDensity):
     """A mixture whose components are products of densities of columns.
 
     Each column has a density of its own kind: normal, log-normal, counts, levels, an
@@ -403,16 +401,6 @@ class MixtureEM(ExactDensity):
             sums = products.softened(products.hard_sums(few, labels, K))
         return products.maximise(sums, None, self._prior, self.weight_prior)
 
-    def _warn_unless_converged(self, run: FixedPoint[Any]) -> None:
-        if run.converged or run.stopped or self.max_iter == 0:
-            return
-        warnings.warn(
-            "Best performing initialization did not converge. Try different init "
-            "parameters, or increase max_iter, tol, or check for degenerate data.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-
     def _attributes(self, products: Products, run: FixedPoint[Any]) -> dict[str, Any]:
         """Return the fitted attributes."""
         fitted = FittedProducts.at(products, run.state)
@@ -427,58 +415,7 @@ class MixtureEM(ExactDensity):
             "lower_bounds_": list(run.bounds),
         }
 
-    def fit_predict(
-        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
-    ) -> NDArray[Any]:
-        """Fit, and predict the component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        y : None
-            Ignored, present for API consistency by convention.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Index of the most probable component.
-        """
-        return self.fit(X, y, sample_weight=sample_weight).predict(X)
-
     # Evaluating.
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Predict the most probable component of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; cells may be missing.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            Index of the component.
-        """
-        return self._apply(lambda model, x: model.encode(x).argmax(1), X)
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Evaluate the responsibilities, as ``transform`` does.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; cells may be missing.
-
-        Returns
-        -------
-        resp : ndarray of shape (n_samples, n_components)
-            Probability of each component given the row.
-        """
-        return self._apply(lambda model, x: model.encode(x), X)
 
     def _within(
         self, conditions: Conditions, n: int, rng: np.random.RandomState
@@ -524,10 +461,6 @@ class MixtureEM(ExactDensity):
         """Free parameters of the model."""
         K = len(self.weights_)
         return K - 1 + sum(f.n_parameters(K) for f in self._products.families)
-
-    @property
-    def _n_features_out(self) -> int:
-        return len(self.weights_)
 
     @property
     def _n_tasks(self) -> int | None:
