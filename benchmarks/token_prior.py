@@ -1,10 +1,11 @@
-"""Compare the prior of VQVAE with independent tokens, on held-out rows.
+"""Compare the priors of VQVAE with independent tokens, on held-out rows.
 
-    python benchmarks/token_prior.py [--seeds 5]
+    python benchmarks/token_prior.py [--seeds 5] [--priors nade transformer masked]
 
-For each codebook size and seed, one VQVAE is fitted to digits (made continuous as
-(x + u) / 17); its held-out rows are scored with its prior, and with unigrams alone
-(add-one smoothed), under the same codebook, decoder and posterior. Results go to
+For each codebook size, seed and prior, one VQVAE is fitted to digits (made continuous
+as (x + u) / 17); its held-out rows are scored with its prior, and with unigrams alone
+(add-one smoothed), under the same codebook, decoder and posterior. The priors of one
+seed have the same codebook, so that their gains in nats compare. Results go to
 ``benchmarks/results/token_prior.txt``.
 """
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -32,15 +35,16 @@ def with_independent_tokens(model: VQVAE) -> VQVAE:
     return model
 
 
-def compare(codebook_size: int, seed: int) -> str:
+def compare(codebook_size: int, seed: int, prior: Any) -> str:
     X = load_digits().data
     X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
     train, test = train_test_split(X, random_state=seed)
-    model = VQVAE(codebook_size, random_state=seed).fit(train)
+    model = VQVAE(codebook_size, prior=prior, random_state=seed).fit(train)
     joint = model.score_samples(test)
     gain = joint - with_independent_tokens(model).score_samples(test)
     return (
-        f"codebook {codebook_size:3d} seed {seed}  score {joint.mean():.2f}  "
+        f"codebook {codebook_size:3d} seed {seed}  {prior:11s}  "
+        f"score {joint.mean():.2f}  "
         f"independent {joint.mean() - gain.mean():.2f}  "
         f"gain {gain.mean():.2f} +- {gain.std(ddof=1) / np.sqrt(len(gain)):.2f}  "
         f"codes in use {model.perplexity_:.1f}  mixing {model.prior_mixing_:.2f}"
@@ -50,12 +54,15 @@ def compare(codebook_size: int, seed: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
+    priors = ["nade", "transformer", "masked"]
+    parser.add_argument("--priors", nargs="+", default=priors)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     with RESULTS.open("w") as file:
         for codebook_size in (16, 64, 256):
-            for seed in range(arguments.seeds):
-                line = compare(codebook_size, seed)
+            pairs = itertools.product(range(arguments.seeds), arguments.priors)
+            for seed, prior in pairs:
+                line = compare(codebook_size, seed, prior)
                 print(line, flush=True)
                 print(line, file=file)
 

@@ -24,17 +24,20 @@ SHARED = {
         "models/flow.py": ("FlowDensity",),
         "models/gan.py": ("GAN",),
         "models/diffusion.py": ("Diffusion",),
+        "models/vqvae2.py": ("VQVAE2",),
     },
     ("models/hyperparameters.py", "NetworkSettings"): {
         "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
         "models/vqvae.py": ("VQVAE",),
         "models/autoencoder.py": ("Autoencoder",),
         "models/conditional.py": ("ConditionalVAE",),
+        "models/vqvae2.py": ("VQVAE2",),
     },
     ("models/mixture.py", "EllipticalMixture"): {
         "models/mixture.py": ("GaussianMixtureEM",),
         "models/student.py": ("StudentMixtureEM",),
     },
+    ("models/vqvae.py", "VQVAE"): {"models/vqvae2.py": ("VQVAE2",)},
     ("models/vae.py", "VAE"): {
         "models/vae.py": ("BetaVAE", "IWAE"),
         "models/conditional.py": ("ConditionalVAE",),
@@ -68,6 +71,16 @@ OWN = {
     ),
     "StudentMixtureEM": ("n_init", "means_", "covariances_"),
     "TCVAE": ("n_components", "posterior_type"),
+    "VQVAE2": (
+        "codebook_size",
+        "n_tokens",
+        "encode",
+        "codebook_",
+        "grid_shape_",
+        "codebook_usage_",
+        "perplexity_",
+        "temperature_",
+    ),
 }
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from skgen.models.student import StudentMixtureEM
     from skgen.models.vae import IWAE, VAE, BetaVAE
     from skgen.models.vqvae import VQVAE
+    from skgen.models.vqvae2 import VQVAE2
     from skgen.pipeline import GenerativePipeline, make_generative_pipeline
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "TCVAE",
     "VAE",
     "VQVAE",
+    "VQVAE2",
     "Autoencoder",
     "BetaVAE",
     "ConditionalVAE",
@@ -85,6 +87,7 @@ _MODULES = {
     "pipeline": ("GenerativePipeline", "make_generative_pipeline"),
     "models.vae": ("IWAE", "VAE", "BetaVAE"),
     "models.vqvae": ("VQVAE",),
+    "models.vqvae2": ("VQVAE2",),
     "models.conditional": ("ConditionalVAE",),
     "models.diffusion": ("Diffusion",),
     "models.flow": ("FlowDensity",),

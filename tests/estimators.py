@@ -93,6 +93,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         # A transformer over the sixteen tokens of an image would be half of all time.
         {**_VQVAE, **_IMAGES, "distance": "cosine", "prior": "nade"},
     ],
+    "VQVAE2": [_VQVAE],
 }
 
 CLOSED_FORM = (
@@ -183,6 +184,7 @@ _WHY = {
     "TCVAE": "a row given twice moves the mini-batches",
     "Autoencoder": "a row given twice moves the mini-batches",
     "VQVAE": "a row given twice moves the mini-batches",
+    "VQVAE2": "a row given twice moves the mini-batches",
 }
 
 

@@ -98,6 +98,7 @@ BAD_PARAMETERS: dict[str, Any] = {
     "n_importance_samples": NO_COUNT,
     "n_init": [0, -1, 2.5, True, "many"],
     "n_iter_no_change": NO_COUNT,
+    "n_levels": [9, *NO_COUNT],
     "n_tokens": NO_COUNT,
     "n_transforms": NO_COUNT,
     "noise": NOT_NEGATIVE,

@@ -245,6 +245,7 @@ OTHER: dict[str, Any] = {
     "n_importance_samples": 3,
     "n_init": 3,
     "n_iter_no_change": 2,
+    "n_levels": 1,
     "n_tokens": 3,
     "n_transforms": 2,
     "noise": 0.5,

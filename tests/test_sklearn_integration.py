@@ -145,6 +145,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     "Autoencoder": {"noise": [0.0, 0.5]},
     "FlowDensity": {"n_bins": [3, 4]},
     "VQVAE": {"codebook_size": [4, 8]},
+    "VQVAE2": {"n_levels": [1, 2]},
 }
 FOLDS = KFold(3, shuffle=True, random_state=0)
 

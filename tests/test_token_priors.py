@@ -1,5 +1,6 @@
 """Priors over tokens, by enumeration of all sequences."""
 
+import itertools
 import math
 from typing import Any
 
@@ -8,8 +9,20 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from skgen._networks.token_priors import AutoregressivePrior, TransformerPrior
-from tests.toys import all_sequences, generator, leaves_generators, normal
+from skgen._networks.token_priors import (
+    AutoregressivePrior,
+    MaskedPrior,
+    TransformerPrior,
+    schedule,
+)
+from tests.toys import (
+    all_orders,
+    all_sequences,
+    generator,
+    leaves_generators,
+    normal,
+    token_log_mass,
+)
 
 pytestmark = pytest.mark.usefixtures("guarded_generators")
 
@@ -19,12 +32,13 @@ families = pytest.mark.parametrize("family", [AutoregressivePrior, TransformerPr
 SMALL: dict[Any, Any] = {
     AutoregressivePrior: {"n_hidden": 5},
     TransformerPrior: {"width": 8, "n_heads": 2},
+    MaskedPrior: {"width": 8, "n_heads": 2},
 }
 
 
 @leaves_generators
-def start(family: Any, T: Any = 3, K: int = 3) -> Any:
-    return family(T, K, **SMALL[family])
+def start(family: Any, T: Any = 3, K: int = 3, **about: Any) -> Any:
+    return family(T, K, **SMALL[family], **about)
 
 
 def prior_of(
@@ -33,9 +47,10 @@ def prior_of(
     T: int = 3,
     K: int = 3,
     dtype: torch.dtype = torch.float64,
+    **about: Any,
 ) -> Any:
     """Weights are large: every token before makes a difference."""
-    prior = start(family, T, K).to(dtype)
+    prior = start(family, T, K, **about).to(dtype)
     for seed, p in enumerate(prior.parameters()):
         p.data = normal(*p.shape, seed=seed + 20, dtype=dtype)
     prior.counts = 20 * torch.rand(T, K, generator=generator(30)).to(dtype)
@@ -162,3 +177,116 @@ def test_it_learns_that_tokens_repeat(family: type[Any]) -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 2 * math.log(3) + 0.1
+
+
+# Levels, and conditions.
+
+every_family = pytest.mark.parametrize(
+    "family", [AutoregressivePrior, TransformerPrior, MaskedPrior]
+)
+
+
+def in_orders(tokens: Tensor) -> list[Tensor]:
+    """Put every order behind tokens (m, 3)."""
+    orders = all_orders([3])
+    return [torch.cat([tokens, ranks.expand_as(tokens)], 1) for ranks in orders]
+
+
+@every_family
+@mixings
+def test_levels_given_conditions_sum_to_one(family: Any, mixing: float) -> None:
+    prior = prior_of(family, mixing, levels=(1, 2), n_conditions=2)
+    totals = []
+    for condition in ([1.0, 0.0], [0.0, 1.0]):
+        given = torch.tensor([condition]).double().expand(27, -1)
+        log_mass = token_log_mass(prior, SEQUENCES, given)
+        assert log_mass.exp().sum().item() == pytest.approx(1, abs=1e-12)
+        totals.append(log_mass)
+    apart = (totals[0] - totals[1]).abs().max()
+    assert (apart > 0.1) == (mixing > 0)
+
+
+@every_family
+def test_draws_given_conditions_have_its_frequencies(family: Any) -> None:
+    prior, n = prior_of(family, levels=(1, 2), n_conditions=1), 20_000
+    condition = torch.ones(n, 1).double()
+    tokens = prior.draw(n, generator(), condition)
+    index = (tokens * torch.tensor([9, 3, 1])).sum(1)
+    found = torch.bincount(index, minlength=27) / n
+    expected = token_log_mass(prior, SEQUENCES, condition[:27]).exp()
+    error = (expected * (1 - expected) / n).sqrt()
+    assert ((found - expected).abs() < 5 * error + 1e-4).all()
+
+
+# Random orders.
+
+
+@mixings
+def test_each_order_sums_to_one(mixing: float) -> None:
+    prior = prior_of(MaskedPrior, mixing)
+    for tokens in in_orders(SEQUENCES):
+        assert prior.log_prob(tokens).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_tokens_of_one_step_are_independent_given_those_before() -> None:
+    prior = prior_of(MaskedPrior, 1.0, T=4, n_steps=2)
+    assert [tuple(step[:2]) for step in prior.steps] == [(0, 1), (1, 4)]
+    tokens = torch.tensor([[1, 0, 2, 1], [1, 1, 0, 2], [2, 0, 2, 1]])
+    ranks = torch.arange(4).expand_as(tokens)
+    network, _ = prior.token_log_probs(torch.cat([tokens, ranks], 1))
+    mixed = torch.tensor([[1, 0, 0, 1]])  # of the first two rows
+    found, _ = prior.token_log_probs(torch.cat([mixed, ranks[:1]], 1))
+    expected = torch.stack([network[0, 0], network[0, 1], network[1, 2], network[0, 3]])
+    torch.testing.assert_close(found[0], expected)
+    assert (network[0] - network[2]).abs()[1:].min() > 1e-3
+
+
+def test_one_step_estimates_the_bound_over_orders() -> None:
+    prior, tokens = prior_of(MaskedPrior, 1.0, n_steps=2), SEQUENCES[:5]
+    orders = in_orders(tokens)
+    exact = torch.stack([prior.token_log_probs(t)[0].sum(-1) for t in orders]).mean(0)
+    steps = (torch.arange(len(prior.steps)) + 0.5) / len(prior.steps)
+    noise = [torch.full((5, 7), step.item()).double() for step in steps]
+    found = [prior.learned_log_prob(t, u) for t in orders for u in noise]
+    torch.testing.assert_close(torch.stack(found).mean(0), exact)
+    # Jensen: the mean of the logarithms is below the logarithm of the mean.
+    assert (exact <= token_log_mass(prior, tokens) + 1e-12).all()
+
+
+@pytest.mark.parametrize("levels", [(1,), (3,), (49,), (16, 49), (1, 4, 16)])
+def test_steps_fill_every_place_once_and_level_by_level(
+    levels: tuple[int, ...],
+) -> None:
+    steps = schedule(levels, 8)
+    assert steps[0].start == 0
+    assert steps[-1].end == sum(levels)
+    assert all(one.end == two.start for one, two in itertools.pairwise(steps))
+    assert len(steps) == sum(min(size, 8) for size in levels)
+    ends, level = [sum(levels[: i + 1]) for i in range(len(levels))], 0
+    for step in steps:
+        level += step.start == ends[level]
+        assert step.start < step.end <= step.level_end == ends[level]
+        assert step.level == level
+
+
+def test_ranks_are_orders_that_begin_at_the_top() -> None:
+    prior = start(MaskedPrior, 5, 3, levels=(2, 3))
+    ranks = prior.ranks(torch.rand(100, 5, generator=generator()))
+    assert (ranks.sort(-1).values == torch.arange(5)).all()
+    assert (ranks[:, :2] < 2).all()
+    assert len(ranks.unique(dim=0)) == 12
+
+
+def test_it_learns_from_one_step_at_a_time() -> None:
+    tokens = some_tokens(64, 2, 3).repeat(1, 2)
+    prior, random = start(MaskedPrior, 4, 3), generator()
+    optimizer = torch.optim.Adam(prior.parameters(), lr=2e-2)
+    for _ in range(150):
+        noise = torch.rand(64, 9, generator=random)
+        order = torch.cat([tokens, prior.ranks(noise[:, 4:8])], 1)
+        loss = -prior.learned_log_prob(order, noise).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    log_prob = prior.token_log_probs(order)[0].sum(-1)
+    assert -log_prob.mean().item() < 2 * math.log(3) + 0.3

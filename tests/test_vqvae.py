@@ -371,6 +371,7 @@ def test_equal_rows_do_no_harm() -> None:
         {"gradient": "straight-through"},
         {"distance": "cosine"},
         {"prior": "transformer"},
+        {"prior": "masked"},
     ],
     ids=str,
 )

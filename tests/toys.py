@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from typing import Any, cast
 
 import torch
@@ -146,6 +147,26 @@ def all_sequences(T: int, K: int) -> Tensor:
     return torch.tensor(list(itertools.product(range(K), repeat=T)))
 
 
+def all_orders(levels: Any) -> Tensor:
+    """Ranks of the places in every order that goes through levels from the top."""
+    T = sum(levels)
+    level = torch.repeat_interleave(torch.arange(len(levels)), torch.tensor(levels))
+    ranks = torch.tensor(list(itertools.permutations(range(T))))
+    places = ranks.argsort(1)
+    return ranks[(level[places].diff(dim=1) >= 0).all(1)]
+
+
+def token_log_mass(prior: Any, tokens: Tensor, condition: Any = None) -> Tensor:
+    """Log p(k) of tokens (m, T): the mean over all orders, where there are some."""
+    if not prior.has_order:
+        found: Tensor = prior.log_prob(tokens, condition)
+        return found
+    orders = all_orders(prior.levels)
+    each = [torch.cat([tokens, ranks.expand_as(tokens)], 1) for ranks in orders]
+    masses = torch.stack([prior.log_prob(tokens, condition) for tokens in each])
+    return masses.logsumexp(0) - math.log(len(each))
+
+
 def exact_token_log_prob(model: Any, x: Tensor) -> Any:
     """log sum_k p(x|e_k) p(k) by enumeration, of rows of the user."""
     T, K = model.prior.counts.shape
@@ -155,5 +176,5 @@ def exact_token_log_prob(model: Any, x: Tensor) -> Any:
         each = model.log_likelihood(
             Batch(scaled), tokens[:, None].expand(-1, len(x), -1)
         )
-        total = (each + model.prior.log_prob(tokens)[:, None]).logsumexp(0)
+        total = (each + token_log_mass(model.prior, tokens)[:, None]).logsumexp(0)
         return total - model.standardizer.log_scale

@@ -1,4 +1,4 @@
-"""A codebook: nearest codes, their start, their moving averages, gradients through.
+"""Codebooks: nearest codes, their start, their moving averages, gradients through.
 
 A code vector is the mean of the vectors that it is nearest to, over the past steps
 with weights that fade. All that changes a codebook is a pure function of its state
@@ -8,6 +8,7 @@ and of a batch; what is random in it is an argument.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import sklearn
@@ -255,6 +256,24 @@ class Codebook(nn.Module):
         """State of the moving averages."""
         return CodeAverages(self.vectors.detach(), self.shares, self.mass)
 
+    def followed(
+        self, z: Tensor, uniform: Tensor, weight: Tensor | None, *, moves: bool
+    ) -> CodeAverages:
+        """Return the averages after the vectors (n, T, c) of a step.
+
+        ``moves`` says that code vectors are these averages. Those that are dead go to
+        vectors of the batch that the noise (K,) picks.
+        """
+        before = self.averages
+        tokens = self.nearest(z).flatten()
+        if weight is not None:
+            weight = weight.repeat_interleave(z.shape[1])
+        z = z.flatten(0, 1)
+        state = follow(before, *code_sums(z, tokens, weight, len(self)))
+        if not moves:
+            state = state._replace(vectors=before.vectors)
+        return revive(state, pick(z, uniform))
+
     def set_averages(self, state: CodeAverages) -> None:
         """Take the state that ``follow`` or ``revive`` gave."""
         with torch.no_grad():
@@ -267,3 +286,66 @@ class Codebook(nn.Module):
         codes = k_means_codes(self.project(z), len(self), generator)
         nothing = torch.zeros_like(self.shares)
         self.set_averages(CodeAverages(codes, nothing, torch.zeros_like(self.mass)))
+
+
+class Codebooks(nn.Module):
+    """A codebook for each level of tokens: K code vectors of width c.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Tokens of each level, T of all; those of a row lie side by side.
+    size, width, distance
+        K, c and what is nearest, as in :class:`Codebook`.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], size: int, width: int, distance: str = "euclidean"
+    ) -> None:
+        super().__init__()
+        self.sizes, self.size = list(sizes), size
+        self.levels = nn.ModuleList(Codebook(size, width, distance) for _ in sizes)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, level: int) -> Codebook:
+        """Return the codebook of a level."""
+        book = self.levels[level]
+        assert isinstance(book, Codebook)
+        return book
+
+    def parts(self, values: Tensor, dim: int) -> list[tuple[Codebook, Tensor]]:
+        """Return the codebook of each level, and what belongs to it along T places."""
+        split = values.split(self.sizes, dim)
+        return [(self[level], part) for level, part in enumerate(split)]
+
+    def project(self, z: Tensor) -> Tensor:
+        """Place vectors (..., T, c) where codes may be."""
+        return torch.cat([book.project(part) for book, part in self.parts(z, -2)], -2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Look up the vectors (..., T, c) of tokens (..., T)."""
+        return torch.cat([book(part) for book, part in self.parts(tokens, -1)], -2)
+
+    def distances(self, z: Tensor) -> Tensor:
+        """||z - e_k||^2, (..., T, K), of vectors (..., T, c)."""
+        return torch.cat([book.distances(part) for book, part in self.parts(z, -2)], -2)
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """Tokens (..., T) of the codes nearest to vectors (..., T, c)."""
+        return self.distances(z).argmin(-1)
+
+    def followed(
+        self, z: Tensor, uniform: Tensor, weight: Tensor | None, *, moves: bool
+    ) -> list[CodeAverages]:
+        """Return the averages of each level after the vectors (n, T, c) of a step."""
+        return [
+            book.followed(part, uniform, weight, moves=moves)
+            for book, part in self.parts(z, 1)
+        ]
+
+    def set_averages(self, states: Sequence[CodeAverages]) -> None:
+        """Take the states that ``followed`` gave."""
+        for level, state in enumerate(states):
+            self[level].set_averages(state)

@@ -9,11 +9,13 @@ tokens, one at each place that is left.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from skgen._networks.dense import ACTIVATIONS, Layers
 from skgen._utils.parameters import integer, sequence
@@ -182,6 +184,81 @@ class ResidualBlock(nn.Module):
         return out
 
 
+class GridsToImages(nn.Module):
+    """Rows of the tokens of several grids -> images (n, L * c, h, w), side by side.
+
+    Tokens are at the places of a grid one after the other, and grid after grid; each
+    is spread over the pixels that its place has.
+
+    Parameters
+    ----------
+    shapes : sequence of (height, width)
+        Of each of the L grids.
+    size : (height, width)
+        Of the images.
+    """
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, ...]], size: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.shapes, self.size = list(shapes), size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Part the rows into images, and bring them to one size."""
+        sizes = [math.prod(shape) for shape in self.shapes]
+        c = x.shape[1] // sum(sizes)
+        parts = x.split([size * c for size in sizes], dim=1)
+        images = [
+            part.unflatten(1, (*shape, c)).permute(0, 3, 1, 2)
+            for part, shape in zip(parts, self.shapes)
+        ]
+        return torch.cat([F.interpolate(each, self.size) for each in images], dim=1)
+
+
+class GridsEncoder(nn.Module):
+    """Images (n, C, h, w) -> rows of the vectors of grids, each half of the next.
+
+    Parameters
+    ----------
+    shapes : sequence of (height, width)
+        Of the grids, the smallest first.
+    width : int
+        C.
+    code_size : int
+        c, width of a vector.
+    activation : str
+        A name of ``skgen._networks.dense.ACTIVATIONS``.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        width: int,
+        code_size: int,
+        activation: str,
+    ) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Conv2d(width, code_size, 1) for _ in shapes)
+        self.halves = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, stride=2, padding=1),
+                ResidualBlock(width, activation),
+                ACTIVATIONS[activation](),
+            )
+            for _ in shapes[1:]
+        )
+        self.to_rows = ToRows()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode, and halve, and encode again."""
+        rows = [self.to_rows(self.heads[0](x))]
+        for head, half in zip(self.heads[1:], self.halves):
+            x = half(x)
+            rows.insert(0, self.to_rows(head(x)))
+        return torch.cat(rows, dim=1)
+
+
 def unit_gain(layer: nn.Module) -> None:
     """Start a linear layer such that outputs vary as much as inputs."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -256,6 +333,45 @@ class ImageNetworks:
         width, h, w = self._levels[-1]
         tokens = nn.Conv2d(n_inputs // (h * w), width, 3, padding=1)
         return self._decoder([ToImages(h, w), tokens], n_outputs)
+
+    def grids_encoder(
+        self, n_inputs: int, n_outputs: int, shapes: Sequence[tuple[int, ...]]
+    ) -> nn.Sequential:
+        """Make an encoder: rows of images -> rows of the tokens of several grids.
+
+        Each is half of the one behind it, and the last is that of ``grid_encoder``.
+        """
+        c = n_outputs // sum(math.prod(shape) for shape in shapes)
+        head = GridsEncoder(shapes, self._levels[-1][0], c, self.activation)
+        return nn.Sequential(*self._down(n_inputs), head).apply(unit_gain)
+
+    def grids_decoder(
+        self, n_inputs: int, n_outputs: int, shapes: Sequence[tuple[int, ...]]
+    ) -> Layers:
+        """Make a decoder: rows of the tokens of several grids -> rows of images."""
+        width, h, w = self._levels[-1]
+        n_planes = len(shapes) * (n_inputs // sum(math.prod(each) for each in shapes))
+        tokens = nn.Conv2d(n_planes, width, 3, padding=1)
+        return self._decoder([GridsToImages(shapes, (h, w)), tokens], n_outputs)
+
+    def between_grids(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        shapes: Sequence[tuple[int, ...]],
+        size: tuple[int, ...],
+    ) -> nn.Sequential:
+        """Make a network: rows of the tokens of grids -> those of a larger grid."""
+        width = self._levels[-1][0]
+        n_planes = len(shapes) * (n_inputs // sum(math.prod(each) for each in shapes))
+        return nn.Sequential(
+            GridsToImages(shapes, size),
+            nn.Conv2d(n_planes, width, 3, padding=1),
+            ResidualBlock(width, self.activation),
+            self._activation(),
+            nn.Conv2d(width, n_outputs // math.prod(size), 1),
+            ToRows(),
+        ).apply(unit_gain)
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:

@@ -257,6 +257,11 @@ def _codes_of(model: Any) -> tuple[Array, Array]:
 
 def _usage_of(model: Any) -> Array:
     """Part (K,) of the training rows, or of their tokens, that each code has."""
+    if hasattr(model, "level_shapes_"):
+        raise ValueError(
+            f"{type(model).__name__} has a codebook for each level, and one code alone "
+            "decodes to nothing. Draw what inverse_transform makes of tokens of yours."
+        )
     if hasattr(model, "codebook_usage_"):
         usage: Array = model.codebook_usage_
     elif hasattr(model, "_counts"):  # of K-means, whose prior may be uniform

@@ -38,6 +38,7 @@ from skgen.models.mixture_em import MixtureEM
 from skgen.models.student import StudentMixtureEM
 from skgen.models.vae import IWAE, VAE, BetaVAE
 from skgen.models.vqvae import VQVAE
+from skgen.models.vqvae2 import VQVAE2
 
 # A file says which of these it holds; no other name is looked up.
 ESTIMATORS: dict[str, type[Any]] = {
@@ -59,6 +60,7 @@ ESTIMATORS: dict[str, type[Any]] = {
         GAN,
         Diffusion,
         VQVAE,
+        VQVAE2,
         MixedDensity,
     )
 }
@@ -77,7 +79,7 @@ TRUSTED_TYPES = [
 OF_A_MACHINE = ("checkpoint",)
 # What may be inside another: a model with networks, or a density of codes.
 INSIDE = (
-    *("VAE", "BetaVAE", "IWAE", "InfoVAE", "TCVAE", "VQVAE"),
+    *("VAE", "BetaVAE", "IWAE", "InfoVAE", "TCVAE", "VQVAE", "VQVAE2"),
     *("Autoencoder", "FlowDensity"),
     *("GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", "MixtureEM"),
     "StudentMixtureEM",

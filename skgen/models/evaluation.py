@@ -320,7 +320,10 @@ class BoundedModel(nn.Module):
 
     def draw(self, n: int, noise: bool, generator: torch.Generator) -> Tensor:
         """Draw rows (n, d) from p(z) p(x|z), or decoded means of draws from p(z)."""
-        z = self.draw_codes(n, generator)
+        return self.drawn_at(self.draw_codes(n, generator), noise, generator)
+
+    def drawn_at(self, z: Tensor, noise: bool, generator: torch.Generator) -> Tensor:
+        """Draw rows (n, d) from p(x|z), or the decoded means, of codes (n, k)."""
         if not noise:
             return self.decode(z)
         x = self.likelihood.draw(self.decoder(z), generator)

@@ -1,8 +1,8 @@
 """Learning p(k), once the codebook is trained.
 
 Few rows over-fit a prior over tokens, so the rows that trained neither the codebook
-nor the prior decide three things: when the autoregressive network stops, how it is
-mixed with unigrams, and the temperature of the posterior that the bound draws from.
+nor the prior decide three things: when the prior's network stops, how it is mixed with
+unigrams, and the temperature of the posterior that the bound draws from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from skgen._training.loop import Report, Training
 from skgen._training.trainer import Trainer
 from skgen._utils.tensors import wide_dtype
 from skgen._utils.threads import threads_for
-from skgen.objectives import importance_weighted_bound, log_weights
 
 if TYPE_CHECKING:
     from skgen.models.vqvae import VectorQuantizedAutoencoder
@@ -35,7 +34,7 @@ TEMPERATURE_POWERS, POWER_TOLERANCE = (-5.0, 6.0), 0.25
 # Rows and draws that a temperature is tried on; fewer rows where they have many tokens
 # of many codes, or many levels.
 TEMPERATURE_ROWS, TEMPERATURE_DRAWS, TEMPERATURE_ELEMENTS = (32, 256), 32, 2**25
-# Weights of the autoregressive network against the unigrams that are tried.
+# Weights of the network against the unigrams that are tried.
 MIXING_WEIGHTS = np.linspace(0, 1, 41)
 MIXING_ROWS, MIXING_DRAWS = 1024, 8
 # What remains of the counts of earlier rows when more come: the codes have moved.
@@ -58,7 +57,8 @@ def prior_loss(model: Any, batch: Batch, annealing: float) -> PriorTerms:
 
     The bound scores such tokens, and their noise keeps the prior from over-fitting.
     """
-    return PriorTerms(-model.token_log_prob(batch.x, batch.noise))
+    context = () if batch.context is None else (batch.context,)
+    return PriorTerms(-model.token_log_prob(batch.x, batch.noise, *context))
 
 
 def learn_prior(
@@ -132,18 +132,18 @@ def learn_prior(
         if held_out is not None:
             choose_mixing(model, z_judges, generator)
         choose_temperature(model, judges, generator)
-    return history, _usage(counts)
+    return history, model.usage_of(counts)
 
 
 def encoded(model: VectorQuantizedAutoencoder, rows: WeightedRows) -> WeightedRows:
-    """Encode rows (n, d) to vectors z_e (n, T, c): at once, or when they are used."""
+    """Encode rows (n, d) to vectors (n, T, c): at once, or when they are used."""
 
-    def latents(x: Tensor) -> Tensor:
+    def vectors(x: Tensor) -> Tensor:
         model.encoder.eval()  # while the prior is trained, too
         with threads_for(len(x) * model.row_work):
-            return model.latents(Batch(x))
+            return model.encoded(Batch(x))
 
-    return rows.map(latents, model.pass_rows)
+    return rows.map(vectors, model.pass_rows)
 
 
 def token_counts(
@@ -170,13 +170,7 @@ def token_counts(
 def token_usage(model: VectorQuantizedAutoencoder, z_e: WeightedRows) -> Tensor:
     """Return the part (K,) of the tokens of encoded rows that each code has."""
     with torch.no_grad():
-        counts = token_counts(model, z_e, model.nearest_one_hot)
-    return _usage(counts)
-
-
-def _usage(counts: Tensor) -> Tensor:
-    """Return the part of all tokens that each code has, (K,)."""
-    return (counts.sum(0) / counts.sum()).float()
+        return model.usage_of(token_counts(model, z_e, model.nearest_one_hot))
 
 
 def choose_temperature(
@@ -186,17 +180,15 @@ def choose_temperature(
     fewest, most = TEMPERATURE_ROWS
     size = max(model.prior.counts.numel(), model.row_elements)
     n_rows = TEMPERATURE_ELEMENTS // (TEMPERATURE_DRAWS * size)
-    x = rows.first(min(max(n_rows, fewest), most)).x
-    noise = model.standard_noise((TEMPERATURE_DRAWS, len(x)), generator)
-    batch = Batch(x, noise)
-    error = model.codebook.distances(model.latents(batch)).amin(-1)
-    # Rows whose squares overflow do not decide.
-    scale = error[error.isfinite()].mean().nan_to_num(1.0).clamp(min=1e-12)
+    tried = rows.first(min(max(n_rows, fewest), most))
+    noise = model.standard_noise((TEMPERATURE_DRAWS, len(tried)), generator)
+    batch = Batch(tried.x, noise, context=tried.context)
+    scale = model.error_scale(batch)
 
     def gap(power: float) -> float:
         model.temperature.copy_(scale * 2.0**power)
         with threads_for(noise[..., 0].numel() * model.row_work):
-            bound = importance_weighted_bound(log_weights(model, batch))
+            bound = model.bound(batch)
         return -float(bound.nanmean().nan_to_num(-math.inf))
 
     best = minimize_scalar(
@@ -235,9 +227,8 @@ def choose_mixing(
     """Set the weight of the network against the unigrams, from held-out rows."""
     z_e = z_e.first(MIXING_ROWS)
     noise = model.standard_noise((MIXING_DRAWS, len(z_e.x)), generator)
-    tokens = model.assignments(z_e.x).draw(noise)
     with threads_for(MIXING_DRAWS * len(z_e.x) * model.prior.row_work):
-        log_network, log_unigrams = model.prior.token_log_probs(tokens)
+        log_network, log_unigrams = model.token_log_probs(z_e.x, noise, z_e.context)
     candidates, values = torch.from_numpy(MIXING_WEIGHTS).to(log_network), []
     for weight in candidates:
         model.prior.mixing.copy_(weight)

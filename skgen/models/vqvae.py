@@ -2,7 +2,8 @@
 
 Tokens ``k_t = argmin_i ||z_e(x)_t - e_i||`` point into one codebook ``e``. As a
 density, ``p(x) = sum_k p(x|e_k) p(k)`` over all token sequences, with a learned
-autoregressive ``p(k)``; it is bounded by drawing tokens from a softmax posterior.
+``p(k)``, autoregressive or masked; it is bounded by drawing tokens from a softmax
+posterior.
 """
 
 from __future__ import annotations
@@ -24,10 +25,7 @@ from torch.nn import functional as F
 from skgen._networks.codebooks import (
     CodeAverages,
     Codebook,
-    code_sums,
-    follow,
-    pick,
-    revive,
+    Codebooks,
     rotated,
     straight_through,
 )
@@ -36,6 +34,7 @@ from skgen._networks.images import grid_shape
 from skgen._networks.proposals import TokenProposal, WithPrior
 from skgen._networks.token_priors import (
     AutoregressivePrior,
+    MaskedPrior,
     TokenPrior,
     TransformerPrior,
 )
@@ -69,7 +68,12 @@ from skgen.models.planning import TrainingPlan
 from skgen.models.prior_learning import encoded, learn_prior, token_usage
 from skgen.models.reporting import print_epoch, warn_of_end
 from skgen.models.vae import VAE
-from skgen.objectives import EncodedTerms, TokenLoss
+from skgen.objectives import (
+    EncodedTerms,
+    TokenLoss,
+    importance_weighted_bound,
+    log_weights,
+)
 from skgen.priors import Categorical
 
 # Part of the draws from q(k|x) that has a token from the unigrams. It bounds the
@@ -87,9 +91,10 @@ GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rotation": rotated,
     "straight-through": straight_through,
 }
-PRIORS: dict[str, type[TokenPrior]] = {
+PRIORS: dict[str, Callable[..., TokenPrior]] = {
     "nade": AutoregressivePrior,
     "transformer": TransformerPrior,
+    "masked": MaskedPrior,
 }
 
 
@@ -98,11 +103,14 @@ class FollowCodes(NamedTuple):
 
     codebook_size: int
     moves: bool  # whether the code vectors are these averages
+    codebooks: tuple[str, ...] = ("codebook",)  # their names
 
     @property
     def changes(self) -> tuple[str, ...]:
         """Names of the buffers that are changed."""
-        return ("codebook.shares", "codebook.mass")
+        return tuple(
+            f"{name}.{part}" for name in self.codebooks for part in ("shares", "mass")
+        )
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """Draw what picks vectors for dead codes."""
@@ -117,6 +125,42 @@ class FollowCodes(NamedTuple):
         given = () if weight is None else (weight,)
         averages = model.followed(terms.z_e, noise, *given, moves=self.moves)
         model.codebook.set_averages(averages)
+
+
+def mean_error(distances: Tensor) -> Tensor:
+    """Return the mean of the least of distances (..., K), and never zero."""
+    error = distances.amin(-1)
+    # Rows whose squares overflow do not decide.
+    return error[error.isfinite()].mean().nan_to_num(1.0).clamp(min=1e-12)
+
+
+def explored(log_probs: Tensor, log_unigrams: Tensor, explore: float) -> Tensor:
+    """Mix log-probabilities (..., T, K) with a part of the unigrams (T, K)."""
+    return torch.logaddexp(
+        log_probs + math.log1p(-explore), log_unigrams + math.log(explore)
+    )
+
+
+class InOrder(NamedTuple):
+    """A density of tokens, with an order of their places beside them.
+
+    All orders are equally probable here and under the prior, so that their number is
+    left out of both.
+    """
+
+    tokens: Any  # a Categorical, or another density of tokens (S, n, T)
+    prior: MaskedPrior
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Draw tokens and ranks (S, n, 2 T) from uniform noise (S, n, 2 T + 1)."""
+        T = self.prior.n_tokens
+        ranks = self.prior.ranks(uniform[..., T : 2 * T])
+        return torch.cat([self.tokens.draw(uniform[..., :T]), ranks], dim=-1)
+
+    def log_prob(self, tokens: Tensor) -> Tensor:
+        """Log-mass (S, n) of tokens (S, n, T), whatever their order."""
+        found: Tensor = self.tokens.log_prob(tokens[..., : self.prior.n_tokens])
+        return found
 
 
 class VectorQuantizedAutoencoder(BoundedModel):
@@ -136,7 +180,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
         likelihood: Likelihood,
         standardizer: Standardizer,
         prior: TokenPrior,
-        codebook: Codebook,
+        codebook: Codebook | Codebooks,
         n_importance_samples: int,
     ) -> None:
         super().__init__(likelihood, standardizer)
@@ -148,13 +192,14 @@ class VectorQuantizedAutoencoder(BoundedModel):
     def stacks(self) -> bool:
         """Return whether the networks are plain."""
         networks = is_mlp(self.encoder) and is_mlp(self.decoder)
-        return type(self) is VectorQuantizedAutoencoder and networks
+        plain = type(self) is VectorQuantizedAutoencoder and not self.prior.has_order
+        return plain and networks
 
     def standard_noise(
         self, shape: Sequence[int], generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw uniform noise (..., T)."""
-        noise = self.codebook.vectors.new_empty(*shape, self.prior.n_tokens)
+        """Draw uniform noise (..., T), or as much as tokens and their order take."""
+        noise = self.temperature.new_empty(*shape, self.prior.n_noise)
         return noise.uniform_(generator=generator)
 
     def set_rows(self, x: Tensor) -> None:
@@ -162,78 +207,121 @@ class VectorQuantizedAutoencoder(BoundedModel):
         super().set_rows(x)
         picks = torch.randperm(len(x))[:START_ROWS].to(x.device)
         seed = int(torch.randint(2**31 - 1, ()))
-        z = self.latents(Batch(x[picks])).flatten(0, 1)
-        self.codebook.start(z, make_generator(seed, torch.device("cpu")))
+        cpu = torch.device("cpu")
+        self.start_codebook(Batch(x[picks]), make_generator(seed, cpu))
 
-    def latents(self, batch: Batch) -> Tensor:
-        """z_e(x), (n, T, c)."""
+    def start_codebook(self, batch: Batch, generator: torch.Generator) -> None:
+        """Start the codebook from the vectors of rows."""
+        assert isinstance(self.codebook, Codebook)
+        self.codebook.start(self.latents(batch).flatten(0, 1), generator)
+
+    def encoded(self, batch: Batch) -> Tensor:
+        """Encode rows (n, d) by the encoder alone, to (n, T, c)."""
         z_e = self.encoder_outputs(batch.x).unflatten(-1, (self.prior.n_tokens, -1))
         return self.codebook.project(z_e)
 
+    def resolved(self, encoded: Tensor) -> Tensor:
+        """Return the vectors z_e (n, T, c) of what the encoder gives."""
+        return encoded
+
+    def latents(self, batch: Batch) -> Tensor:
+        """z_e(x), (n, T, c)."""
+        return self.resolved(self.encoded(batch))
+
     def followed(
         self, z: Tensor, uniform: Tensor, weight: Tensor | None = None, *, moves: bool
-    ) -> CodeAverages:
-        """Averages of the codebook, brought up to the vectors (n, T, c) of a step.
+    ) -> CodeAverages | list[CodeAverages]:
+        """Averages of the codebook, brought up to the vectors (n, T, c) of a step."""
+        return self.codebook.followed(z, uniform, weight, moves=moves)
 
-        ``moves`` says that code vectors are these averages. Those that are dead go to
-        vectors of the batch that the noise (K,) picks.
+    def token_log_prob(
+        self, encoded: Tensor, uniform: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """Log p(k), (n,), of the prior's network, of tokens drawn for encoded rows.
+
+        From noise (1, n, T); ``context`` (n, m) is what rows are conditioned on.
         """
-        before = self.codebook.averages
-        tokens = self.codebook.nearest(z).flatten()
-        if weight is not None:
-            weight = weight.repeat_interleave(z.shape[1])
-        z = z.flatten(0, 1)
-        state = follow(before, *code_sums(z, tokens, weight, len(self.codebook)))
-        if not moves:
-            state = state._replace(vectors=before.vectors)
-        return revive(state, pick(z, uniform))
+        tokens = self.in_order(self.assignments(encoded)).draw(uniform)[0]
+        condition = self.condition_of(context)
+        return self.prior.learned_log_prob(tokens, uniform[0], condition)
 
-    def token_log_prob(self, z_e: Tensor, uniform: Tensor) -> Tensor:
-        """Log p(k), (n,), of the prior's network, of tokens drawn for vectors z_e.
+    def token_log_probs(
+        self, encoded: Tensor, uniform: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (S, n, T) of each token, of the network and the unigrams.
 
-        From noise (1, n, T).
+        Of tokens that are drawn for encoded rows from noise (S, n, T).
         """
-        tokens = self.assignments(z_e).draw(uniform)[0]
-        return self.prior.token_log_probs(tokens)[0].sum(-1)
+        tokens = self.in_order(self.assignments(encoded)).draw(uniform)
+        return self.prior.token_log_probs(tokens, self.condition_of(context))
 
-    def assignments(self, z_e: Tensor) -> Categorical:
-        """Tokens k with probability exp(-||z_e - e_k||^2 / tau), normalised."""
-        logits = -self.codebook.distances(z_e) / self.temperature
-        return Categorical(logits.log_softmax(-1).clamp(min=LOG_TINY))
+    def condition_of(self, context: Tensor | None) -> Tensor | None:
+        """Return what the prior sees (n, c) of a context: nothing."""
+        return None
 
-    def posterior(self, batch: Batch) -> Categorical:
-        """q(k|x) of rows (n, d): assignments, with a few unigrams among them."""
-        explore = EXPLORATION / self.prior.n_tokens
-        return Categorical(
-            torch.logaddexp(
-                self.assignments(self.latents(batch)).log_probs + math.log1p(-explore),
-                self.prior.log_unigrams + math.log(explore),
-            )
-        )
+    def in_order(self, q: Any) -> Any:
+        """Return a density of tokens, with their order where the prior has one."""
+        prior = self.prior
+        return InOrder(q, prior) if isinstance(prior, MaskedPrior) else q
+
+    @property
+    def explore(self) -> float:
+        """Part of the tokens that are drawn from the unigrams."""
+        return EXPLORATION / self.prior.n_tokens
+
+    def log_assignments(self, distances: Tensor) -> Tensor:
+        """Log-probabilities exp(-||z_e - e_k||^2 / tau), normalised, (..., K)."""
+        logits = -distances / self.temperature
+        return logits.log_softmax(-1).clamp(min=LOG_TINY)
+
+    def assignments(self, encoded: Tensor) -> Any:
+        """Tokens k of encoded rows with probability exp(-||z_e - e_k||^2 / tau)."""
+        return Categorical(self.log_assignments(self.codebook.distances(encoded)))
+
+    def tokens_given(self, encoded: Tensor) -> Any:
+        """q(k|x) of encoded rows: assignments, with a few unigrams among them."""
+        log_probs = self.assignments(encoded).log_probs
+        return Categorical(explored(log_probs, self.prior.log_unigrams, self.explore))
+
+    def posterior(self, batch: Batch) -> Any:
+        """q(k|x) of rows (n, d), with the order of the tokens where there is one."""
+        return self.in_order(self.tokens_given(self.encoded(batch)))
+
+    def bound(self, batch: Batch) -> Tensor:
+        """Importance-weighted bound on log p of standardised rows, (n,)."""
+        return importance_weighted_bound(log_weights(self, batch))
+
+    def error_scale(self, batch: Batch) -> Tensor:
+        """Return the mean squared distance of vectors from their codes, ()."""
+        return mean_error(self.codebook.distances(self.latents(batch)))
 
     def set_learns_incomplete(self, holds: bool) -> None:
         """Say that no proposal is trained with the networks: rows are completed."""
         super().set_learns_incomplete(False)
 
-    def proposed(self, batch: Batch) -> WithPrior:
+    def proposed(self, batch: Batch) -> Any:
         """Density that tokens of incomplete rows (n, d) are drawn from."""
         assert self.proposal is not None
-        explore = EXPLORATION / self.prior.n_tokens
         inputs = self.likelihood.sparse_inputs(batch.x)
-        found: WithPrior = self.proposal(inputs, self.prior, explore)
-        return found
+        return self.in_order(self.proposal(inputs, self.prior, self.explore))
 
     def simulated_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw tokens (n, T) from p(k)."""
         return self.prior.draw(n, generator)
 
-    def nearest_one_hot(self, z_e: Tensor) -> Tensor:
+    def nearest_one_hot(self, encoded: Tensor) -> Tensor:
         """One-hot rows (n, T, K) of the nearest codes."""
-        return F.one_hot(self.codebook.nearest(z_e), len(self.codebook)).to(z_e)
+        tokens = self.codebook.nearest(self.resolved(encoded))
+        return F.one_hot(tokens, len(self.codebook)).to(encoded)
 
-    def expected_one_hot(self, z_e: Tensor) -> Tensor:
+    def usage_of(self, counts: Tensor) -> Tensor:
+        """Return the part of tokens that each code has, (K,), from counts (T, K)."""
+        return (counts.sum(0) / counts.sum()).float()
+
+    def expected_one_hot(self, encoded: Tensor) -> Tensor:
         """q(k|x) as probabilities (n, T, K)."""
-        return self.assignments(z_e).log_probs.exp()
+        distances = self.codebook.distances(self.resolved(encoded))
+        return self.log_assignments(distances).exp()
 
     def quantise(self, z_e: Tensor) -> Tensor:
         """Nearest code vectors (n, T, c) of vectors z_e."""
@@ -247,6 +335,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
 
     def outputs_of(self, tokens: Tensor) -> Tensor:
         """Decode tokens (..., n, T), to outputs (..., n, p)."""
+        tokens = tokens[..., : self.prior.n_tokens]  # without their order
         return self.decoder_outputs(self.codebook(tokens).flatten(-2))
 
     def tokens(self, x: Tensor) -> Tensor:
@@ -256,6 +345,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
             return self.codebook.nearest(self.latents(whole))
 
         def found(batch: Batch, q: Any) -> Tensor:
+            q = q.tokens if isinstance(q, InOrder) else q
             if isinstance(q, WithPrior):
                 mode: Tensor = q.proposal.mode(len(batch.x))
                 return mode
@@ -297,9 +387,9 @@ class VQVAE(NeuralModel):
 
     An encoder network gives several vectors, each is replaced by the nearest of
     ``codebook_size`` code vectors, and a decoder network gives p(x|codes). The codes
-    start from K-means, and dead ones are revived while they are trained; then an
-    autoregressive prior is learned over the tokens of a row, which are not
-    independent. The score is an importance-weighted bound on
+    start from K-means, and dead ones are revived while they are trained; then a prior
+    is learned over the tokens of a row, which are not independent. The score is an
+    importance-weighted bound on
     ``log p(x) = log sum_k p(x|e_k) p(k)``, over tokens that are drawn from ``q(k|x)``
     proportional to ``exp(-||z_e - e_k||^2 / tau)``, with a few unigrams among them,
     which keep the importance weights bounded.
@@ -326,10 +416,11 @@ class VQVAE(NeuralModel):
         2017).
     commitment_cost : float, default=0.25
         Weight of the term that keeps the encoder near the codes.
-    prior : {"auto", "nade", "transformer"}, default="auto"
-        Autoregressive network over the tokens: "nade" has weights of its own for each
-        place; "transformer" shares them, for many tokens. "auto" is the transformer
-        with ``architecture="conv"``.
+    prior : {"auto", "nade", "transformer", "masked"}, default="auto"
+        Network over the tokens. Autoregressive: "nade" has weights of its own for each
+        place; "transformer" shares them, for many tokens. In random order, several at
+        once: "masked", a transformer that fills in what is hidden. "auto" is
+        "transformer" with ``architecture="conv"``, else "nade".
     encode : {"embedding", "ordinal", "onehot"}, default="embedding"
         What ``transform`` gives and ``inverse_transform`` takes: the code vectors,
         (n, n_tokens * code_size); token indices, (n, n_tokens); or a sparse one-hot
@@ -449,8 +540,8 @@ class VQVAE(NeuralModel):
         Epoch of the prior whose weights were kept, counted from 1; 0 where none was
         better than the start.
     prior_mixing_ : float
-        Weight of the autoregressive network in the prior, against independent
-        tokens; chosen on held-out rows.
+        Weight of the network in the prior, against independent tokens; chosen on
+        held-out rows.
     module_ : torch.nn.Module
         The trained networks, in float32: ``encoder``, ``decoder``, ``likelihood``,
         ``standardizer`` and ``prior``.
@@ -504,6 +595,11 @@ class VQVAE(NeuralModel):
     NeurIPS 2017. Fifty et al., "Restructuring vector quantization with the rotation
     trick", ICLR 2025.
 
+    ``prior="masked"``: Hoogeboom et al., "Autoregressive diffusion models", ICLR 2022;
+    Chang et al., "MaskGIT: masked generative image transformer", CVPR 2022; and Austin
+    et al., "Structured denoising diffusion models in discrete state-spaces", NeurIPS
+    2021, whose absorbing diffusion in continuous time has the same bound.
+
     Examples
     --------
     >>> from sklearn.datasets import load_wine
@@ -550,7 +646,7 @@ class VQVAE(NeuralModel):
         options(*GRADIENTS), default="rotation"
     )
     commitment_cost: float = parameter(real(0, LARGEST_STEP), default=0.25)
-    prior: Literal["auto", "nade", "transformer"] = parameter(
+    prior: Literal["auto", "nade", "transformer", "masked"] = parameter(
         options("auto", *PRIORS), default="auto", builds=True
     )
     encode: Literal["embedding", "ordinal", "onehot"] = parameter(
@@ -579,23 +675,31 @@ class VQVAE(NeuralModel):
         tokens = self._map(lambda model, x: model.tokens(x), X)
         if encode == "ordinal":
             return tokens
-        return one_hot(tokens, len(self.codebook_), X.dtype)
+        return one_hot(tokens, self.codebook_.shape[-2], X.dtype)
 
     def _check_code(self, code: NDArray[Any]) -> NDArray[Any]:
         """Turn any code into code vectors (n, T * c)."""
         encode = self._current("encode")
         if encode == "embedding":
             return code
-        K, T = len(self.codebook_), self.module_.prior.n_tokens
+        K, T = self.codebook_.shape[-2], self.module_.prior.n_tokens
         if encode == "onehot":
-            vectors = code.reshape(len(code), T, K) @ self.codebook_
-            found: NDArray[Any] = vectors.reshape(len(code), -1).astype(
-                code.dtype, copy=False
-            )
-            return found
-        check_tokens(code, K)
-        vectors = self.codebook_[code.astype(np.intp)]
-        return vectors.reshape(len(code), -1).astype(code.dtype, copy=False)
+            vectors = self._mixed_vectors(code.reshape(len(code), T, K))
+        else:
+            check_tokens(code, K)
+            vectors = self._vectors_of(code.astype(np.intp))
+        found: NDArray[Any] = vectors.reshape(len(code), -1)
+        return found.astype(code.dtype, copy=False)
+
+    def _vectors_of(self, tokens: NDArray[np.intp]) -> NDArray[Any]:
+        """Look up the code vectors (n, T, c) of tokens (n, T)."""
+        found: NDArray[Any] = self.codebook_[tokens]
+        return found
+
+    def _mixed_vectors(self, weight: NDArray[Any]) -> NDArray[Any]:
+        """Sum up code vectors, (n, T, c), by their weights (n, T, K)."""
+        found: NDArray[Any] = weight @ self.codebook_
+        return found
 
     @property
     def _objective(self) -> TokenLoss:
@@ -634,15 +738,12 @@ class VQVAE(NeuralModel):
             factories = images.grid_encoder, images.grid_decoder
         widths = n_features, T * c, T * c
         encoder, decoder = networks(self, widths, likelihood, factories)
-        prior = self.prior
-        if prior == "auto":
-            prior = "transformer" if self.architecture == "conv" else "nade"
         module = VectorQuantizedAutoencoder(
             encoder,
             decoder,
             likelihood,
             standardizer,
-            PRIORS[prior](T, K),
+            self._new_prior([T]),
             Codebook(K, c, self.distance),
             self.n_importance_samples,
         )
@@ -650,6 +751,21 @@ class VQVAE(NeuralModel):
             n_inputs = likelihood.encoder_width(n_features)
             module.set_proposal(TokenProposal(n_inputs, T, K))
         return module
+
+    @property
+    def _code_vectors(self) -> Tensor:
+        """Code vectors (K, c), where they may be."""
+        codebook = self.module_.codebook
+        found: Tensor = codebook.project(codebook.vectors)
+        return found
+
+    def _new_prior(self, levels: Sequence[int], n_conditions: int = 0) -> TokenPrior:
+        """Make a prior over the tokens of levels, from the top."""
+        name = self.prior
+        if name == "auto":
+            name = "transformer" if self.architecture == "conv" else "nade"
+        about = {"levels": levels, "n_conditions": n_conditions}
+        return PRIORS[name](sum(levels), self.codebook_size, **about)
 
     def _fit(
         self,
@@ -729,15 +845,14 @@ class VQVAE(NeuralModel):
 
     def _of_tokens(self, usage: Tensor, n_features: int) -> dict[str, Any]:
         """Return what describes a codebook, its prior, and the usage (K,) of codes."""
-        model = self.module_
-        codes = torch.arange(len(model.codebook), device=usage.device)
+        model, entropies = self.module_, torch.special.entr(usage.cpu()).sum(-1)
         return {
-            "codebook_": to_array(model.codebook(codes)).copy(),
+            "codebook_": to_array(self._code_vectors).copy(),
             "grid_shape_": self._grid_shape(n_features),
             "temperature_": float(model.temperature),
             "prior_mixing_": float(model.prior.mixing),
             "codebook_usage_": to_array(usage),
-            "perplexity_": float(torch.special.entr(usage.cpu()).sum().exp()),
+            "perplexity_": float(entropies.mean().exp()),
         }
 
     def _described(self, train: WeightedRows) -> dict[str, Any]:
@@ -750,7 +865,7 @@ class VQVAE(NeuralModel):
 
     @property
     def _n_features_out(self) -> int:
-        T, (K, c) = self.module_.prior.n_tokens, self.codebook_.shape
+        T, (K, c) = self.module_.prior.n_tokens, self.codebook_.shape[-2:]
         widths = {"embedding": c, "ordinal": 1, "onehot": K}
         width: int = T * widths[self._current("encode")]
         return width
