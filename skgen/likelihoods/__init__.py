@@ -6,6 +6,7 @@ leading dimensions of ``outputs`` (draws, rows) are free; sums run over features
 
 from typing import Any
 
+from skgen.likelihoods.autoregressive import Autoregressive
 from skgen.likelihoods.base import Likelihood
 from skgen.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
 from skgen.likelihoods.cells import Cells
@@ -17,6 +18,7 @@ from skgen.likelihoods.tails import Laplace, StudentT
 __all__ = [
     "LIKELIHOODS",
     "NAMES",
+    "Autoregressive",
     "Bernoulli",
     "Categorical",
     "ContinuousBernoulli",
@@ -42,9 +44,14 @@ _BY_NAME: dict[str, type[Any]] = {
 }
 #: What an estimator's ``likelihood`` may be called.
 NAMES = tuple(_BY_NAME)
-#: Likelihoods by name. Two are names in files only: one needs the kinds of the
-#: columns, one is for flows.
-LIKELIHOODS: dict[str, type[Any]] = {**_BY_NAME, "mixed": Mixed, "cells": Cells}
+#: Likelihoods by name. Three are names in files only: one needs the kinds of the
+#: columns, one is for flows, and one is around another.
+LIKELIHOODS: dict[str, type[Any]] = {
+    **_BY_NAME,
+    "mixed": Mixed,
+    "cells": Cells,
+    "autoregressive": Autoregressive,
+}
 
 
 def known_likelihood(name: str, **options: Any) -> Likelihood:

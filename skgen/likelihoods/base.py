@@ -205,6 +205,14 @@ class Likelihood(nn.Module, ABC):
         """Return the number of decoder outputs for a row."""
         return n_features * self.n_outputs
 
+    def input_columns(self, n_features: int) -> Tensor:
+        """Return the column of each encoder input, (``encoder_width(d)``,)."""
+        return torch.arange(n_features)
+
+    def output_columns(self, n_features: int) -> Tensor:
+        """Return the column of each decoder output, (``decoder_width(d)``,)."""
+        return torch.arange(n_features).repeat_interleave(self.n_outputs)
+
     # Rows before they are standardised.
 
     def check_rows(self, X: NDArray[Any], owner: str) -> None:

@@ -118,6 +118,20 @@ class Mixed(Likelihood):
         found: int = n_values + len(self.kinds)
         return found
 
+    def input_columns(self, n_features: int) -> Tensor:
+        """Return the column of each encoder input: of cells, then of their flags."""
+        columns = [
+            block.places.repeat_interleave(block.n_inputs) for block in self._blocks
+        ]
+        return torch.cat([*columns, torch.arange(n_features).to(columns[0])])
+
+    def output_columns(self, n_features: int) -> Tensor:
+        """Return the column of each decoder output."""
+        columns = [
+            block.places.repeat_interleave(block.n_outputs) for block in self._blocks
+        ]
+        return torch.cat(columns)
+
     # Rows before they are standardised.
 
     def check_rows(self, X: NDArray[Any], owner: str) -> None:
