@@ -343,7 +343,7 @@ class ImageNetworks:
         """
         c = n_outputs // sum(math.prod(shape) for shape in shapes)
         head = GridsEncoder(shapes, self._levels[-1][0], c, self.activation)
-        return nn.Sequential(*self._down(n_inputs), head).apply(unit_gain)
+        return nn.Sequential(*self.down(n_inputs), head).apply(unit_gain)
 
     def grids_decoder(
         self, n_inputs: int, n_outputs: int, shapes: Sequence[tuple[int, ...]]
