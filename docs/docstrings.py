@@ -47,7 +47,7 @@ SHARED = {
 
 # Parameters that a subclass declares anew.
 OWN = {
-    "Diffusion": ("weight_averaging",),
+    "Diffusion": ("learning_rate", "learning_rate_init", "weight_averaging"),
     "IWAE": ("max_grad_norm",),
     "Autoencoder": ("likelihood",),
     "GAN": (

@@ -17,8 +17,10 @@ import skgen
 from skgen import Diffusion, GaussianDensity
 from skgen._networks.dense import Standardizer
 from skgen._training.batches import Batch
-from skgen.likelihoods.cells import Cells
-from skgen.models.diffusion import FIRST, LAST, DiffusionModel, Level, scheduled
+from skgen.likelihoods.noised import Noised
+from skgen.metrics import two_sample_test
+from skgen.models.diffusion import DiffusionModel
+from skgen.models.noising import FIRST, LAST, Level, scheduled
 from skgen.objectives import DiffusionLoss
 
 # Few epochs, on purpose.
@@ -49,24 +51,24 @@ class OfNormal(nn.Module):
     def __init__(self, covariance: Any) -> None:
         super().__init__()
         self.covariance = nn.Parameter(torch.as_tensor(covariance))
+        self.d = len(self.covariance)
 
     def forward(self, inputs: Any) -> Any:
-        d = len(self.covariance)
+        d = self.d
         z, part = inputs[..., :d], inputs[..., d : d + 1]
         level = Level(FIRST + (LAST - FIRST) * (part + 1) / 2)
-        alpha, sigma = level.alpha[..., None], level.sigma[..., None]
-        noisy = alpha**2 * self.covariance + sigma**2 * torch.eye(d)
-        x = alpha[..., 0] * (
-            self.covariance @ torch.linalg.solve(noisy, z[..., None])
-        ).squeeze(-1)
-        return (level.alpha * z - x) / level.sigma
+        alpha, sigma = level.alpha, level.sigma
+        values, axes = torch.linalg.eigh(self.covariance)
+        shrunk = values / (alpha**2 * values + sigma**2)
+        F = alpha * (z - ((z @ axes) * shrunk) @ axes.T) / sigma
+        return F / level.scale
 
 
 def module_of(network: Any, n_times: Any = 64, n_steps: Any = 64) -> Any:
     torch.manual_seed(0)
-    d = 2
+    d = getattr(network, "d", 2)
     module = DiffusionModel(
-        network, Cells(False), Standardizer.identity(d), None, n_times, n_steps, 0.0
+        network, Noised(), Standardizer.identity(d), None, n_times, n_steps, 0.0
     )
     return module.double().eval()
 
@@ -105,7 +107,9 @@ def test_with_the_score_of_a_normal_the_bound_and_the_ode_are_its_density(
     assert_allclose(ode, truth[:50], atol=5e-3)
     assert (error == 0).all()
     gap = bound - truth
-    assert abs(gap.mean()) < 4 * gap.std() / math.sqrt(len(gap)) + 1e-3
+    noise = 4 * gap.std() / math.sqrt(len(gap)) + 1e-3
+    assert abs(gap.mean()) < noise
+    assert bound[:50].mean() < ode.mean() + noise
     assert gap.std() < 1
 
 
@@ -130,7 +134,7 @@ def test_the_loss_is_the_error_of_the_noise(exact: Any) -> None:
         loss = DiffusionLoss()(exact, batch).loss
         eps, (level, slope) = noise[..., :2], scheduled(noise[..., -1:])
         z = level.alpha * x + level.sigma * eps
-        F = exact.predicted(z, level.gamma, None)
+        F, _ = exact.predicted(z, level.gamma, None)
         error = (eps - (level.sigma * z + level.alpha * F)).square().sum(-1)
         b, s = (getattr(Level(torch.tensor(LAST)), n) ** 2 for n in ("alpha", "sigma"))
         kl = 0.5 * (b * x**2 + s - 1 - s.log()).sum(-1)
@@ -154,6 +158,7 @@ def test_samplers_draw_from_the_density(exact: Any, sampler: Any) -> None:
         ).numpy()
     assert_allclose(drawn.mean(0), 0, atol=0.08)
     assert_allclose(np.cov(drawn.T), COVARIANCE, atol=0.08)
+    assert two_sample_test(DRAWN, drawn[:800], random_state=0).p_value > 0.01
 
 
 def test_codes_are_normal_and_come_back(exact: Any) -> None:
@@ -180,6 +185,7 @@ def test_a_normal_table_is_learned_from_below() -> None:
     drawn = model.sample(2000, random_state=0)
     assert_allclose(drawn.mean(0), [5, -3], atol=1.5)
     assert_allclose(np.corrcoef(drawn.T)[0, 1], 0.8, atol=0.1)
+    assert two_sample_test(fresh, drawn[:200], random_state=0).p_value > 0.01
 
 
 def test_moons_have_a_density_that_integrates_to_one(by_side: Any) -> None:
@@ -269,6 +275,13 @@ def test_bad_arguments_are_named(by_side: Any, argument: Any, words: Any) -> Non
 @pytest.mark.parametrize(
     ("params", "words"),
     [
+        ({"kinds": []}, "'kinds' parameter of Diffusion"),
+        ({"kinds": ["normal", "real"]}, "'kinds' parameter of Diffusion"),
+        ({"kinds": ["real"]}, "give one kind for each"),
+        ({"kinds": ["real", "positive"]}, "Column 1 of X is of the kind 'positive'"),
+        ({"architecture": "unet"}, "'architecture' parameter of Diffusion"),
+        ({"architecture": "conv"}, "give image_shape"),
+        ({"image_shape": (8, 8)}, "64 features, and X has 2"),
         ({"n_times": 0}, "'n_times' parameter of Diffusion"),
         ({"n_steps": 0}, "'n_steps' parameter of Diffusion"),
         ({"condition_dropout": 2.0}, "'condition_dropout' parameter of Diffusion"),

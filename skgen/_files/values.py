@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from skgen._files.container import ModelFileError
 from skgen._utils.tensors import to_array
 from skgen.likelihoods import Likelihood, known_likelihood, name_of_likelihood
+from skgen.likelihoods.noised import n_levels_of
 from skgen.likelihoods.specs import checked
 
 FLOATS = ("float32", "float64")
@@ -216,8 +217,8 @@ class Reader:
 
     def _likelihood(self, name: str, options: dict[str, Any]) -> Likelihood:
         """Make a likelihood, of no more levels than the file has weights for them."""
-        if "kinds" in options:
-            n_weights = _fewest_weights(options["kinds"])
+        if options.get("kinds") is not None or name == "mixed":
+            n_weights = _fewest_weights(options["kinds"], is_square=name == "noised")
             if n_weights > self.n_elements:
                 raise ValueError(f"the columns need {n_weights} weights at least")
         return known_likelihood(name, **options)
@@ -250,15 +251,19 @@ class Reader:
         return self.given[part]
 
 
-def _fewest_weights(kinds: Any) -> int:
+def _fewest_weights(kinds: Any, *, is_square: bool) -> int:
     """Return the least number of weights that columns of these kinds have.
 
     A decoder has one for each column and each different number of levels, and ordered
-    levels have cut points in each column.
+    levels have cut points in each column. Where all columns of levels have as many as
+    the one with most, there is a share for each.
     """
     if not isinstance(kinds, tuple):
         raise ValueError("the kinds of columns are no tuple")
     found = [checked(kind) for kind in kinds]
+    if is_square:
+        sizes = [size for kind in found if (size := n_levels_of(kind))]
+        return max(len(found), len(sizes) * max(sizes, default=0))
     shared = {kind for kind in found if isinstance(kind, int)}
     specs = [kind for kind in found if isinstance(kind, tuple)]
     ordered = sum(spec[1] for spec in specs if spec[0] == "ordinal")

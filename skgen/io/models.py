@@ -80,7 +80,7 @@ OF_A_MACHINE = ("checkpoint",)
 # What may be inside another: a model with networks, or a density of codes.
 INSIDE = (
     *("VAE", "BetaVAE", "IWAE", "InfoVAE", "TCVAE", "VQVAE", "VQVAE2"),
-    *("Autoencoder", "FlowDensity"),
+    *("Autoencoder", "FlowDensity", "Diffusion"),
     *("GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", "MixtureEM"),
     "StudentMixtureEM",
 )
@@ -458,8 +458,9 @@ def _try(model: Any) -> None:
         if hasattr(bare, "score_samples"):
             if not np.isfinite(bare.score_samples(x)).all():
                 raise ValueError("the score of a row that it draws is not finite")
-            bare.reconstruct(x)
-            bare.inverse_transform(bare.transform(x))
+            if hasattr(bare, "reconstruct"):  # else rows have no codes
+                bare.reconstruct(x)
+                bare.inverse_transform(bare.transform(x))
         if "_sklearn_output_config" in vars(model):
             with suppress(ImportError):  # until its library is installed
                 model.sample(1, random_state=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from skgen._training.data import WeightedRows
 from skgen._utils.tensors import wide_dtype
 from skgen.likelihoods.base import Likelihood, NormalCells
 from skgen.likelihoods.kinds import Real
-from skgen.likelihoods.specs import Spec, build, checked, outside, support
+from skgen.likelihoods.specs import Spec, build, check_cells, checked
 
 
 class Mixed(Likelihood):
@@ -136,20 +135,7 @@ class Mixed(Likelihood):
 
     def check_rows(self, X: NDArray[Any], owner: str) -> None:
         """Raise a ValueError for cells outside the support of their column."""
-        if X.shape[1] != len(self.kinds):
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {owner} has a likelihood of "
-                f"{len(self.kinds)} kinds of columns: give one kind for each."
-            )
-        for column, (x, kind) in enumerate(zip(X.T, self.kinds)):
-            wrong = outside(x, kind)
-            if wrong.any():
-                raise ValueError(
-                    f"Column {column} of X is of the kind {kind!r} for {owner}, which "
-                    f"has {support(kind)}, but it has the value "
-                    f"{x[np.argmax(wrong)]!s}. Give the column another kind, or NaN "
-                    "for a value that is missing."
-                )
+        check_cells(X, self.kinds, owner)
 
     def standardizer(self, rows: WeightedRows, standardize: bool) -> Standardizer:
         """Return means and scales of the cells that are there; 0 and 1 of masses.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,24 @@ def outside(x: NDArray[Any], spec: Spec) -> NDArray[np.bool_]:
 
 def _no_whole(x: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
     return np.asarray((x < low) | (x > high) | (x != np.floor(x)))
+
+
+def check_cells(X: NDArray[Any], kinds: Sequence[Spec], owner: str) -> None:
+    """Raise a ValueError for cells outside the support of their column."""
+    if X.shape[1] != len(kinds):
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {owner} has a likelihood of "
+            f"{len(kinds)} kinds of columns: give one kind for each."
+        )
+    for column, (x, kind) in enumerate(zip(X.T, kinds)):
+        wrong = outside(x, kind)
+        if wrong.any():
+            raise ValueError(
+                f"Column {column} of X is of the kind {kind!r} for {owner}, which "
+                f"has {support(kind)}, but it has the value "
+                f"{x[np.argmax(wrong)]!s}. Give the column another kind, or NaN "
+                "for a value that is missing."
+            )
 
 
 def support(spec: Spec) -> str:

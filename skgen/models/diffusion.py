@@ -15,38 +15,54 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional
 
 from skgen._networks.dense import (
     ACTIVATIONS,
     Activation,
+    Layers,
     PassSize,
     Standardizer,
     mlp,
 )
+from skgen._networks.unet import UNet
+from skgen._tables.conditions import column_numbers, read_conditions
+from skgen._training.adam import SCHEDULES
 from skgen._training.batches import Batch
+from skgen._utils.chunks import slices
 from skgen._utils.parameters import (
+    LARGEST_STEP,
+    Rule,
     attribute,
     boolean,
     estimator,
     integer,
+    none,
     options,
     parameter,
     real,
     sequence,
 )
-from skgen._utils.tensors import LOG_2PI
+from skgen._utils.tensors import (
+    LOG_2PI,
+    draw_seed,
+    fresh_random_state,
+    make_generator,
+)
 from skgen.likelihoods import Likelihood
-from skgen.likelihoods.cells import Cells
+from skgen.likelihoods.noised import Noised
+from skgen.likelihoods.specs import checked
+from skgen.models.building import check_image, image_networks
 from skgen.models.conditions import (
     Classes,
     ConditionedModel,
@@ -54,89 +70,85 @@ from skgen.models.conditions import (
     OptionallyConditioned,
     beside,
 )
-from skgen.models.evaluation import N_BLOCKS, LogLikelihood
+from skgen.models.evaluation import (
+    N_BLOCKS,
+    LogLikelihood,
+    estimate_log_likelihood,
+)
 from skgen.models.hyperparameters import MOST_LAYERS
+from skgen.models.neural import available_unless
+from skgen.models.noising import (
+    FIRST,
+    LAST,
+    N_FREQUENCIES,
+    Level,
+    Shares,
+    levels,
+    rotated,
+    scheduled,
+    stepped_back,
+)
+from skgen.models.twisting import Draws, particles
 from skgen.objectives import DiffusionLoss
 from skgen.priors import StandardNormal
 
-# Noise levels from rows, whose standard deviation is 1, with noise of 0.007, to noise
-# with a part 0.03 of rows.
-FIRST, LAST = -10.0, 7.0
-# Slope of the schedule in the middle of the range, in parts of that of a straight line.
-MIDDLE_SLOPE = 0.35
-# Frequencies that the network sees a level by.
-N_FREQUENCIES = 6
-# Levels at which each held-out row is seen.
-HELD_OUT_LEVELS = 8
+# Levels at which a step sees each row of a table, and a held-out row is seen.
+TRAINING_LEVELS, HELD_OUT_LEVELS = 4, 8
+# Sets of particles of a careful estimate.
+N_SETS = 8
 SAMPLERS = ("ddim", "ddpm")
 
 
-class Level(NamedTuple):
-    """Noise levels, (..., 1), and the parts of signal and noise."""
-
-    gamma: Tensor
-
-    @property
-    def alpha(self) -> Tensor:
-        """Part of the row."""
-        return (-self.gamma).sigmoid().sqrt()
-
-    @property
-    def sigma(self) -> Tensor:
-        """Part of the noise."""
-        return self.gamma.sigmoid().sqrt()
-
-    @property
-    def features(self) -> Tensor:
-        """Inputs of the network that tell the level, (..., 2 N + 1)."""
-        part = 2 * (self.gamma - FIRST) / (LAST - FIRST) - 1
-        powers = torch.arange(N_FREQUENCIES, device=part.device, dtype=part.dtype)
-        angles = part * (0.5 * math.pi) * 2**powers
-        return torch.cat([part, angles.sin(), angles.cos()], dim=-1)
+def _are_kinds(value: Any) -> bool:
+    """Return whether a value is a sequence of kinds of columns."""
+    if not isinstance(value, list | tuple) or not len(value):
+        return False
+    try:
+        return all(checked(kind) is not None for kind in value)
+    except (TypeError, ValueError):
+        return False
 
 
-def scheduled(uniform: Tensor) -> tuple[Level, Tensor]:
-    """Return the levels of uniform numbers (..., 1), and their slopes.
-
-    A cubic with most levels in the middle, where there is something to learn.
-    """
-    t = 2 * uniform - 1
-    half, middle = 0.5 * (LAST - FIRST), 0.5 * (LAST + FIRST)
-    gamma = middle + half * (MIDDLE_SLOPE * t + (1 - MIDDLE_SLOPE) * t**3)
-    slope = 2 * half * (MIDDLE_SLOPE + 3 * (1 - MIDDLE_SLOPE) * t**2)
-    return Level(gamma), slope
-
-
-def levels(n_steps: int, like: Tensor) -> Tensor:
-    """Return levels (n_steps + 1,) at equal distances, the first first."""
-    return torch.linspace(FIRST, LAST, n_steps + 1, device=like.device).to(like.dtype)
+kinds_rule = Rule(
+    _are_kinds,
+    "a list of kinds, one for each column: 'real', 'positive', 'count', an int, a "
+    "number of levels, ('ordinal', n_levels), ('bounded', low, high), ('whole', low, "
+    "high) or ('inflated', kind, values)",
+)
 
 
 class DiffusionModel(ConditionedModel):
     """The network of a diffusion model, its bound, and its probability flow.
 
+    Inside, a row has m numbers, which get noise, and c levels, which are drawn anew;
+    in rows of numbers alone m is d.
+
     Parameters
     ----------
     network : Module
-        Of noisy rows, what it sees of their levels and conditions, side by side, to v.
-    likelihood : Cells
-        Says that what is drawn is a row as it is.
+        Of noisy rows, what it sees of their levels and conditions, side by side, to v
+        and to what is added to the log-shares of levels.
+    likelihood : Noised
+        Makes rows of numbers and levels, and back.
     standardizer : Standardizer
         Scale of the rows.
     condition : Classes, Numbers or None
         Makes of a context what the network sees.
     n_times : int
-        Levels at which a score looks at a row.
+        Levels at which a score looks at a row, and particles of a row that has missing
+        cells.
     n_steps : int
         Steps of the flow.
     dropout : float
         Part of the training rows whose condition is hidden.
     """
 
+    likelihood: Noised
+
     def __init__(
         self,
         network: nn.Module,
-        likelihood: Likelihood,
+        likelihood: Noised,
         standardizer: Standardizer,
         condition: Classes | Numbers | None,
         n_times: int,
@@ -146,38 +158,50 @@ class DiffusionModel(ConditionedModel):
         super().__init__(likelihood, standardizer)
         self.network, self.condition = network, condition
         self.n_steps, self.dropout = n_steps, dropout
-        self.prior = StandardNormal(len(standardizer.shift))
-        self.register_buffer("noise", self.standard_noise((N_BLOCKS, n_times)))
-        # Of each block, a level is drawn from each of as many parts of the range.
-        strata = torch.arange(n_times)[None, :]
-        self.noise[..., -1] = (self.noise[..., -1] + strata) / n_times
+        self.n_numbers = likelihood.n_numbers(len(standardizer.shift))
+        self.n_inside = self.n_numbers + likelihood.n_level_columns
+        self.prior = StandardNormal(self.n_numbers)
+        self.register_buffer("noise", self.spread_draws(N_BLOCKS, n_times))
+        d = len(standardizer.shift) if likelihood.draws_rows else 0
+        self.register_buffer("thresholds", torch.rand(N_BLOCKS, d))
 
     @property
-    def n_features(self) -> int:
-        """Return the number of columns, d."""
-        return len(self.standardizer.shift)
+    def shares(self) -> Shares | None:
+        """Shares of the levels; None where there are numbers alone."""
+        has_levels = self.likelihood.n_level_columns > 0
+        return Shares(self.likelihood.share) if has_levels else None
 
     def standard_noise(
         self, shape: Sequence[int], generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw noise (..., d + 2): normal, and two uniform numbers.
+        """Draw noise (..., m + c + 2): normal, and two uniform numbers.
 
         These say whether a condition is hidden, and which level a row has.
         """
         like = next(self.parameters())
-        noise = like.new_empty(*shape, self.n_features + 2)
+        noise = like.new_empty(*shape, self.n_inside + 2)
         noise.normal_(generator=generator)
         uniform = like.new_empty(*shape, 2).uniform_(generator=generator)
         noise[..., -2:] = uniform
         return noise
 
-    def spread_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw noise (S, n, d + 2) of which the levels are spread over the range.
+    def spread_draws(
+        self, n: int, n_draws: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw noise (n, S, m + c + 2), a level from each of S parts of the range."""
+        noise = self.standard_noise((n, n_draws), generator)
+        strata = torch.arange(n_draws, device=noise.device)[None, :]
+        noise[..., -1] = (noise[..., -1] + strata) / n_draws
+        return noise
 
-        In training S is 1; rows that are held out are seen at more levels, since few of
-        them judge each epoch.
+    def spread_noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw noise (S, n, m + c + 2) of which the levels are spread over the range.
+
+        Rows of a table are seen at several, which costs less than as many steps; those
+        that are held out at more, since few of them judge each epoch.
         """
-        S = 1 if self.training else HELD_OUT_LEVELS
+        is_cheap = isinstance(self.network, Layers)
+        S = (TRAINING_LEVELS if is_cheap else 1) if self.training else HELD_OUT_LEVELS
         noise = self.standard_noise((S, n), generator)
         rows = torch.arange(n, device=noise.device) / n
         draws = torch.arange(S, device=noise.device)[:, None] / S
@@ -185,7 +209,8 @@ class DiffusionModel(ConditionedModel):
         return noise
 
     def set_rows(self, x: Tensor) -> None:
-        """Adapt to training rows, standardised: start at the standard normal."""
+        """Adapt to training rows, standardised: start at independent columns."""
+        self.likelihood.set_rows(x)
         last: Any = list(self.network.children())[-1]
         last.weight.data.zero_()
         last.bias.data.zero_()
@@ -193,12 +218,14 @@ class DiffusionModel(ConditionedModel):
 
     def count_outputs(self, x: Tensor) -> None:
         """Count the numbers that layers make of a row (1, d), and their work."""
+        shares = self.shares
         more = 2 * N_FREQUENCIES + 1
         more += 0 if self.condition is None else self.condition.width + 1
-        inputs = x.new_zeros(1, x.shape[1] + more)
+        more += 0 if shares is None else shares.share.numel()
+        inputs = x.new_zeros(1, self.n_numbers + more)
         self.widest, self.work = PassSize.of(self.network, inputs)
 
-    # As objectives call it: rows are standardised.
+    # As objectives call it: rows are standardised, and numbers and levels.
 
     def seen(self, batch: Batch, hidden: Tensor | None = None) -> Tensor | None:
         """Return conditions (..., n, c + 1), 0 where ``hidden`` (..., n)."""
@@ -208,45 +235,168 @@ class DiffusionModel(ConditionedModel):
         known = torch.cat([known, torch.ones_like(known[:, :1])], dim=-1)
         return known if hidden is None else known * ~hidden[..., None]
 
-    def predicted(self, z: Tensor, gamma: Tensor, seen: Tensor | None) -> Tensor:
-        """Return F (..., n, d) at noisy rows, levels (..., 1) and conditions."""
-        inputs = beside(z, Level(gamma).features.expand(*z.shape[:-1], -1))
+    def outputs(self, rows: Tensor, gamma: Tensor, seen: Tensor | None) -> Tensor:
+        """Ask the network at noisy rows, levels (..., 1) and conditions."""
+        if (shares := self.shares) is not None:
+            numbers, cells = rows[..., : self.n_numbers], rows[..., self.n_numbers :]
+            rows = torch.cat([numbers, shares.one_hot(cells)], dim=-1)
+        inputs = beside(rows, Level(gamma).features.expand(*rows.shape[:-1], -1))
         found: Tensor = self.network(inputs if seen is None else beside(inputs, seen))
         return found
 
-    def gains(self, batch: Batch) -> Tensor:
-        """Draws of the bound's gain over a standard normal, (S, n).
+    def parted(self, outputs: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Part outputs into F (..., n, m) and g (..., n, c, K) of levels."""
+        scale = Level(gamma).scale
+        if (shares := self.shares) is None:
+            return scale * outputs, None
+        F, logits = outputs[..., : self.n_numbers], outputs[..., self.n_numbers :]
+        return scale * F, shares.predicted(logits.unflatten(-1, shares.share.shape))
 
-        ``gamma' / 2 alpha^2 (2 F v - |F|^2)``: the loss |eps - eps_hat|^2 less
-        that of the standard normal, whose mean is known.
+    def predicted(
+        self, rows: Tensor, gamma: Tensor, seen: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return F (..., n, m) and g (..., n, c, K) at noisy rows (..., n, m + c)."""
+        return self.parted(self.outputs(rows, gamma, seen), gamma)
+
+    def gains(self, batch: Batch) -> Tensor:
+        """Draws of the bound's gain over independent columns, (S, n).
+
+        Of numbers ``gamma' / 2 alpha^2 (2 F v - |F|^2)``: the loss |eps - eps_hat|^2
+        less that of the standard normal, whose mean is known.
         """
-        d, x = self.n_features, batch.x
-        eps, uniform = batch.draws[..., :d], batch.draws[..., d:]
+        m, k = self.n_numbers, self.n_inside
+        eps, uniform = batch.draws[..., :m], batch.draws[..., k:]
         hidden = uniform[..., 0] < self.dropout if self.training else None
         level, slope = scheduled(uniform[..., 1:])
         alpha, sigma = level.alpha, level.sigma
-        seen = self.seen(batch, hidden)
-        F = self.predicted(alpha * x + sigma * eps, level.gamma, seen)
-        v = alpha * eps - sigma * x
-        gains: Tensor = (0.5 * slope * alpha.square() * F * (2 * v - F)).sum(-1)
-        return gains
+        x, cells = batch.x[..., :m], batch.x[..., m:]
+        rows = alpha * x + sigma * eps
+        shares, seen = self.shares, self.seen(batch, hidden)
+        if shares is None:
+            F, _ = self.predicted(rows, level.gamma, seen)
+            return of_numbers(F, x, eps, level, slope)
+        at = shares.noised(cells, level, torch.special.ndtr(batch.draws[..., m:k]))
+        F, g = self.predicted(torch.cat([rows, at], dim=-1), level.gamma, seen)
+        assert g is not None
+        of_levels: Tensor = slope * shares.gains(cells, at, g, level)
+        return of_numbers(F, x, eps, level, slope) + of_levels.sum(-1)
 
     def baseline(self, x: Tensor) -> Tensor:
-        """Bound (n,) where F is zero: log N(x; 0, I), but for the ends of the range."""
-        first, last = (Level(x.new_tensor(gamma)) for gamma in (FIRST, LAST))
-        a, b = first.alpha.square(), last.alpha.square()
-        squared = x.square().sum(-1)
-        per_column = functional.softplus(-first.gamma) - functional.softplus(
-            -last.gamma
-        )
-        diffusion = x.shape[-1] * (per_column - a + b) + squared * (a - b)
-        prior = b * squared - x.shape[-1] * (b + last.sigma.square().log())
-        reconstruction = x.shape[-1] * (1 + LOG_2PI + first.gamma)
-        return -0.5 * (diffusion + prior + reconstruction)
+        """Bound (n,) of independent columns: normal numbers, and the shares of levels.
+
+        Of numbers, where F is zero, but for the ends of the range.
+        """
+        found = normal_bound(x[..., : self.n_numbers]) + self.likelihood.log_det(x)
+        if (shares := self.shares) is None:
+            return found
+        return found + shares.log_of(shares.share, x[..., self.n_numbers :]).sum(-1)
 
     def bound(self, batch: Batch) -> Tensor:
-        """Variational bound on log p(x|y), (n,)."""
-        return self.baseline(batch.x) + self.gains(batch).mean(0)
+        """Variational bound on log p(x|y), (n,); of known cells, where some are not."""
+        incomplete = batch.x.isnan().any(-1)
+        if not incomplete.any():
+            return self.baseline(batch.x) + self.gains(batch).mean(0)
+        found = batch.x.new_empty(len(batch.x))
+        for function, which in (
+            (self.bound, ~incomplete),
+            (self.known_bound, incomplete),
+        ):
+            index = which.nonzero().squeeze(1)
+            if len(index):
+                found[index] = function(batch.part(index))
+        return found
+
+    # Rows with missing cells.
+
+    def known_bound(self, batch: Batch) -> Tensor:
+        """Log-density (n,) of the known cells, by particles under noise of the rows."""
+        return self._known_bound(batch, self.noise_after(batch.draws))
+
+    def _known_bound(self, batch: Batch, draws: Draws) -> Tensor:
+        """Log-density (n,) of the known cells, by particles.
+
+        The standardiser takes the log-scale of every column; those of missing cells
+        are given back.
+        """
+        x = self.likelihood.without_noise(batch.x)
+        found = particles(self, x, self.seen(batch), draws)
+        scale = self.standardizer.scale
+        if self.likelihood.kinds is not None:
+            scale = scale[self.likelihood.numbers]
+        lost = batch.x[..., : self.n_numbers].isnan() * scale.log().to(x.dtype)
+        return found.log_total + self.likelihood.log_det(x) + lost.sum(-1)
+
+    def noise_after(self, noise: Tensor) -> Draws:
+        """Return the noise (P, n, ...) of each step after that (P, n, ...) of a score.
+
+        Blocks of the pool, from one that is named by a number which scores do not use.
+        """
+        first = (noise[0, :, -2] * N_BLOCKS).long()
+        return lambda k: self.noise[(first + k) % N_BLOCKS].transpose(0, 1).clone()
+
+    def fresh_noise(self, n: int, generator: torch.Generator) -> Draws:
+        """Return noise (P, n, ...) that is drawn for each step."""
+        P = self.noise.shape[1]
+        return lambda k: self.spread_draws(n, P, generator).transpose(0, 1)
+
+    def started(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return numbers (..., m) and levels (..., c) that are noise alone."""
+        z = noise[..., : self.n_numbers]
+        if (shares := self.shares) is None:
+            return z, noise[..., :0]
+        uniform = torch.special.ndtr(noise[..., self.n_numbers : -2])
+        shape = *uniform.shape, shares.share.shape[-1]
+        return z, shares.drawn(shares.share.expand(shape), uniform)
+
+    def impute(
+        self, x: Tensor, generator: torch.Generator | None, *context: Tensor
+    ) -> Tensor:
+        """Rows (n, d) with the mean of missing cells given the rest, or a draw of them.
+
+        From weighted particles: under noise that rows decide, or fresh.
+        """
+        incomplete = x.isnan().any(1).nonzero().squeeze(1)
+        if not len(incomplete):
+            return x
+        known = (each[incomplete] for each in context)
+        rows = self.completed(x[incomplete], generator, *known)
+        filled = x.clone()
+        filled[incomplete] = torch.where(x[incomplete].isnan(), rows, x[incomplete])
+        return filled
+
+    def completed(
+        self,
+        x: Tensor,
+        generator: torch.Generator | None,
+        context: Tensor | None = None,
+    ) -> Tensor:
+        """Means (n, d), or draws, of rows given what is known of them."""
+        batch = self.scored_given(x, context)
+        inside = self.likelihood.without_noise(batch.x)
+        seen = self._seen_given(inside, context)
+        if generator is None:
+            found = particles(self, inside, seen, self.noise_after(batch.draws))
+            return self.likelihood.average(self.rows_of(found.rows), found.weight)
+        draws = self.fresh_noise(len(x), generator)
+        found = particles(self, inside, seen, draws)
+        picked = found.weight.T.multinomial(1, generator=generator).squeeze(1)
+        rows = found.rows[picked, torch.arange(len(x), device=x.device)]
+        return self.rows_of(self.noised_last(rows, generator))
+
+    def noised_last(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw rows (n, m + c) from p(x | z) of the first level."""
+        noise = self.standard_noise(rows.shape[:-1], generator)
+        level, m = Level(rows.new_tensor([FIRST])), self.n_numbers
+        x = rows[..., :m] + level.sigma / level.alpha * noise[..., :m]
+        if (shares := self.shares) is None:
+            return x
+        uniform = torch.special.ndtr(noise[..., m:-2])
+        return torch.cat([x, shares.noised(rows[..., m:], level, uniform)], dim=-1)
+
+    def rows_of(self, inside: Tensor) -> Tensor:
+        """Rows (..., d) in the units of the user."""
+        rows = self.standardizer.inverse(self.likelihood.mean(inside))
+        return self.likelihood.within(rows)
 
     # The probability flow.
 
@@ -270,9 +420,58 @@ class DiffusionModel(ConditionedModel):
         """Return dz / dgamma of noisy rows (..., n, d) at a level ()."""
         level = Level(gamma.view(1, 1))
         half = 0.5 * level.alpha * level.sigma
-        return half * self.predicted(z, level.gamma, seen)
+        return half * self.predicted(z, level.gamma, seen)[0]
 
     def careful_bound(
+        self, batch: Batch, n_samples: int, generator: torch.Generator
+    ) -> Tensor:
+        """Return log p(x|y) carefully, and its standard error, (n, 2).
+
+        By the flow; where cells are missing, by several sets of particles; with levels,
+        which do not flow, a bound from more draws.
+        """
+        incomplete = batch.x.isnan().any(-1)
+        found = batch.x.new_empty(len(batch.x), 2)
+        complete = self._flow_density if self.shares is None else self._many_bounds
+        for function, which in (
+            (complete, ~incomplete),
+            (self._careful_known_bound, incomplete),
+        ):
+            index = which.nonzero().squeeze(1)
+            if len(index):
+                found[index] = function(batch.part(index), n_samples, generator)
+        return found
+
+    def _many_bounds(
+        self, batch: Batch, n_samples: int, generator: torch.Generator
+    ) -> Tensor:
+        """Mean of bounds from fresh draws, and its standard error, (n, 2)."""
+        draws = self.fresh_noise(len(batch.x), generator)
+        noises = map(draws, range(n_samples))
+        gains = [self.gains(batch._replace(noise=noise)).mean(0) for noise in noises]
+        bounds = torch.stack(gains)
+        mean = self.baseline(batch.x) + bounds.mean(0)
+        error = (bounds.var(0, correction=0) / bounds.new_tensor(n_samples - 1)).sqrt()
+        return torch.stack([mean, error], dim=1)
+
+    def _careful_known_bound(
+        self, batch: Batch, n_samples: int, generator: torch.Generator
+    ) -> Tensor:
+        """Log-density (n,) of known cells by sets of particles, and its error, (n, 2).
+
+        Each set is an unbiased estimate of the density.
+        """
+        draws = self.fresh_noise(len(batch.x), generator)
+
+        def draw_log_weights(n_draws: int) -> Tensor:
+            return torch.stack(
+                [self._known_bound(batch, draws) for _ in range(n_draws)]
+            )
+
+        found = estimate_log_likelihood(draw_log_weights, N_SETS, 1)
+        return torch.stack(found, dim=1)
+
+    def _flow_density(
         self, batch: Batch, n_samples: int, generator: torch.Generator
     ) -> Tensor:
         """Return log p(x|y) by the flow, and its standard error, (n, 2).
@@ -295,6 +494,7 @@ class DiffusionModel(ConditionedModel):
             z, traces = model._transported(batch.x.clone(), directions.clone(), seen)
         log_alpha = Level(z.new_tensor(FIRST)).alpha.log()
         density = self.prior.log_prob(z) + d * log_alpha
+        density = density + self.likelihood.log_det(batch.x)
         if d <= n_samples:
             log_prob = density + traces.sum(0)
             return torch.stack([log_prob, torch.zeros_like(log_prob)], dim=1)
@@ -336,17 +536,29 @@ class DiffusionModel(ConditionedModel):
             )
         return self.seen(Batch(x, context=context))
 
+    def _check_flows(self, x: Tensor) -> None:
+        """Raise a ValueError where rows have no codes."""
+        if self.shares is not None:
+            raise ValueError(NO_CODES)
+        if x.isnan().any():
+            raise ValueError(
+                "Codes of a Diffusion are one to one with complete rows, and X has "
+                "missing cells (NaN). Fill them by impute first."
+            )
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Codes (n, d) of rows, standard normal where rows are of the density."""
+        self._check_flows(x)
         seen, grid = self._seen_given(x, context), levels(self.n_steps, x)
         start = Level(grid[:1]).alpha * self.view(x)
         return self.flow(lambda z, gamma: self.velocity(z, gamma, seen), start, grid)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Rows (n, d) of codes."""
+        self._check_flows(z)
         seen, grid = self._seen_given(z, context), levels(self.n_steps, z).flip(0)
         end = self.flow(lambda z, gamma: self.velocity(z, gamma, seen), z, grid)
-        return self.standardizer.inverse(end / Level(grid[-1:]).alpha)
+        return self.rows_of(end / Level(grid[-1:]).alpha)
 
     def draw(
         self,
@@ -360,30 +572,42 @@ class DiffusionModel(ConditionedModel):
         guidance: float = 1.0,
     ) -> Tensor:
         """Draw rows (n, d) from p(x|y); y too, where it is missing."""
-        z = self.noise.new_empty(n, self.n_features).normal_(generator=generator)
-        seen = self._seen_given(z, self.drawn_labels(context, n, generator))
+        start = self.standard_noise((n,), generator)
+        seen = self._seen_given(start, self.drawn_labels(context, n, generator))
+        z, cells = self.started(start)
         grid = levels(n_steps or self.n_steps, z).flip(0)
-        for t, s in zip(grid[:-1].split(1), grid[1:].split(1)):
-            F = self.guided(z, t[None], seen, guidance)
+        for t, s in zip(map(Level, grid[:-1].split(1)), map(Level, grid[1:].split(1))):
+            rows = torch.cat([z, cells], dim=-1)
+            F, g = self.guided(rows, t.gamma[None], seen, guidance)
             if sampler == "ddim":
-                z = rotated(z, F, Level(t), Level(s))
+                z = rotated(z, F, t, s)
             else:
                 fresh = torch.empty_like(z).normal_(generator=generator)
-                z = stepped_back(z, F, Level(t), Level(s), fresh)
-        last = Level(grid[-1:])
-        if noise:
-            z = z + last.sigma * torch.empty_like(z).normal_(generator=generator)
-        return self.standardizer.inverse(z / last.alpha)
+                z = stepped_back(z, F, t, s, fresh)
+            if g is not None:
+                cells = self.cells_back(cells, g, t, s, generator)
+        rows = torch.cat([z / Level(grid[-1:]).alpha, cells], dim=-1)
+        return self.rows_of(self.noised_last(rows, generator) if noise else rows)
+
+    def cells_back(
+        self, cells: Tensor, g: Tensor, t: Level, s: Level, generator: torch.Generator
+    ) -> Tensor:
+        """Draw levels (n, c) at a level with less noise."""
+        shares = self.shares
+        assert shares is not None
+        probability = shares.back(cells, g, t.alpha.square(), s.alpha.square())
+        uniform = torch.empty_like(cells).uniform_(generator=generator)
+        return shares.drawn(probability, uniform)
 
     def guided(
-        self, z: Tensor, gamma: Tensor, seen: Tensor | None, guidance: float
-    ) -> Tensor:
-        """Return F, moved away from what it is without a condition (Ho & Salimans)."""
-        F = self.predicted(z, gamma, seen)
-        if seen is None or guidance == 1:
-            return F
-        free = self.predicted(z, gamma, torch.zeros_like(seen))
-        return free + guidance * (F - free)
+        self, rows: Tensor, gamma: Tensor, seen: Tensor | None, guidance: float
+    ) -> tuple[Tensor, Tensor | None]:
+        """Predict, away from what is without a condition (Ho & Salimans)."""
+        outputs = self.outputs(rows, gamma, seen)
+        if seen is not None and guidance != 1:
+            free = self.outputs(rows, gamma, torch.zeros_like(seen))
+            outputs = free + guidance * (outputs - free)
+        return self.parted(outputs, gamma)
 
     @property
     def score_elements(self) -> int:
@@ -391,33 +615,57 @@ class DiffusionModel(ConditionedModel):
         return self.noise.shape[1] * self.row_elements
 
 
-def rotated(z: Tensor, F: Tensor, t: Level, s: Level) -> Tensor:
-    """Go from a level to one with less noise, without any (Song et al. 2021, DDIM)."""
-    x, eps = t.alpha * z - t.sigma * F, t.sigma * z + t.alpha * F
-    return s.alpha * x + s.sigma * eps
+def of_numbers(
+    F: Tensor, x: Tensor, eps: Tensor, level: Level, slope: Tensor
+) -> Tensor:
+    """Gain (...,) of numbers (..., m) over a standard normal, at a level."""
+    v = level.alpha * eps - level.sigma * x
+    gains: Tensor = (0.5 * slope * level.alpha.square() * F * (2 * v - F)).sum(-1)
+    return gains
 
 
-def stepped_back(z: Tensor, F: Tensor, t: Level, s: Level, noise: Tensor) -> Tensor:
-    """Draw from p(z_s | z_t) of the diffusion (Ho et al. 2020, DDPM)."""
-    eps = t.sigma * z + t.alpha * F
-    part = -torch.expm1(s.gamma - t.gamma)
-    mean = s.alpha / t.alpha * (z - part * t.sigma * eps)
-    return mean + s.sigma * part.sqrt() * noise
+def normal_bound(x: Tensor) -> Tensor:
+    """Bound (n,) where F is zero: log N(x; 0, I), but for the ends of the range."""
+    first, last = (Level(x.new_tensor(gamma)) for gamma in (FIRST, LAST))
+    a, b = first.alpha.square(), last.alpha.square()
+    squared, m = x.square().sum(-1), x.shape[-1]
+    per_column = functional.softplus(-first.gamma) - functional.softplus(-last.gamma)
+    diffusion = m * (per_column - a + b) + squared * (a - b)
+    prior = b * squared - m * (b + last.sigma.square().log())
+    reconstruction = m * (1 + LOG_2PI + first.gamma)
+    return -0.5 * (diffusion + prior + reconstruction)
+
+
+NO_CODES = (
+    "Diffusion of columns that have levels has no codes: numbers flow to noise, and "
+    "levels do not. Use a VAE for codes of such rows."
+)
+
+
+def _without_codes(model: Any) -> str | None:
+    """Return why rows have no codes; None where they have."""
+    is_fitted = hasattr(model, "module_")
+    return NO_CODES if is_fitted and model.module_.shares is not None else None
 
 
 @estimator
 class Diffusion(OptionallyConditioned):
-    """Diffusion model of tables: a network that takes noise out of rows, in steps.
+    """Diffusion model: a network that takes noise out of rows, in steps.
 
     Noise is added to rows until nothing else is left, and a network learns to take it
     out (Ho et al. 2020). ``score_samples`` is the variational bound on log p(x) in
     continuous time (Kingma et al. 2021); ``log_likelihood`` the exact density of the
     probability-flow ODE (Song et al. 2021), which also gives ``transform`` to standard
     normal codes, one to one, and its inverse. Given labels or numbers, ``sample`` has
-    ``y`` and classifier-free guidance.
+    ``y`` and classifier-free guidance. Cells of a fitted model may be missing: they are
+    integrated out, filled in, and drawn given the others.
 
     Parameters
     ----------
+    kinds : sequence of str, int or tuple, or None, default=None
+        The kind of each column, as :class:`skgen.likelihoods.Mixed` has them; None: all
+        are real numbers. Levels are noised by drawing them anew (multinomial diffusion,
+        Hoogeboom et al. 2021). :class:`MixedDensity` gives the kinds of a table.
     condition : {"auto", "classes", "numbers"} or None, default=None
         Kind of y that rows are conditioned on; None ignores y. "auto" takes one column
         for classes, unless it holds numbers with fractions; and several columns for
@@ -427,6 +675,15 @@ class Diffusion(OptionallyConditioned):
     activation : str, default="silu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
+    architecture : {"mlp", "conv"}, default="mlp"
+        Kind of the network: fully connected layers for tables; a U-Net for images,
+        which need ``image_shape``, and have no ``hidden_layer_sizes``.
+    image_shape : (height, width) or (height, width, channels), default=None
+        Shape of the image that a row holds, channels last; each side from 8 to 128
+        for "conv", with 1 to 4 channels.
+    channels : int, default=32
+        Channels of the first layers of "conv"; each halving of the image doubles
+        them, up to four times.
     condition_dropout : float, default=0.1
         Part of the training rows whose condition is hidden, so that the network also
         knows rows without one: what guidance moves away from.
@@ -435,16 +692,17 @@ class Diffusion(OptionallyConditioned):
         deviation of the training rows. Densities are those of the rows as given,
         either way. Noise levels are for rows with a standard deviation near 1.
     n_times : int, default=64
-        Noise levels at which ``score_samples`` looks at a row.
+        Noise levels at which ``score_samples`` looks at a row; and particles that stand
+        for the missing cells of one.
     n_steps : int, default=64
         Steps of the ODE, and of ``sample`` where no other number is given.
     batch_size : int or "auto", default="auto"
         Rows of a step; "auto" is a tenth of the rows, between 16 and 128.
-    learning_rate : {"constant", "cosine", "stages"}, default="constant"
+    learning_rate : {"constant", "cosine", "stages"}, default="cosine"
         Schedule of the step size over ``max_iter`` epochs: constant; falling to zero
         as half a cosine; or falling to a tenth in eight stages, each three times as
         long as the one before (Burda et al. 2016).
-    learning_rate_init : float, default=1e-3
+    learning_rate_init : float, default=5e-3
         Step size of Adam, at the start.
     weight_decay : float, default=0.0
         Decoupled decay of the weight matrices, as in AdamW.
@@ -532,6 +790,11 @@ class Diffusion(OptionallyConditioned):
     Noise at scoring is a function of the row, at ``n_times`` levels, one in each part
     of the range. The bound's error is that of the gain alone: it is zero at the start.
 
+    ``fit`` takes complete rows. Later, the density of the known cells of a row, and the
+    other cells given these, come from ``n_times`` particles that are drawn towards what
+    is known on their way from noise, and weighted (Wu et al. 2023); the estimate of the
+    density is unbiased, so that of its logarithm is from below.
+
     References
     ----------
     Ho, Jain & Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020.
@@ -548,6 +811,14 @@ class Diffusion(OptionallyConditioned):
 
     Ho & Salimans, "Classifier-free diffusion guidance", 2022.
 
+    Hoogeboom et al., "Argmax flows and multinomial diffusion", NeurIPS 2021.
+
+    Kotelnikov et al., "TabDDPM: modelling tabular data with diffusion models", ICML
+    2023.
+
+    Wu et al., "Practical and asymptotically exact conditional sampling in diffusion
+    models", NeurIPS 2023.
+
     Examples
     --------
     >>> from sklearn.datasets import make_moons
@@ -559,12 +830,15 @@ class Diffusion(OptionallyConditioned):
     (3, 2)
     >>> model.log_likelihood(X[:5], y=y[:5]).log_prob.shape
     (5,)
+    >>> model.impute([[0.5, float("nan")]]).shape
+    (1, 2)
     """
 
     classes_: NDArray[Any] = attribute()
     n_conditions_: int = attribute()
 
     _: KW_ONLY
+    kinds: Any = parameter(kinds_rule, none, default=None, builds=True)
     hidden_layer_sizes: Sequence[int] | int = parameter(
         sequence(integer(1), 0, MOST_LAYERS),
         integer(1),
@@ -574,25 +848,56 @@ class Diffusion(OptionallyConditioned):
     activation: Activation = parameter(
         options(*ACTIVATIONS), default="silu", builds=True
     )
+    architecture: Literal["mlp", "conv"] = parameter(
+        options("mlp", "conv"), default="mlp", builds=True
+    )
+    image_shape: Sequence[int] | None = parameter(
+        sequence(integer(1), 2, 3), none, default=None, builds=True
+    )
+    channels: int = parameter(integer(1), default=32, builds=True)
     condition_dropout: float = parameter(real(0, 1), default=0.1, builds=True)
     standardize: bool = parameter(boolean, default=True, builds=True)
     n_times: int = parameter(integer(1), default=64, builds=True)
     n_steps: int = parameter(integer(1), default=64, builds=True)
+    learning_rate: Literal["constant", "cosine", "stages"] = parameter(
+        options(*SCHEDULES), default="cosine"
+    )
+    learning_rate_init: float = parameter(
+        real(0, LARGEST_STEP, closed="right"), default=5e-3
+    )
     weight_averaging: float = parameter(real(0, 1), default=0.995)
 
     # Fitting.
 
     @property
-    def _new_likelihood(self) -> Cells:
-        return Cells(False)
+    def _new_likelihood(self) -> Noised:
+        return Noised(self.kinds)
+
+    def _check_features(self, n_features: int) -> None:
+        settings: Any = self
+        check_image(settings, n_features)
+
+    def _check_rows(self, X: NDArray[Any]) -> None:
+        Noised(self._fitted("kinds")).check_rows(X, type(self).__name__)
+
+    def _place(self, X: NDArray[Any], device: torch.device) -> Any:
+        parts = () if issparse(X) else slices(len(X), max(1, 2**20 // X.shape[1]))
+        for part in parts:
+            if np.isnan(X[part]).any():
+                raise ValueError(
+                    "Diffusion learns from complete rows, and X has missing cells "
+                    "(NaN), which only a fitted model takes. Leave such rows out, fill "
+                    "them by GaussianMixtureEM.impute, or fit a VAE by MixedDensity."
+                )
+        return super()._place(X, device)
 
     def _build(
         self, n_features: int, likelihood: Likelihood, standardizer: Standardizer
     ) -> DiffusionModel:
+        assert isinstance(likelihood, Noised)
         condition = self._new_condition
         c = 0 if condition is None else condition.width + 1
-        n_inputs = n_features + 2 * N_FREQUENCIES + 1 + c
-        network = mlp(n_inputs, n_features, self._layer_sizes[0], self.activation)
+        network = self._network(n_features, likelihood, 2 * N_FREQUENCIES + 1 + c)
         return DiffusionModel(
             network,
             likelihood,
@@ -602,6 +907,21 @@ class Diffusion(OptionallyConditioned):
             self.n_steps,
             self.condition_dropout,
         )
+
+    def _network(self, d: int, likelihood: Noised, n_told: int) -> nn.Module:
+        """Make the network of rows of d columns, and what it is told of their noise."""
+        if self.architecture == "mlp":
+            m = likelihood.n_numbers(d) + likelihood.share.numel()
+            return mlp(m + n_told, m, self._layer_sizes[0], self.activation)
+        if self.kinds is not None:
+            raise ValueError(
+                "architecture='conv' of Diffusion is for images of numbers, and kinds="
+                f"{self.kinds!r} is that of a table. Leave one of them out."
+            )
+        settings: Any = self
+        images = image_networks(settings, d)
+        size = images.height, images.width
+        return UNet(*size, d, n_told, self.channels, self.activation)
 
     @property
     def _objective(self) -> DiffusionLoss:
@@ -623,6 +943,7 @@ class Diffusion(OptionallyConditioned):
         sampler: str = "ddim",
         n_steps: int | None = None,
         guidance: float = 1.0,
+        given: Any = None,
     ) -> Any:
         """Draw rows, of given conditions or of random classes.
 
@@ -640,6 +961,11 @@ class Diffusion(OptionallyConditioned):
         sampler : {"ddim", "ddpm"}, default="ddim"
             Way from noise to rows: "ddim" adds no noise on it, and needs few steps;
             "ddpm" draws each step.
+        given : dict, array-like or DataFrame, default=None
+            Cells that are known: a dict has a value by column, a name or a number; an
+            array (n_features,) is a row, NaN where nothing is known; an array
+            (r, n_features) or a DataFrame are r rows that are each completed. Draws are
+            then by particles, which need no ``sampler``, ``n_steps`` or ``guidance``.
         n_steps : int, default=None
             Steps; None is the parameter ``n_steps``.
         guidance : float, default=1.0
@@ -668,6 +994,9 @@ class Diffusion(OptionallyConditioned):
                     f"The {name!r} parameter of Diffusion.sample must be {rule.words}. "
                     f"Got {value!r} instead."
                 )
+        if given is not None:
+            rows = self._given_rows(given).repeat(n_samples, axis=0)
+            return self._as_container(self._completed(rows, y, random_state))
         known = self._known(y, n_samples)
 
         def draw(model: Any, rows: slice, generator: torch.Generator) -> Any:
@@ -684,6 +1013,126 @@ class Diffusion(OptionallyConditioned):
 
         return self._draw(draw, n_samples, random_state)
 
+    def _given_rows(self, given: Any) -> NDArray[Any]:
+        """Return what is known of rows, (r, d), NaN for what is not."""
+        names = getattr(self, "feature_names_in_", None)
+        conditions = read_conditions(given, names, self.n_features_in_, "Diffusion")
+        if not conditions.are_values:
+            raise ValueError(
+                "'given' of Diffusion.sample is a value for a column, not an interval "
+                f"or several values. Got {given!r}. Give values, or use "
+                "GaussianMixtureEM, which takes intervals."
+            )
+        rows = conditions.rows.astype(self._dtype)
+        self._check_finite(rows)
+        self._check_rows(rows)
+        return rows
+
+    def _completed(self, rows: NDArray[Any], y: Any, random_state: Any) -> NDArray[Any]:
+        """Draw the cells (n, d) that are missing, given the others."""
+        seed = draw_seed(fresh_random_state(random_state))
+        generator = make_generator(seed, torch.device(self.device_))
+        return self._map(
+            lambda model, x, *known: model.impute(x, generator, *known),
+            rows,
+            *self._known(y, len(rows)),
+            scores=True,
+        )
+
+    @available_unless(_without_codes)
+    def reconstruct(self, X: ArrayLike, y: Any = None) -> Any:
+        """Encode rows and decode the codes: rows come back, but for the solver's error.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Condition of each row, or one for all.
+
+        Returns
+        -------
+        X_decoded : array or DataFrame of shape (n_samples, n_features)
+            ``inverse_transform(transform(X, y), y)``.
+        """
+        return super().reconstruct(X, y)
+
+    def impute(
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        *,
+        noise: bool = False,
+        random_state: Any = None,
+    ) -> Any:
+        """Fill cells that are missing, given the rest of their row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows with NaN in the place of what is missing.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Condition of each row, or one for all, where there is a condition.
+        noise : bool, default=False
+            Whether to draw missing cells from their density given the rest of the row,
+            for multiple imputation. Without it they are the mean of that density, or
+            the most probable level.
+        random_state : int, RandomState, Generator or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
+
+        Returns
+        -------
+        X_filled : array or DataFrame of shape (n_samples, n_features)
+            The rows; cells that were there are as they were.
+
+        References
+        ----------
+        Wu et al., "Practical and asymptotically exact conditional sampling in diffusion
+        models", NeurIPS 2023.
+        """
+        check_is_fitted(self)
+        if noise:
+            rows = self._validate_rows(X, reset=False)
+            return self._as_container(self._completed(rows, y, random_state), X)
+        rows = self._apply_given(
+            lambda model, x, *known: model.impute(x, None, *known), X, y, scores=True
+        )
+        return self._as_container(rows, X)
+
+    def score_samples(
+        self, X: ArrayLike, y: Any = None, *, given: Iterable[Any] | None = None
+    ) -> NDArray[Any]:
+        """Evaluate the bound on the log-density of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows; missing cells, NaN, are integrated out.
+        y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
+            Condition of each row, or one for all.
+        given : list of column names or numbers, default=None
+            Columns to condition on.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            Bound on log p(x|y) in nats; on log p(x) where a label is missing. With
+            ``given``, log p(rest of x given those columns), a difference of two bounds.
+        """
+        scores = super().score_samples(X, y)
+        if given is None:
+            return scores
+        names = getattr(self, "feature_names_in_", None)
+        columns = column_numbers(given, names, self.n_features_in_, "Diffusion")
+        rows = self._validate_rows(X, reset=False)
+        known = np.full_like(rows, np.nan)
+        known[:, columns] = rows[:, columns]
+        marginal = self._apply_given(
+            lambda model, *each: model.log_prob(*each), known, y, scores=True
+        )
+        found: NDArray[Any] = scores - marginal
+        return found
+
     def log_likelihood(
         self,
         X: ArrayLike,
@@ -694,13 +1143,17 @@ class Diffusion(OptionallyConditioned):
     ) -> LogLikelihood:
         """Evaluate log p(x|y) or log p(x) by the probability-flow ODE.
 
+        Of rows with missing cells, by eight sets of particles. Levels do not flow:
+        where a column has some, it is the bound of ``score_samples`` from more draws.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows; missing cells, NaN, are integrated out.
         n_samples : int, default=32
             Random directions that the divergence is estimated from; with at least as
-            many as there are columns it is exact.
+            many as there are columns it is exact. Of rows with levels, draws of the
+            bound.
         y : array-like of shape (n_samples,) or (n_samples, n_conditions), default=None
             Condition of each row, or one for all.
         random_state : int, RandomState, Generator or None, default=0
@@ -719,5 +1172,16 @@ class Diffusion(OptionallyConditioned):
         return self.n_features_in_
 
     @property
-    def _code_variances(self) -> NDArray[Any]:
+    def _code_variances(self) -> NDArray[Any] | None:
+        if self.module_.shares is not None:
+            return None
         return np.ones(self.n_features_in_)  # codes are standard normal
+
+    @property
+    def _allows_missing(self) -> bool:
+        return True
+
+    @property
+    def _column_kinds(self) -> Any:
+        """Kind of each column, where they were given."""
+        return self.module_.likelihood.kinds

@@ -50,6 +50,7 @@ from skgen._utils.tensors import on_host
 from skgen.likelihoods import Mixed
 from skgen.likelihoods.specs import Spec, checked
 from skgen.models.base import whole_or_as_before
+from skgen.models.diffusion import Diffusion
 from skgen.models.mapped import MappedDensity
 from skgen.models.mixture_em import MixtureEM
 from skgen.models.neural import NeuralModel
@@ -142,9 +143,10 @@ class MixedDensity(
 
     Parameters
     ----------
-    estimator : VAE, BetaVAE, IWAE, VQVAE or MixtureEM, default=None
-        The model, whose ``likelihood``, or ``kinds`` of a mixture, is given by the
-        columns; ``None`` is ``VAE()``.
+    estimator : VAE, BetaVAE, IWAE, VQVAE, MixtureEM or Diffusion, default=None
+        The model, whose ``likelihood``, or ``kinds`` of a mixture or a diffusion model,
+        is given by the columns; ``None`` is ``VAE()``. ``Diffusion`` learns from
+        complete rows only.
         It is fitted afresh each time. Parameters of one that is given are reached as
         ``estimator__n_components``.
     kinds : "auto" or dict, default="auto"
@@ -240,9 +242,10 @@ class MixedDensity(
     _is_objects: bool = attribute()  # whether an array of objects was fitted
     _array_dtype: str | None = attribute()  # of an array of integers or times
 
-    estimator: NeuralModel | MixtureEM | None = parameter(
+    estimator: NeuralModel | MixtureEM | Diffusion | None = parameter(
         instance(NeuralModel, "a VAE, BetaVAE, IWAE or VQVAE"),
         instance(MixtureEM, "a MixtureEM"),
+        instance(Diffusion, "a Diffusion"),
         none,
         default=None,
     )
@@ -298,7 +301,7 @@ class MixedDensity(
     def _new_estimator(self, densities: list[Spec]) -> Any:
         """Return a copy of the model, with the densities of the columns."""
         model = VAE() if self.estimator is None else clone(self.estimator)
-        name = "kinds" if isinstance(model, MixtureEM) else "likelihood"
+        name = "kinds" if hasattr(model, "kinds") else "likelihood"
         value = getattr(model, name)
         if value != getattr(type(model)(), name):
             raise ValueError(
