@@ -68,6 +68,8 @@ OWN = {
         "precisions_",
         "precisions_cholesky_",
         "lower_bound_",
+        "converged_",
+        "n_iter_",
     ),
     "StudentMixtureEM": ("n_init", "means_", "covariances_"),
     "TCVAE": ("n_components", "posterior_type"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from skgen import outliers as outliers
     from skgen import pipeline as pipeline
     from skgen import priors as priors
+    from skgen import streams as streams
     from skgen import textures as textures
     from skgen.io import load, save, to_onnx
     from skgen.models.autoencoder import Autoencoder

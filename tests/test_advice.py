@@ -10,7 +10,7 @@ import torch
 from sklearn.base import clone
 from torch.utils.data import DataLoader, TensorDataset
 
-from skgen import VAE, GaussianMixtureEM, MixedDensity
+from skgen import VAE, MixedDensity, MixtureEM
 from tests.estimators import ONE_OF_EACH, class_name, features, fitted
 
 pytestmark = [
@@ -85,7 +85,7 @@ def test_batches_name_partial_fit(estimator: Any) -> None:
 
 
 def test_a_mixture_has_no_partial_fit_to_name() -> None:
-    assert "partial_fit" not in message_of(GaussianMixtureEM().fit, iter(X))
+    assert "partial_fit" not in message_of(MixtureEM().fit, iter(X))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -28,6 +28,7 @@ FLOORS = (
     "metrics",
     "datasets",
     "textures",
+    "streams",
     "outliers",
     "pipeline",
     "model_selection",

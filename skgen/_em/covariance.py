@@ -6,7 +6,7 @@ The interface, the notation, and what all matrices share are in `skgen._em.matri
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -230,6 +230,10 @@ class _OneMatrix(Matrix):
     def variances(self, covariances: Tensor) -> Tensor:
         return super().variances(covariances)[..., None, :]
 
+    def average(self, parts: Iterable[tuple[Tensor, Tensor]], total: Tensor) -> Tensor:
+        sums = ((mass[:, None, None] * each).sum(0) for mass, each in parts)
+        return sum(sums, start=total.new_zeros(())) / total.sum()
+
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return super().log_det(roots, d)[..., None]
 
@@ -384,6 +388,9 @@ class _PerFeature(_Variance):
     def variances(self, covariances: Tensor) -> Tensor:
         return covariances
 
+    def outer(self, shift: Tensor) -> Tensor:
+        return shift**2
+
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return roots.log().sum(-1)
 
@@ -453,6 +460,9 @@ class _PerComponent(_Variance):
 
     def variances(self, covariances: Tensor) -> Tensor:
         return covariances[..., None]
+
+    def outer(self, shift: Tensor) -> Tensor:
+        return (shift**2).mean(-1)
 
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return d * roots.log()

@@ -18,7 +18,7 @@ mixtures of one size, which see the same rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import torch
@@ -155,6 +155,11 @@ class Covariance(ABC):
     def excess(self, covariances: Tensor, roots: Tensor) -> Tensor:
         """P^T S P less its value for the covariances S of the roots: relative error."""
 
+    def average(self, parts: Iterable[tuple[Tensor, Tensor]], total: Tensor) -> Tensor:
+        """Sum masses (K,) times covariances, and divide by total masses (K,)."""
+        shares = ((of_each(mass / total, each) * each) for mass, each in parts)
+        return sum(shares, start=total.new_zeros(()))
+
     @abstractmethod
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         """Log-determinants of the roots: (K,), or (1,) where all share one."""
@@ -228,6 +233,10 @@ class Matrix(Covariance):
     def excess(self, covariances: Tensor, roots: Tensor) -> Tensor:
         return roots.mT @ covariances @ roots - eye(roots)
 
+    def outer(self, shift: Tensor) -> Tensor:
+        """Products of shifts (K, d) with themselves, shaped as covariances of K."""
+        return shift[..., :, None] * shift[..., None, :]
+
     def log_det(self, roots: Tensor, d: int) -> Tensor:
         return roots.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
@@ -237,6 +246,11 @@ class Matrix(Covariance):
     def at_columns(self, covariances: Tensor, K: int, columns: Tensor) -> Tensor:
         d = covariances.shape[-1]
         return covariances.expand(K, d, d)[:, columns][:, :, columns]
+
+
+def of_each(mass: Tensor, covariances: Tensor) -> Tensor:
+    """See masses (K,) as numbers that multiply covariances (K, ...)."""
+    return mass.view(-1, *[1] * (covariances.ndim - 1))
 
 
 def inverse(triangular: Tensor, *, upper: bool) -> Tensor:

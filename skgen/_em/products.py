@@ -18,6 +18,7 @@ from skgen._em.families import Family, Part, Prior, Sums, family_of
 from skgen._em.fixed_point import Iterate
 from skgen._em.restarts import EMRun, KeptRuns, Observer, Runs
 from skgen._em.steps import sum_exp
+from skgen._em.stepwise import step_size
 from skgen._training.driver import Interrupted, Keeper
 from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
 from skgen._utils.tensors import to_array, wide_dtype
@@ -351,7 +352,7 @@ class StepwiseSteps(ProductSteps):
             total += found.log_prob
             # Sums are those of as many rows as there are in all.
             scaled = found.times(n / float(batch.weight.sum()))
-            rate = (self.n_batches + 2) ** -self.decay
+            rate = step_size(self.n_batches, self.decay)
             if self.sums is None:
                 self.sums = scaled
             else:

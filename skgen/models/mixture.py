@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY
 from functools import partial
 from time import perf_counter
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from skgen._em.covariance import COVARIANCES
 from skgen._em.factors import factor_analysed, factor_steps
 from skgen._em.fitted import FittedMixture
-from skgen._em.fixed_point import FixedPoint
+from skgen._em.fixed_point import FixedPoint, Iterate
 from skgen._em.incomplete import IncompleteRows, start_from_cells, with_holes
 from skgen._em.matrices import Direct
 from skgen._em.priors import (
@@ -48,6 +48,7 @@ from skgen._em.steps import (
     start_from,
     weighted_means,
 )
+from skgen._em.stepwise import step_on_batch, step_size
 from skgen._training.driver import Steps
 from skgen._utils.chunks import MANY_ROWS, CentredRows
 from skgen._utils.parameters import (
@@ -66,8 +67,9 @@ from skgen._utils.parameters import (
     verbosity,
 )
 from skgen._utils.scales import warn_scales
-from skgen._utils.tensors import to_array
-from skgen.models.base import FitCallbacks
+from skgen._utils.tensors import check_random_state, to_array
+from skgen._utils.threads import threads_for
+from skgen.models.base import FitCallbacks, whole_or_as_before
 from skgen.models.exact import MixtureDensity
 
 CovarianceType = Literal["full", "tied", "diag", "spherical", "factor"]
@@ -247,10 +249,7 @@ class EllipticalMixture(MixtureDensity):
         rng: np.random.RandomState,
         callbacks: FitCallbacks,
     ) -> Steps:
-        rows = CentredRows.of(x, weight).normalise_weights()
-        rows = with_holes(rows, type(self).__name__)
-        variance = warn_scales(rows, self.reg_covar, type(self).__name__)
-        rows = rows.with_rounded_centre(variance)
+        rows = self._rows_of(x, weight)
         given = self._check_start(rows)
         observer = SILENCE
         if self.verbose or callbacks.listen:
@@ -263,6 +262,13 @@ class EllipticalMixture(MixtureDensity):
         self._warn_unless_converged(best)
         for name, value in self._attributes(rows, best).items():
             setattr(self, name, value)
+
+    def _rows_of(self, x: Tensor, weight: Tensor | None) -> CentredRows:
+        """See the rows of a fit from a centre, and warn of columns of odd scale."""
+        rows = CentredRows.of(x, weight).normalise_weights()
+        rows = with_holes(rows, type(self).__name__)
+        variance = warn_scales(rows, self.reg_covar, type(self).__name__)
+        return rows.with_rounded_centre(variance)
 
     def _make_steps(self) -> MakeSteps:
         """Return what makes the steps of EM."""
@@ -503,6 +509,10 @@ class GaussianMixtureEM(EllipticalMixture):
     weight_prior : float, default=0.0
         Rows of mean weight that are added to the weight of each component: a Dirichlet
         prior, under which no weight is zero.
+    decay : float, default=0.7
+        How fast ``partial_fit`` forgets: batch t replaces the part
+        ``(t + 2) ** -decay`` of the sums, where t is the weight of all rows before in
+        batches of this one's weight.
 
     Attributes
     ----------
@@ -524,12 +534,13 @@ class GaussianMixtureEM(EllipticalMixture):
         Cholesky factors of the inverses, in the same shape; of factors,
         ``W / psi^(1/2)`` and ``psi^(-1/2)``.
     converged_ : bool
-        Whether the best start met ``tol``.
+        Whether the best start met ``tol``; after ``partial_fit``, false.
     n_iter_ : int
-        Iterations of the best start.
+        Iterations of the best start, and calls of ``partial_fit`` since.
     lower_bound_ : float
         Mean log-density of the training rows before the last M-step; with priors, that
         and the log of their density, up to a constant, divided by the number of rows.
+        After ``partial_fit``, that of the last batch before its step.
     lower_bounds_ : list of float
         The same, for each iteration.
     n_features_in_ : int
@@ -575,7 +586,9 @@ class GaussianMixtureEM(EllipticalMixture):
     algorithm", JRSS B 39(1), 1977. Ghahramani & Hinton, "The EM algorithm for mixtures
     of factor analyzers", University of Toronto CRG-TR-96-1, 1996. Fraley & Raftery,
     "Bayesian regularization for normal mixture estimation and model-based clustering",
-    Journal of Classification 24, 2007.
+    Journal of Classification 24, 2007. Cappé & Moulines, "On-line expectation-
+    maximization algorithm for latent data models", JRSS B 71(3), 2009. Liang & Klein,
+    "Online EM for unsupervised models", NAACL 2009.
 
     Examples
     --------
@@ -601,6 +614,121 @@ class GaussianMixtureEM(EllipticalMixture):
         options("auto"), real(0), none, default=None
     )
     weight_prior: float = parameter(real(0), default=0.0)
+    decay: float = parameter(real(0.5, 1, closed="right"), default=0.7)
+
+    _goes_on_from: ClassVar[Mapping[str, type]] = {
+        **EllipticalMixture._goes_on_from,
+        "_seen": float,
+    }
+
+    _seen: float = attribute()  # weight of the rows so far
+
+    def _fit(
+        self,
+        x: Tensor,
+        weight: Tensor | None,
+        rng: np.random.RandomState,
+        callbacks: FitCallbacks,
+    ) -> Steps:
+        self._seen = _total(x, weight)
+        yield from super()._fit(x, weight, rng, callbacks)
+
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Take a step of stepwise EM on a batch of rows.
+
+        The first call starts as ``fit`` does, on its batch, and takes the best of
+        ``n_init`` starts. In each further call the sums of the M-step decay, and the
+        batch replaces a part of them, smaller with each batch. After ``fit``, they go
+        on from all rows that it has seen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Further rows; at least ``n_components`` in the first batch. Cells may be
+            missing, NaN: they count with what the model expects of them.
+        y : None
+            Ignored, present for API consistency by convention.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, on one scale over all calls.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As ``fit``; and for ``covariance_type="factor"``, or with priors.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skgen import GaussianMixtureEM
+        >>> rng = np.random.RandomState(0)
+        >>> model = GaussianMixtureEM(2, random_state=0)
+        >>> for _ in range(50):
+        ...     batch = rng.randn(100, 1) + np.where(rng.rand(100, 1) < 0.25, -4, 4)
+        ...     model = model.partial_fit(batch)
+        >>> np.sort(model.weights_).round(1)
+        array([0.3, 0.7])
+        """
+        with whole_or_as_before(self), threads_for():
+            self._fit_batch(X, sample_weight)
+        return self
+
+    def _fit_batch(self, X: Any, sample_weight: Any) -> None:
+        """Take a step on a batch, and count its rows."""
+        first = not hasattr(self, "means_")
+        if not first:
+            self._check_unchanged("partial_fit")
+        _, x, weight = self._prepare(X, None, sample_weight, reset=first)
+        if self._has_priors or self.covariance_type == "factor":
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit has no steps of "
+                "covariance_type='factor', nor under covariance_prior or weight_prior. "
+                "Use fit; or other covariances without priors."
+            )
+        if first:
+            self._seen, self.lower_bounds_ = 0.0, []
+        step = self._first_step if first else self._further_step
+        rows, found = step(x, weight)
+        self._seen += _total(x, weight)
+        bounds = [*self.lower_bounds_, found.bound]
+        run = FixedPoint(found.state, bounds, converged=False, stopped=False)
+        for name, value in self._attributes(rows, run).items():
+            setattr(self, name, value)
+
+    def _scale_seen(self, factor: float) -> None:
+        self._seen = getattr(self, "_seen", 0.0) * factor
+
+    def _first_step(
+        self, x: Tensor, weight: Tensor | None
+    ) -> tuple[CentredRows, Iterate[Mixture]]:
+        """Take a step from each start on these rows; return the best."""
+        rows, rng = self._rows_of(x, weight), check_random_state(self.random_state)
+        given, by = self._check_start(rows), self.reg_covar
+        step = normal_steps(self._kind, rows, by)
+        found = (step(self._start(rows, given, by, rng)) for _ in range(self.n_init))
+        return rows, max(found, key=lambda each: each.bound)
+
+    def _further_step(
+        self, x: Tensor, weight: Tensor | None
+    ) -> tuple[CentredRows, Iterate[Mixture]]:
+        """Take a step in which rows replace a part of the sums so far."""
+        rows = CentredRows.of(x, weight).normalise_weights()
+        theta = self._last(rows)
+        if rows.centre.isnan().any():
+            rows = IncompleteRows(rows.x, rows.weight, theta.weights @ theta.means)
+        rate = step_size(self._seen / _total(x, weight), self.decay)
+        return rows, step_on_batch(self._kind, rows, self.reg_covar, rate, theta)
+
+    @classmethod
+    def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
+        # 0.1 did not count rows.
+        return {"_seen": 0.0, **super()._upgraded(state)}
 
     @property
     def _kind(self) -> Direct:
@@ -648,3 +776,8 @@ class GaussianMixtureEM(EllipticalMixture):
         if self.covariance_type == "factor":
             found = kind.variances(found)
         return found if self.covariance_type == "tied" else found[0]
+
+
+def _total(x: Tensor, weight: Tensor | None) -> float:
+    """Return the weight of all rows."""
+    return float(x.shape[0] if weight is None else weight.sum())
