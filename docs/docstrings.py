@@ -25,11 +25,13 @@ SHARED = {
         "models/gan.py": ("GAN",),
         "models/diffusion.py": ("Diffusion",),
         "models/vqvae2.py": ("VQVAE2",),
+        "models/discrete.py": ("DiscreteVAE",),
     },
     ("models/hyperparameters.py", "NetworkSettings"): {
         "models/vae.py": ("VAE", "BetaVAE", "IWAE"),
         "models/vqvae.py": ("VQVAE",),
         "models/autoencoder.py": ("Autoencoder",),
+        "models/discrete.py": ("DiscreteVAE",),
         "models/conditional.py": ("ConditionalVAE",),
         "models/vqvae2.py": ("VQVAE2",),
     },

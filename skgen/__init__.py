@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from skgen.models.classes import GenerativeClassifier, GenerativeOverSampler
     from skgen.models.conditional import ConditionalVAE
     from skgen.models.diffusion import Diffusion
+    from skgen.models.discrete import DiscreteVAE
     from skgen.models.flow import FlowDensity
     from skgen.models.gan import GAN
     from skgen.models.gaussian import GaussianDensity
@@ -54,6 +55,7 @@ __all__ = [
     "BetaVAE",
     "ConditionalVAE",
     "Diffusion",
+    "DiscreteVAE",
     "FlowDensity",
     "GaussianDensity",
     "GaussianMixtureEM",
@@ -91,6 +93,7 @@ _MODULES = {
     "models.vqvae2": ("VQVAE2",),
     "models.conditional": ("ConditionalVAE",),
     "models.diffusion": ("Diffusion",),
+    "models.discrete": ("DiscreteVAE",),
     "models.flow": ("FlowDensity",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -228,6 +228,110 @@ class ImportanceWeightedLoss(NamedTuple):
         return latent_terms(loss, log_likelihood.mean(0), kl, prior)
 
 
+# Bounds over discrete codes, whose gradient is that of an estimator.
+
+
+def leave_one_out(values: Tensor) -> Tensor:
+    """Mean (S, n) over the draws but one, for each of draws (S, n)."""
+    return (values.sum(0) - values) / (len(values) - 1)
+
+
+def with_score(value: Tensor, signal: Tensor, log_q: Tensor) -> Tensor:
+    """Return a value (n,) with ``sum_s signal_s grad log q(z_s)`` in its gradient.
+
+    Signals and log-masses of draws are (S, n).
+    """
+    score = (signal.detach() * log_q).sum(0)
+    return value + score - score.detach()
+
+
+class DiscreteBound(NamedTuple):
+    """Bound on log p(x) of each row (n,), and its parts."""
+
+    value: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+def score_bound(
+    model: LatentModel, batch: Batch, beta: float, temperature: float
+) -> DiscreteBound:
+    """ELBO, whose gradient is the likelihood ratio with a leave-one-out baseline.
+
+    Only the reconstruction is at draws: the KL is exact.
+    """
+    q = model.posterior(batch)
+    tokens = q.draw(batch.draws)
+    log_likelihood = model.log_likelihood(batch, tokens)  # (S, n)
+    kl = model.prior.kl(q, tokens).sum(-1)
+    signal = (log_likelihood - leave_one_out(log_likelihood)) / len(log_likelihood)
+    reconstruction = log_likelihood.mean(0)
+    value = with_score(reconstruction - beta * kl, signal, q.log_prob(tokens))
+    return DiscreteBound(value, reconstruction, kl)
+
+
+def vimco_bound(
+    model: LatentModel, batch: Batch, beta: float, temperature: float
+) -> DiscreteBound:
+    """L_S, whose gradient is the likelihood ratio with a baseline for each draw.
+
+    What the bound would be with the geometric mean of the other weights in the place of
+    its own (Mnih & Rezende 2016, equation 8).
+    """
+    q = model.posterior(batch)
+    tokens = q.draw(batch.draws)
+    log_likelihood, log_q = model.log_likelihood(batch, tokens), q.log_prob(tokens)
+    log_w = log_likelihood + beta * (model.prior.log_prob(tokens) - log_q)
+    own = torch.eye(len(log_w), dtype=torch.bool, device=log_w.device)[..., None]
+    without = torch.where(own, leave_one_out(log_w)[:, None], log_w)  # (S, S, n)
+    bound = importance_weighted_bound(log_w)
+    signal = bound - importance_weighted_bound(without.transpose(0, 1))
+    kl = model.prior.kl(q, tokens).sum(-1)
+    value = with_score(bound, signal, log_q)
+    return DiscreteBound(value, log_likelihood.mean(0), kl)
+
+
+def gumbel_bound(
+    model: Any, batch: Batch, beta: float, temperature: float
+) -> DiscreteBound:
+    """ELBO at codes between levels, through which the gradient goes.
+
+    ``softmax((log q + g) / temperature)``, with Gumbel noise g (S, n, T, K). Where no
+    gradient is asked for, it is at the levels themselves.
+    """
+    q = model.posterior(batch)
+    noisy = q.log_probs + batch.draws
+    if torch.is_grad_enabled():
+        shares = (noisy / temperature).softmax(-1)
+        reconstruction = model.log_likelihood_at(batch, shares).mean(0)
+    else:
+        reconstruction = model.log_likelihood(batch, noisy.argmax(-1)).mean(0)
+    kl = model.prior.kl(q, noisy).sum(-1)
+    return DiscreteBound(reconstruction - beta * kl, reconstruction, kl)
+
+
+DISCRETE_BOUNDS: dict[str, Callable[[Any, Batch, float, float], DiscreteBound]] = {
+    "score": score_bound,
+    "vimco": vimco_bound,
+    "gumbel": gumbel_bound,
+}
+
+
+class DiscreteLoss(NamedTuple):
+    """Minus a bound over discrete codes, whose gradient is estimated in some way."""
+
+    gradient: str = "score"  # of DISCRETE_BOUNDS
+    temperature: float = 0.5  # of "gumbel"
+
+    def __call__(
+        self, model: LatentModel, batch: Batch, beta: float = 1.0
+    ) -> LatentTerms:
+        """Terms of rows, a part ``beta`` of the way through the warm-up."""
+        bound = DISCRETE_BOUNDS[self.gradient]
+        value, reconstruction, kl = bound(model, batch, beta, self.temperature)
+        return LatentTerms(-value, reconstruction, kl.detach())
+
+
 class AdversarialTerms(NamedTuple):
     """Losses of each row (n,) of a critic and a generator, and what is watched."""
 

@@ -362,6 +362,8 @@ class StackedPrior(nn.Module):
         k.
     prior : StandardNormal, LearnedPrior or StackedPrior
         p(u).
+    encoder : Module, default=None
+        Of q(u|z), where there is one.
     """
 
     def __init__(
@@ -369,8 +371,11 @@ class StackedPrior(nn.Module):
         decoder: nn.Module,
         n_components: int,
         prior: StandardNormal | LearnedPrior | StackedPrior,
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if encoder is not None:  # first: files have moments of Adam in this order
+            self.encoder = encoder
         self.decoder, self.prior = decoder, prior
         self.layer_sizes: tuple[int, ...] = (n_components, *prior.layer_sizes)
 
@@ -436,8 +441,7 @@ class DeepPrior(StackedPrior):
         n_components: int,
         prior: StandardNormal | LearnedPrior | StackedPrior,
     ) -> None:
-        super().__init__(decoder, n_components, prior)
-        self.encoder = encoder
+        super().__init__(decoder, n_components, prior, encoder)
 
     def _above(self, z: Tensor, frozen: bool = False) -> Any:
         """q(u|z) of all layers above."""

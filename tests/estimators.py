@@ -83,6 +83,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "FlowDensity": [_FLOW],
     "InfoVAE": [{**_VAE, "alpha": 0.5}],
     "TCVAE": [_VAE],
+    "DiscreteVAE": [{**_VAE, "n_categories": 3, "n_draws": 2}],
     "Autoencoder": [{**_VAE, "latent_density": GaussianDensity()}],
     "VQVAE": [
         _VQVAE,
@@ -182,6 +183,7 @@ _WHY = {
     "FlowDensity": "a row given twice moves the mini-batches",
     "InfoVAE": "a row given twice moves the mini-batches",
     "TCVAE": "a row given twice moves the mini-batches",
+    "DiscreteVAE": "a row given twice moves the mini-batches",
     "Autoencoder": "a row given twice moves the mini-batches",
     "VQVAE": "a row given twice moves the mini-batches",
     "VQVAE2": "a row given twice moves the mini-batches",

@@ -141,6 +141,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     "BetaVAE": {"beta": [1.0, 4.0]},
     "IWAE": {"n_draws": [1, 5]},
     "InfoVAE": {"alpha": [0.0, 1.0]},
+    "DiscreteVAE": {"n_categories": [2, 3]},
     "TCVAE": {"beta": [1.0, 6.0]},
     "Autoencoder": {"noise": [0.0, 0.5]},
     "FlowDensity": {"n_bins": [3, 4]},

@@ -27,6 +27,7 @@ from skgen.models.autoencoder import Autoencoder
 from skgen.models.base import GenerativeModel, as_fitted_so_far
 from skgen.models.conditional import ConditionalVAE
 from skgen.models.diffusion import Diffusion
+from skgen.models.discrete import DiscreteVAE
 from skgen.models.flow import FlowDensity
 from skgen.models.gan import GAN
 from skgen.models.gaussian import GaussianDensity
@@ -56,6 +57,7 @@ ESTIMATORS: dict[str, type[Any]] = {
         TCVAE,
         Autoencoder,
         ConditionalVAE,
+        DiscreteVAE,
         FlowDensity,
         GAN,
         Diffusion,
