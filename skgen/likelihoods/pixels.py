@@ -128,7 +128,10 @@ class PixelCNN(OneByOne):
                 )
         shape = tuple(int(size) for size in shape)
         self.options = {"image_shape": shape, "base": base, **sizes}
-        self.height, self.width, self.depth = (*shape, 1)[:3]
+        height, width, depth = (*shape, 1)[:3]
+        self.height: int = height
+        self.width: int = width
+        self.depth: int = depth
         self.n_channels, self.n_layers, self.reach = n_channels, n_layers, reach
         with Undrawn():  # a start is drawn when rows are seen
             self.layers = self._new_layers()
@@ -157,7 +160,9 @@ class PixelCNN(OneByOne):
     def steps(self) -> Tensor:
         """Pixel (d,) of each column."""
         n_columns = self.n_steps * self.depth
-        return torch.arange(n_columns, device=self.last.weight.device) // self.depth
+        place = torch.arange(n_columns, device=self.last.weight.device)
+        found: Tensor = place // self.depth
+        return found
 
     def decoder_width(self, n_features: int) -> int:
         """Return the number of decoder outputs: of the base, and for the gates."""
