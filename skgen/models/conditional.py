@@ -385,8 +385,8 @@ class ConditionalVAE(Conditioned, VAE):
         given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
     encoder_rate : float, default=1.0
         Multiple of the learning rate for the encoder. Above 1 it keeps up with a
-        decoder that learns fast, as several updates of the encoder for each of the
-        decoder do (He et al. 2019), and codes are given up less.
+        decoder that learns fast, in the place of several updates of the encoder for
+        each of the decoder (He et al. 2019).
     condition : {"auto", "classes", "numbers"}, default="auto"
         Kind of y. "auto" takes one column for classes, unless it holds numbers with
         fractions; and several columns for numbers.

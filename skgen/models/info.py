@@ -63,8 +63,8 @@ class InfoVAE(VAE):
         given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
     encoder_rate : float, default=1.0
         Multiple of the learning rate for the encoder. Above 1 it keeps up with a
-        decoder that learns fast, as several updates of the encoder for each of the
-        decoder do (He et al. 2019), and codes are given up less.
+        decoder that learns fast, in the place of several updates of the encoder for
+        each of the decoder (He et al. 2019).
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
@@ -295,8 +295,8 @@ class TCVAE(VAE):
         given up. For ``prior="normal"`` and ``posterior_type="diag"`` of one layer.
     encoder_rate : float, default=1.0
         Multiple of the learning rate for the encoder. Above 1 it keeps up with a
-        decoder that learns fast, as several updates of the encoder for each of the
-        decoder do (He et al. 2019), and codes are given up less.
+        decoder that learns fast, in the place of several updates of the encoder for
+        each of the decoder (He et al. 2019).
     kl_warmup : int or "auto", default="auto"
         Epochs over which the KL term rises to its weight, so that coordinates are
         not given up before they are of use. Early stopping waits for its end. "auto"
