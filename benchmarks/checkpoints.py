@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from timing import machine, report, threads
 
-from skgen import IWAE, VAE, VQVAE, GaussianMixtureEM
+from skgen import IWAE, VAE, VQVAE, GaussianMixtureEM, MixtureEM
 from skgen._em.restarts import EMRun
 from skgen._files import checkpoints
 from skgen._files.checkpoints import FitCheckpoint
@@ -49,6 +49,7 @@ KILLED = {
     "GaussianMixtureEM": GaussianMixtureEM(
         12, n_init=2, max_iter=200, tol=0.0, random_state=0
     ),
+    "MixtureEM": MixtureEM(12, n_init=2, max_iter=200, tol=0.0, random_state=0),
 }
 
 

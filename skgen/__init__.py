@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from skgen import bijections as bijections
     from skgen import datasets as datasets
     from skgen import display as display
+    from skgen import distributed as distributed
     from skgen import exceptions as exceptions
     from skgen import io as io
     from skgen import latent as latent

@@ -11,6 +11,7 @@ done.
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -166,7 +167,8 @@ class Outcome:
     train: dict[Any, Any] = field(default_factory=dict)
 
 
-class Data(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Data:
     """Data and scorers that all tasks share."""
 
     X: Any
@@ -174,6 +176,10 @@ class Data(NamedTuple):
     fit_params: dict[str, Any]  # arrays of a value per row, and others
     scorers: dict[Any, Callable[..., Any]]  # one under None, or several by name
     return_train_score: bool
+
+    def __sizeof__(self) -> int:
+        """Return the bytes of the rows: joblib's "dask" sends large objects once."""
+        return object.__sizeof__(self) + sys.getsizeof(self.X)
 
     def part(self, rows: NDArray[np.intp]) -> tuple[Any, Any]:
         """Rows, and their targets where there are any."""

@@ -687,7 +687,95 @@ def test_a_short_fit_writes_nothing(
 # A real kill.
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="There is no fork here.")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="There is no fork here.")
+LONG: dict[str, Any] = {
+    "VAE": VAE(2, max_iter=30, early_stopping=False, **NETWORK),
+    "IWAE": IWAE(2, n_draws=2, max_iter=30, early_stopping=False, **NETWORK),
+    "VQVAE": VQVAE(
+        4, n_tokens=2, code_size=2, max_iter=30, early_stopping=False, **NETWORK
+    ),
+    "GaussianMixtureEM": GaussianMixtureEM(3, max_iter=60, tol=0, random_state=0),
+    "MixtureEM": MixtureEM(3, max_iter=60, tol=0, random_state=0),
+    "MixtureEM, stepwise": MixtureEM(
+        3, batch_size=40, n_init=2, max_iter=30, tol=0, random_state=0
+    ),
+    "a search": GridSearchCV(
+        MixtureEM(max_iter=12, tol=0, random_state=0),
+        {"n_components": [2, 3]},
+        cv=2,
+        error_score="raise",
+    ),
+}
+# Instants of a write: before it, between a file and its move to its place, after it.
+INSTANTS = ("before", "replace", "after")
+
+
+class Killer:
+    """Ends the process at the n-th write from now on, at one of its instants."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, log: Path) -> None:
+        self.n_left, self.instant, self.log = -1, "", log
+        self.write, self.replace = checkpoints.write_file, os.replace
+        monkeypatch.setattr(checkpoints, "write_file", self.write_file)
+        monkeypatch.setattr(os, "replace", self.replace_file)
+
+    def write_file(self, *args: Any) -> None:
+        self.n_left -= 1
+        with self.log.open("ab") as file:  # one byte for each iteration that was made
+            file.write(b".")
+        self.die("before")
+        self.write(*args)
+        self.die("after")
+
+    def replace_file(self, *args: Any) -> None:
+        self.die("replace")
+        self.replace(*args)
+
+    def die(self, instant: str) -> None:
+        if self.n_left == 0 and instant == self.instant:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@forks
+@pytest.mark.parametrize("name", LONG)
+def test_a_fit_that_is_killed_twenty_times_ends_as_if_never(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, rng = tmp_path / "runs", np.random.RandomState(0)
+    model = clone(LONG[name])
+    inner = model.estimator if name == "a search" else model
+    inner.set_params(checkpoint=f"{folder}{os.sep}")
+    killer, kills = Killer(monkeypatch, tmp_path / "log"), 0
+    while kills < 20:
+        killer.n_left, killer.instant = rng.randint(1, 3), rng.choice(INSTANTS)
+        child = os.fork()
+        if child == 0:
+            try:
+                model.fit(X)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), f"it ended after {kills} kills"
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        kills += 1
+    killer.instant = ""
+    found = model.fit(X)
+    n_made = len((tmp_path / "log").read_bytes())
+    inner.set_params(checkpoint=None)
+    (tmp_path / "log").write_bytes(b"")
+    expected = clone(model).fit(X)
+    if name == "a search":
+        scores = (each.cv_results_["mean_test_score"] for each in (found, expected))
+        np.testing.assert_array_equal(*scores)
+        found, expected = found.best_estimator_, expected.best_estimator_
+    assert_same_fit(found, expected)
+    inner.set_params(checkpoint=tmp_path / "anew")
+    clone(model).fit(X)
+    n_alone = len((tmp_path / "log").read_bytes())
+    assert n_alone < n_made <= n_alone + kills  # at most one iteration for each kill
+
+
+@forks
 def test_a_process_that_is_killed_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

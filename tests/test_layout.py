@@ -29,6 +29,7 @@ FLOORS = (
     "datasets",
     "textures",
     "streams",
+    "distributed",
     "outliers",
     "pipeline",
     "model_selection",

@@ -48,6 +48,13 @@ from skgen._tables.frames import Columns, as_container
 from skgen._training.driver import Steps, run_each
 from skgen._utils.advice import MISSING, check_is_dense, check_is_table, explained
 from skgen._utils.chunks import chunk_rows, slices
+from skgen._utils.collections import (
+    OverCollections,
+    computed,
+    is_collection,
+    stored,
+    template,
+)
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.estimators import Estimator, with_callbacks
 from skgen._utils.parameters import check_parameters, integer, is_same
@@ -193,6 +200,7 @@ class FittedModel(Protocol):
 
 
 class GenerativeModel(
+    OverCollections,
     DocumentationLinks,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
@@ -306,8 +314,9 @@ class GenerativeModel(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows: an array, DataFrame, memory map or torch tensor; a sparse matrix
-            where the model needs no matrix of all pairs of columns.
+            Rows: an array, DataFrame, memory map or torch tensor; a Dask array or
+            DataFrame; a sparse matrix where the model needs no matrix of all pairs of
+            columns.
         y : None
             Ignored, present for API consistency by convention.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -408,7 +417,9 @@ class GenerativeModel(
             self._check_unchanged("warm_start=True")
         elif reset:
             self._built_with = self._fixed_parameters()
-        columns = Columns.of(X) if reset else self._columns
+        columns = Columns.of(template(X)) if reset else self._columns
+        if is_collection(X):
+            X, sample_weight = stored(X, type(self).__name__), computed(sample_weight)
         n_features = self.n_features_in_ if reset and self._is_warm else None
         X = self._validate_rows(X, reset=reset, n_min=2 if reset else 1)
         if n_features is not None and X.shape[1] != n_features:
@@ -611,8 +622,9 @@ class GenerativeModel(
         score : float
             Weighted mean of ``score_samples(X)``, in nats per row.
         """
-        scores = self.score_samples(X)
-        return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
+        scores = np.asarray(computed(self.score_samples(X)))
+        weight = check_sample_weight(computed(sample_weight), len(scores))
+        return weighted_mean(scores, weight)
 
     def _unconditional(self) -> Self:
         """Return a model that draws and scores without a condition: this one."""
@@ -907,8 +919,8 @@ class InformationCriteria:
         self, X: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[float, float]:
         """Return the weighted sum of log-densities, and the log of the weights' sum."""
-        scores = self.score_samples(X).astype(np.float64)
-        weight = check_sample_weight(sample_weight, len(scores))
+        scores = np.asarray(computed(self.score_samples(X)), np.float64)
+        weight = check_sample_weight(computed(sample_weight), len(scores))
         if weight is None:
             return float(scores.sum()), math.log(len(scores))
         exponent = weight_exponent(weight)

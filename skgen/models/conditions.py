@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from skgen._networks.dense import Standardizer
 from skgen._training.batches import Batch
+from skgen._utils.collections import computed
 from skgen._utils.moments import Moments
 from skgen._utils.parameters import (
     boolean,
@@ -580,8 +581,9 @@ class Conditioned(TrainedModel):
         score : float
             Weighted mean of ``score_samples(X, y)``, in nats per row.
         """
-        scores = self.score_samples(X, y)
-        return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
+        scores = np.asarray(computed(self.score_samples(X, y)))
+        weight = check_sample_weight(computed(sample_weight), len(scores))
+        return weighted_mean(scores, weight)
 
     def log_likelihood(
         self,

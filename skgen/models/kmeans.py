@@ -32,6 +32,7 @@ from skgen._em.lloyd import (
     restarted_lloyd,
 )
 from skgen._em.matrices import nearest_of
+from skgen._training.data import are_few
 from skgen._utils.chunks import CentredRows
 from skgen._utils.parameters import (
     array_like,
@@ -52,6 +53,7 @@ from skgen._utils.sparse import dense
 from skgen._utils.tensors import (
     check_random_state,
     check_tokens,
+    is_mapped,
     one_hot,
     to_array,
     to_tensor,
@@ -125,8 +127,9 @@ class KMeansAutoencoder(ExactDensity):
     On a CPU the centres are those of :class:`sklearn.cluster.KMeans`, elsewhere of
     Lloyd's algorithm in torch, which equals it from the same start. It also takes over
     where rounding keeps scikit-learn from telling clusters apart, as beside a sentinel
-    far from all other rows. The score is the exact log-density of the mixture
-    ``sum_k p_k N(c_k, s2 I)``. Fitted attributes are float64.
+    far from all other rows, and for large files that are mapped into memory, where the
+    start is sought on 2^20 of the rows. The score is the exact log-density of the
+    mixture ``sum_k p_k N(c_k, s2 I)``. Fitted attributes are float64.
 
     Parameters
     ----------
@@ -281,7 +284,11 @@ class KMeansAutoencoder(ExactDensity):
         if issparse(X):
             return super()._place(X, device)  # scikit-learn does not centre these
         writes = not self.copy_x and not X.flags.writeable
-        return to_tensor(X.copy() if writes else X, device)
+        x = to_tensor(X.copy() if writes else X, device)
+        # scikit-learn would copy the rows of a file into memory, all of them.
+        is_far = is_mapped(X) and not are_few(X.shape)
+        x.is_far = is_far  # type: ignore[attr-defined]
+        return x
 
     def _fit(
         self,
@@ -306,7 +313,8 @@ class KMeansAutoencoder(ExactDensity):
             rows, normalised = (_in_units(each, scale) for each in (rows, normalised))
             if not (isinstance(init, str) or callable(init)):
                 init = np.asarray(init, dtype=np.float64) / self._scale
-        is_plain = x.device.type == "cpu" and not isinstance(rows, IncompleteRows)
+        is_near = x.device.type == "cpu" and not getattr(rows.x, "is_far", False)
+        is_plain = is_near and not isinstance(rows, IncompleteRows)
         find = self._find_on_cpu if is_plain else self._find_on_device
         clusters = find(normalised, init, rng, callbacks)
         self.n_iter_ = clusters.n_iter

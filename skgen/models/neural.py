@@ -31,6 +31,7 @@ from skgen._training.driver import Steps, run_each
 from skgen._training.early_stopping import History
 from skgen._training.loop import Training
 from skgen._training.trainer import Update
+from skgen._utils.collections import computed
 from skgen._utils.moments import Moments
 from skgen._utils.parameters import integer
 from skgen._utils.sizes import module_bytes
@@ -238,7 +239,8 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool
     ) -> tuple[NDArray[Any], Any, Tensor | None]:
         X, x, weight = super()._prepare(X, y, sample_weight, reset=reset)
-        context = self._context(y, X.shape[0], reset=reset and not self._is_warm)
+        reset = reset and not self._is_warm
+        context = self._context(computed(y), X.shape[0], reset=reset)
         if context is not None:
             placed = to_tensor(context, x.device, wide_dtype(x.device))
             x = replace(x, context=placed)
