@@ -352,5 +352,7 @@ def test_missing_cells_are_integrated_out() -> None:
     scores = model.score_samples(holes)
     assert np.isfinite(scores).all()
     assert not np.isnan(model.impute(holes)).any()
+    with pytest.raises(AttributeError, match="since it has a condition"):
+        small(condition="auto").impute(holes)
     given = MixedDensity(small(max_iter=1, prior="masked")).fit(holes)
     assert np.isfinite(given.score_samples(holes)).all()

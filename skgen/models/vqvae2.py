@@ -579,6 +579,16 @@ class VQVAE2(OptionallyConditioned, VQVAE):
         return super()._allows_missing and self._kind_of_condition is None
 
     @property
+    def _without_missing(self) -> str | None:
+        """Why there are no cells to impute; None where there may be."""
+        if self._kind_of_condition is None:
+            return super()._without_missing
+        return (
+            f"This {type(self).__name__} has no impute, since it has a condition. "
+            "Leave condition=None, and put labels into the table of a MixedDensity."
+        )
+
+    @property
     def _update(self) -> FollowCodes:
         levels = range(len(self.module_.sizes))
         names = tuple(f"codebook.levels.{level}" for level in levels)
