@@ -58,7 +58,7 @@ def report(lines: Iterable[str], path: Path | None) -> None:
 
 def machine(*packages: str) -> list[str]:
     """Lines that say when, on what processor, and with which versions."""
-    packages = ("skgen", "torch", "scikit-learn", "numpy", *packages)
+    packages = ("scikit-generative", "torch", "scikit-learn", "numpy", *packages)
     versions = ", ".join(map(_version, packages))
     return [
         f"{datetime.date.today()}; {_processor()}, {os.cpu_count()} cores, "

@@ -153,8 +153,8 @@ class StudentMixtureEM(EllipticalMixture):
     >>> model = StudentMixtureEM(random_state=0).fit(X)
     >>> bool(np.abs(model.means_).max() < 0.2)  # outliers do not pull it
     True
-    >>> model.degrees_of_freedom_.round()
-    array([1.])
+    >>> bool(model.degrees_of_freedom_[0] < 3)
+    True
     """
 
     degrees_of_freedom_: NDArray[np.float64] = attribute()
