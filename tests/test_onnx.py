@@ -13,7 +13,15 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 import skgen
-from skgen import VAE, VQVAE, BetaVAE, GaussianDensity
+from skgen import (
+    VAE,
+    VQVAE,
+    BetaVAE,
+    GaussianDensity,
+    GaussianMixtureEM,
+    KMeansAutoencoder,
+    MixtureEM,
+)
 from skgen.likelihoods import Bernoulli, DiscretizedLogistic
 from tests.estimators import fitted, rows_for
 
@@ -44,7 +52,7 @@ MODELS: dict[str, Any] = {
 }
 
 
-def run(path: Path, rows: dict[str, Any]) -> Any:
+def run(path: Path | bytes, rows: dict[str, Any]) -> Any:
     (out,) = runtime.InferenceSession(path).run(None, rows)
     return out
 
@@ -70,6 +78,59 @@ def test_graphs_give_what_the_estimator_gives(
         assert_allclose(decoded, expected, rtol=1e-5, atol=1e-5)
 
 
+EXACT: dict[str, Any] = {
+    "gaussian": GaussianDensity(),
+    "axes": GaussianDensity(2),
+    "independent": GaussianDensity(covariance_type="diag"),
+    "full": GaussianMixtureEM(3, random_state=0),
+    "tied": GaussianMixtureEM(3, covariance_type="tied", random_state=0),
+    "diag": GaussianMixtureEM(3, covariance_type="diag", random_state=0),
+    "centres": KMeansAutoencoder(3, random_state=0),
+    "units": KMeansAutoencoder(3, variance="feature", random_state=0),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_graphs_of_exact_models_score(name: str) -> None:
+    X = rows_for(EXACT[name])
+    model = clone(EXACT[name]).fit(X)
+    graphs = skgen.to_onnx(model)
+    assert set(graphs) == {"encoder", "decoder", "score"}
+    for rows in (X, X[:1]):
+        code = run(graphs["encoder"], {"X": rows})
+        assert_allclose(code, model.transform(rows), rtol=1e-9, atol=1e-9)
+        decoded = run(graphs["decoder"], {"code": code})
+        assert_allclose(decoded, model.inverse_transform(code), rtol=1e-9, atol=1e-9)
+        score = run(graphs["score"], {"X": rows})
+        assert_allclose(score, model.score_samples(rows), rtol=1e-9, atol=1e-9)
+
+
+def test_a_graph_is_returned_and_written_as_it_is(tmp_path: Path) -> None:
+    model = fitted(EXACT["gaussian"])
+    graphs = skgen.to_onnx(model, score=tmp_path / "score.onnx")
+    assert [*graphs] == ["score"]
+    assert (tmp_path / "score.onnx").read_bytes() == graphs["score"]
+
+
+def test_what_cannot_be_asked_for_is_an_error(tmp_path: Path) -> None:
+    exact, path = fitted(EXACT["gaussian"]), tmp_path / "graph.onnx"
+    with pytest.raises(ValueError, match=r"encoder and score are to be written to one"):
+        skgen.to_onnx(exact, encoder=path, score=path)
+    with pytest.raises(ValueError, match=r"opset must be an integer from 18\. Got 9"):
+        skgen.to_onnx(exact, opset=9)
+    with pytest.raises(ValueError, match=r"score of VAE is a bound from draws"):
+        skgen.to_onnx(fitted(VAE(1, **TINY)), score=path)
+    assert not path.exists()
+
+
+def test_an_opset_is_that_of_the_graph() -> None:
+    onnx = pytest.importorskip("onnx")
+    model = fitted(EXACT["independent"])
+    for opset in (18, 20):
+        graph = onnx.load_from_string(skgen.to_onnx(model, opset=opset)["score"])
+        assert graph.opset_import[0].version == opset
+
+
 def test_rows_that_are_drawn_leave_the_decoder(tmp_path: Path) -> None:
     X = np.random.RandomState(0).rand(40, 3)
     model = VAE(1, likelihood=Bernoulli("dynamic"), **TINY).fit(X)
@@ -91,7 +152,9 @@ class FixesRows(nn.Linear):
 def test_a_graph_of_a_fixed_number_of_rows_is_an_error(tmp_path: Path) -> None:
     X = np.random.RandomState(0).randn(40, 3)
     model = VAE(1, encoder=FixesRows, **TINY).fit(X)
-    with pytest.raises(ValueError, match="'encode' takes 2 rows and no other number"):
+    with pytest.raises(
+        ValueError, match="the encoder takes 2 rows and no other number"
+    ):
         skgen.to_onnx(model, encoder=tmp_path / "encoder.onnx")
 
 
@@ -99,8 +162,8 @@ def test_what_has_no_graph_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "encoder.onnx"
     with pytest.raises(NotFittedError):
         skgen.to_onnx(VAE(), encoder=path)
-    with pytest.raises(TypeError, match=r"VAE, BetaVAE, IWAE or VQVAE\. Got GaussianD"):
-        skgen.to_onnx(fitted(GaussianDensity()), encoder=path)
+    with pytest.raises(TypeError, match=r"or KMeansAutoencoder\. Got MixtureEM"):
+        skgen.to_onnx(MixtureEM(), encoder=path)  # type: ignore[arg-type]
     assert not path.exists()
 
 

@@ -674,10 +674,17 @@ class KMeansAutoencoder(ExactDensity):
         if not has_each:
             nearest = nearest_of(centres, centres.mean(0), otherwise=likely)
             return FittedKMeans(density, nearest, self._is_ordinal)
-        scale = torch.tensor(self._scale).to(centres)
-        centres = centres / scale
+        units = self._units.to(centres)
+        centres = centres / units
         in_units = nearest_of(centres, centres.mean(0), otherwise=likely)
-        return FittedKMeans(density, lambda x: in_units(x / scale), self._is_ordinal)
+        return FittedKMeans(density, lambda x: in_units(x / units), self._is_ordinal)
+
+    @property
+    def _units(self) -> Tensor:
+        """Return what columns are divided by before distances are taken, (d,)."""
+        if self._fitted("variance") == "feature":
+            return torch.tensor(self._scale)
+        return torch.ones(self.cluster_centers_.shape[1], dtype=torch.float64)
 
     @property
     def _is_ordinal(self) -> bool:
