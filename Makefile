@@ -5,7 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench coverage demo docs docstrings test test-lowest lint format env clean
+.PHONY: bench coverage demo docs docstrings test test-slow test-clients test-lowest lint format env
+.PHONY: clean
 
 demo: $(READY)
 	$(BIN)/python examples/run.py quickstart
@@ -15,6 +16,17 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
 		--no-loadscope-reorder
+
+# What examples and pages say of fits that run to their end.
+test-slow: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m slow
+
+# Libraries around the models: searches, pipelines, services and registries.
+test-clients: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[test-clients]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_third_party.py \
+		tests/test_readme.py -k "optuna or imbalanced or serving or mlflow"
 
 # The same on the lowest versions that pyproject.toml claims.
 LOWEST := .venv-lowest

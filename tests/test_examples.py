@@ -21,8 +21,6 @@ pytestmark = pytest.mark.skipif(
 )
 NAMES = [path.stem for path in SCRIPTS]
 NETWORKS = ["VAE", "BetaVAE", "IWAE", "VQVAE"]
-# Examples whose numbers are tested; in others, a few epochs will do.
-WHOLE = ["quickstart", "pipeline", "grid_search", "density", "gradients_and_bounds"]
 MODELS = ["GaussianDensity", "GaussianMixtureEM", "KMeansAutoencoder", *NETWORKS]
 
 
@@ -41,13 +39,15 @@ def server() -> Any:
 
 
 @cache
-def run(name: Any) -> Any:
-    """Run an example once, with warnings as errors; return what it printed."""
+def run(name: str, length: str = "brief") -> str:
+    """Run an example once, with warnings as errors; return what it printed.
+
+    A few epochs say whether it runs; its claims need a "whole" one.
+    """
     picture = EXAMPLES / "output" / f"{name}.png"
     picture.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
-        length = "whole" if name in WHOLE else "brief"
         print(name, output, length, sep="\t", file=server().stdin, flush=True)
         status = server().stdout.readline()
         printed = output.read_text()
@@ -87,16 +87,26 @@ def test_every_example_is_in_the_index() -> None:
     ]
 
 
+# Score, its error, gain over the Gaussian, its error, mean squared error, time.
+
+
+def test_quickstart_compares_all_models() -> None:
+    assert list(table(run("quickstart"), 6)) == ["independent pixels", *MODELS]
+
+
+def test_quickstart_gains_are_differences_of_its_scores() -> None:
+    rows = table(run("quickstart"), 6)
+    reference = rows["GaussianDensity"][0]
+    for score, _, gain, *_ in rows.values():
+        assert gain == pytest.approx(score - reference, abs=0.011)
+
+
 @pytest.fixture
 def quickstart() -> dict[str, Any]:
-    """Score, its error, gain over the Gaussian, its error, mean squared error, time."""
-    return table(run("quickstart"), 6)
+    return table(run("quickstart", "whole"), 6)
 
 
-def test_quickstart_compares_all_models(quickstart: dict[str, Any]) -> None:
-    assert list(quickstart) == ["independent pixels", *MODELS]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_quickstart_models_beat_independent_pixels(
     quickstart: dict[str, Any], model: str
@@ -107,6 +117,7 @@ def test_quickstart_models_beat_independent_pixels(
     assert score - floor > 2 * (error**2 + floor_error**2) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["GaussianMixtureEM", "VAE", "IWAE"])
 def test_quickstart_models_beat_one_gaussian_by_two_paired_errors(
     quickstart: dict[str, Any], model: str
@@ -115,16 +126,11 @@ def test_quickstart_models_beat_one_gaussian_by_two_paired_errors(
     assert gain > 2 * gain_error > 0
 
 
-def test_quickstart_gains_are_differences_of_its_scores(
-    quickstart: dict[str, Any],
-) -> None:
-    reference = quickstart["GaussianDensity"][0]
-    for score, _, gain, *_ in quickstart.values():
-        assert gain == pytest.approx(score - reference, abs=0.011)
-
-
+@pytest.mark.slow
 def test_quickstart_says_what_its_table_says(quickstart: Any) -> None:
-    checks = run("quickstart").split("better by two paired standard errors than")[1]
+    checks = run("quickstart", "whole").split(
+        "better by two paired standard errors than"
+    )[1]
     for model in MODELS:
         _, _, gain, gain_error, *_ = quickstart[model]
         answers: Any = re.search(
@@ -134,32 +140,35 @@ def test_quickstart_says_what_its_table_says(quickstart: Any) -> None:
         assert answers[2] == ("yes" if gain > 2 * gain_error else "no")
 
 
+@pytest.mark.slow
 def test_pipeline_codes_are_worth_more_than_principal_components() -> None:
-    lines = re.findall(
-        r"^ +(\d+) +(0\.\d+) \+- \S+ +(0\.\d+)", run("pipeline"), re.MULTILINE
-    )
+    text = run("pipeline", "whole")
+    lines = re.findall(r"^ +(\d+) +(0\.\d+) \+- \S+ +(0\.\d+)", text, re.MULTILINE)
     assert [int(n) for n, _, _ in lines] == [2, 5, 10]
     for _, pca, vae in lines:
         assert float(vae) > float(pca)
-    assert re.search(r"^ +vae0 +vae1$", run("pipeline"), re.MULTILINE)
+    assert re.search(r"^ +vae0 +vae1$", text, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_grid_search_finds_the_best_beta_inside_its_grid() -> None:
-    best = re.findall(r"^ +(\S+) .* <- best$", run("grid_search"), re.MULTILINE)
+    text = run("grid_search", "whole")
+    best = re.findall(r"^ +(\S+) .* <- best$", text, re.MULTILINE)
     assert len(best) == 2
     assert 0.25 < float(best[0]) < 4
 
 
+@pytest.mark.slow
 def test_grid_search_shows_a_gap_that_grows_as_beta_falls() -> None:
-    gaps = re.findall(
-        r"^BetaVAE, beta=.*? (-?\d+\.\d+)$", run("grid_search"), re.MULTILINE
-    )
+    text = run("grid_search", "whole")
+    gaps = re.findall(r"^BetaVAE, beta=.*? (-?\d+\.\d+)$", text, re.MULTILINE)
     best, smallest = map(float, gaps)
     assert 0 < best < smallest
 
 
+@pytest.mark.slow
 def test_densities_stay_within_one_and_bend_around_the_moons() -> None:
-    rows = table(run("density"), 3)
+    rows = table(run("density", "whole"), 3)
     assert len(rows) == 7
     _, _, worst = rows.pop("GaussianDensity")
     for _, mass, auc in rows.values():
@@ -184,9 +193,10 @@ def test_both_gradients_agree_in_the_mean_and_differ_in_variance() -> None:
     assert float(ratio[2]) > 100 * float(path[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["VAE", "IWAE"])
 def test_bounds_rise_with_draws_and_the_encoder_beats_the_prior(model: str) -> None:
-    text = run("gradients_and_bounds")
+    text = run("gradients_and_bounds", "whole")
     prior = table(text, 4)[f"{model}, prior"]
     encoder = table(text, 5)[f"{model}, encoder"]
     assert prior == sorted(prior)
