@@ -40,7 +40,7 @@ from skgen.likelihoods import DiscretizedLogistic
 from skgen.metrics import bits_per_dimension, classification_accuracy_score
 
 RESULTS = Path(__file__).parent / "results" / "class_samples.txt"
-SCORED = 100
+SCORED = 200
 HEADER = (
     f"{'trained on':28s} {'accuracy':>8s} {'bits, x|y':>9s} {'bits, x':>8s} "
     f"{'epochs':>6s} {'seconds':>8s}"

@@ -72,6 +72,14 @@ nitpick_ignore_regex = [("py:.*", r"(?!skgen).*")]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+myst_html_meta = {
+    "description": "Latent-variable generative models as scikit-learn estimators: "
+    "dimensionality reduction, density estimation, anomaly detection, synthetic tables",
+}
+
+# A prompt and what was printed are not copied.
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -97,6 +105,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skgen {release}"
 html_static_path = ["_static"]
 html_css_files = ["skgen.css"]
+html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
 ALONE = [
@@ -108,16 +117,24 @@ ALONE = [
     "layout",
     "changelog",
     "contributing",
+    "glossary",
+    "faq",
+    "coming_from",
 ]
 html_sidebars = {page: [] for page in ALONE}  # no section, no list of its pages
 html_theme_options = {
     "logo": {"text": "skgen"},
     "header_links_before_dropdown": 7,
     "navbar_align": "left",
-    "show_prev_next": False,
+    "show_prev_next": True,
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
-    "pygments_light_style": "tango",
-    "pygments_dark_style": "github-dark",
+    "icon_links": [
+        {
+            "name": "Source",
+            "url": "https://github.com/scikit-generative/skgen",
+            "icon": "fa-brands fa-github",
+        }
+    ],
 }

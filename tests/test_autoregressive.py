@@ -21,7 +21,6 @@ from skgen.likelihoods import (
     Gaussian,
     Likelihood,
     Mixed,
-    PixelCNN,
 )
 from tests.toys import generator, leaves_generators, normal
 
@@ -248,75 +247,3 @@ def test_scores_do_not_depend_on_draws_of_others() -> None:
     X = normal(50, 3).numpy()
     model.fit(X)
     assert_allclose(model.score_samples(X)[:7], model.score_samples(X[:7]), rtol=1e-9)
-
-
-# Pixels.
-
-
-@leaves_generators
-def pixels(rows: Tensor, shape: Any, base: Any = None, **sizes: Any) -> Any:
-    """A likelihood of images in float64 whose weights are large."""
-    likelihood = PixelCNN(shape, base or Bernoulli(), **sizes).as_part().double()
-    likelihood.set_rows(rows)
-    weights = (*likelihood.layers.parameters(), *likelihood.last.parameters())
-    for seed, p in enumerate(weights):
-        p.data = normal(*p.shape, seed=seed + 5)
-    return likelihood
-
-
-@pytest.mark.parametrize("shape", [(2, 2), (1, 4), (4, 1), (1, 2, 2)])
-@pytest.mark.parametrize("sizes", [{"n_layers": 1, "reach": 1}, {"n_channels": 3}])
-def test_pixels_sum_to_one(shape: Any, sizes: dict[str, int]) -> None:
-    likelihood = pixels(BINARY, shape, **sizes)
-    log_prob = likelihood.log_prob(outputs_for(likelihood, 16), BINARY)
-    assert log_prob.exp().sum().item() == pytest.approx(1, abs=1e-12)
-
-
-def test_a_pixel_knows_those_before_it_within_reach_and_no_other() -> None:
-    likelihood = pixels(normal(3, 42), (6, 7), Gaussian(1.0).double(), n_layers=3)
-    outputs = outputs_for(likelihood, 1, d=42)
-    slopes = torch.autograd.functional.jacobian(
-        lambda inputs: likelihood.outputs_given(outputs, inputs)[0],
-        normal(1, 42, seed=9),
-    )[:, 0]
-    seen = slopes.abs() > 1e-9
-    place = torch.arange(42)
-    before = place[:, None] > place
-    assert not seen[~before].any()
-    assert seen[before & (place[:, None] - place <= 3)].float().mean() > 0.6
-    near = pixels(normal(3, 42), (6, 7), Gaussian(1.0).double(), n_layers=1, reach=1)
-    slopes = torch.autograd.functional.jacobian(
-        lambda inputs: near.outputs_given(outputs_for(near, 1, d=42), inputs)[0],
-        normal(1, 42, seed=9),
-    )[:, 0]
-    # Of a pixel in the middle: the three above, and that to the left.
-    assert slopes[24].nonzero()[:, 0].tolist() == [16, 17, 18, 23]
-
-
-def test_draws_of_pixels_have_its_frequencies() -> None:
-    likelihood, n = pixels(BINARY, (2, 2), n_channels=3), 20_000
-    drawn = likelihood.draw(outputs_for(likelihood, n), generator())
-    index = (drawn @ torch.tensor([8.0, 4, 2, 1]).double()).long()
-    found = torch.bincount(index, minlength=16) / n
-    expected = likelihood.log_prob(outputs_for(likelihood, 16), BINARY).exp()
-    error = (expected * (1 - expected) / n).sqrt()
-    assert ((found - expected).abs() < 5 * error + 1e-4).all()
-
-
-def test_a_model_of_pixels_learns_and_comes_back(tmp_path: Path) -> None:
-    likelihood = PixelCNN((2, 2), Bernoulli(), n_channels=4, n_layers=2)
-    model = VAE(1, likelihood=likelihood, **SMALL).fit(PAIRS)
-    assert model.score(PAIRS) > -2 * np.log(2) - 0.15
-    skgen.save(model, tmp_path / "model.safetensors")
-    found = skgen.load(tmp_path / "model.safetensors")
-    assert_array_equal(found.score_samples(PAIRS), model.score_samples(PAIRS))
-    assert_array_equal(found.sample(5, 1), model.sample(5, 1))
-    assert clone(likelihood) == likelihood
-    assert repr(likelihood).startswith("PixelCNN(image_shape=(2, 2), base=Bernoulli()")
-
-
-def test_images_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="for rows of 6 numbers"):
-        VAE(1, likelihood=PixelCNN((2, 3)), **SMALL).fit(normal(20, 4).numpy())
-    with pytest.raises(ValueError, match="'reach' parameter"):
-        PixelCNN((2, 3), reach=0)

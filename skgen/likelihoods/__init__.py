@@ -14,7 +14,6 @@ from skgen.likelihoods.gaussian import Gaussian
 from skgen.likelihoods.levels import Categorical, DiscretizedLogistic
 from skgen.likelihoods.mixed import Mixed
 from skgen.likelihoods.noised import Noised
-from skgen.likelihoods.pixels import PixelCNN
 from skgen.likelihoods.tails import Laplace, StudentT
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "Laplace",
     "Likelihood",
     "Mixed",
-    "PixelCNN",
     "StudentT",
     "as_likelihood",
     "known_likelihood",
@@ -47,15 +45,14 @@ _BY_NAME: dict[str, type[Any]] = {
 }
 #: What an estimator's ``likelihood`` may be called.
 NAMES = tuple(_BY_NAME)
-#: Likelihoods by name. Five are names in files only: one needs the kinds of the
-#: columns, one is for flows, one for diffusion models, and two are around another.
+#: Likelihoods by name. Four are names in files only: one needs the kinds of the
+#: columns, one is for flows, one is around another, and one for diffusion models.
 LIKELIHOODS: dict[str, type[Any]] = {
     **_BY_NAME,
     "mixed": Mixed,
     "cells": Cells,
     "autoregressive": Autoregressive,
     "noised": Noised,
-    "pixel_cnn": PixelCNN,
 }
 
 

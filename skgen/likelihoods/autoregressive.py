@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,118 +21,7 @@ from skgen.likelihoods.gaussian import Gaussian
 ORDERS = ("given", "random")
 
 
-class OneByOne(Likelihood):
-    """Base of the densities whose columns depend on those before them, in steps.
-
-    The outputs of ``base`` are those of the decoder and what a network, which gives
-    ``outputs_given``, makes of the columns of the steps before.
-    """
-
-    def __init__(self, base: Likelihood | None) -> None:
-        super().__init__()
-        name = type(self).__name__
-        if not (base is None or isinstance(base, Likelihood)):
-            raise ValueError(
-                f"The 'base' parameter of {name} must be a likelihood of "
-                f"skgen.likelihoods, such as Bernoulli(), or None. Got {base!r}."
-            )
-        self.base = Gaussian() if base is None else base.__sklearn_clone__()
-        self.n_outputs, self.is_mass = self.base.n_outputs, self.base.is_mass
-        self.draws_rows = self.base.draws_rows
-
-    def _identity(self) -> tuple[Any, ...]:
-        if self._is_part:
-            return (id(self),)
-        others = {name: v for name, v in self.options.items() if name != "base"}
-        options: Any = comparable(tuple(others.items()))
-        return type(self), self.options["base"], options
-
-    @property
-    @abstractmethod
-    def steps(self) -> Tensor:
-        """Step (d,) of each column: 0, 1, ... without a gap."""
-
-    @property
-    def n_steps(self) -> int:
-        """Number of steps: a column in each, if there are no other."""
-        return len(self.steps)
-
-    @abstractmethod
-    def outputs_given(self, outputs: Tensor, inputs: Tensor) -> Tensor:
-        """Return the base's outputs (..., n, p) from a decoder's, (..., n, p + h).
-
-        Each knows of the base's inputs (..., n, m) those of the columns of the steps
-        before its own.
-        """
-
-    def encoder_width(self, n_features: int) -> int:
-        """Return the number of encoder inputs for a row: that of the base."""
-        return self.base.encoder_width(n_features)
-
-    def input_columns(self, n_features: int) -> Tensor:
-        """Return the column of each of the base's inputs."""
-        return self.base.input_columns(n_features)
-
-    def output_columns(self, n_features: int) -> Tensor:
-        """Return the column of each of the base's outputs."""
-        return self.base.output_columns(n_features)
-
-    # Rows, as the base has them.
-
-    def check_rows(self, X: NDArray[Any], owner: str) -> None:
-        """Raise a ValueError where rows are outside the support."""
-        self.base.check_rows(X, owner)
-
-    def standardizer(self, rows: WeightedRows, standardize: bool) -> Standardizer:
-        """Return the scale of the base."""
-        return self.base.standardizer(rows, standardize)
-
-    def observe(self, x: Tensor, uniform: Tensor) -> Tensor:
-        """Return what is observed of rows (n, d), given uniform noise (n, d)."""
-        return self.base.observe(x, uniform)
-
-    def inputs(self, x: Tensor) -> Tensor:
-        """Return what an encoder gets of rows (n, d)."""
-        return self.base.inputs(x)
-
-    def sparse_inputs(self, x: Tensor) -> Tensor | SparseInputs:
-        """Return the same inputs, for a network that takes those that are sparse."""
-        return self.base.sparse_inputs(x)
-
-    def set_rows(self, x: Tensor) -> None:
-        """Adapt the base to rows (n, d)."""
-        self.base.set_rows(x)
-
-    def see_rows(self, parts: Iterable[Tensor]) -> None:
-        """Take notice of all rows, in parts (n, d), before training."""
-        self.base.see_rows(parts)
-
-    # The density.
-
-    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
-        """Sum of log p of each column, given those before it."""
-        found = self.outputs_given(outputs, self.base.inputs(x))
-        return self.base.log_prob(found, x)
-
-    def mean(self, outputs: Tensor) -> Tensor:
-        """Return the mean of each column given the means of those before it."""
-        return self._one_by_one(outputs, self.base.mean)
-
-    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw each column given the draws of those before it."""
-        return self._one_by_one(outputs, lambda given: self.base.draw(given, generator))
-
-    def _one_by_one(self, outputs: Tensor, cells: Callable[[Tensor], Tensor]) -> Tensor:
-        """Fill rows (..., n, d), in each pass the columns of a step."""
-        nothing = outputs.new_zeros(self.base.encoder_width(len(self.steps)))
-        x = cells(self.outputs_given(outputs, nothing))
-        for step in range(1, self.n_steps):
-            given = self.outputs_given(outputs, self.base.inputs(x))
-            x = torch.where(self.steps == step, cells(given), x)
-        return x
-
-
-class Autoregressive(OneByOne):
+class Autoregressive(Likelihood):
     """Columns that depend on the code and on the columns before them: an exact density.
 
     ``p(x|z) = p(x_1|z) p(x_2|x_1, z) ...``, by the densities of another likelihood,
@@ -185,7 +73,12 @@ class Autoregressive(OneByOne):
         order: str | Sequence[int] = "given",
         n_hidden: int = 128,
     ) -> None:
-        super().__init__(base)
+        super().__init__()
+        if not (base is None or isinstance(base, Likelihood)):
+            raise ValueError(
+                "The 'base' parameter of Autoregressive must be a likelihood of "
+                f"skgen.likelihoods, such as Bernoulli(), or None. Got {base!r}."
+            )
         if not _is_order(order):
             raise ValueError(
                 "The 'order' parameter of Autoregressive must be 'given', 'random' or "
@@ -198,21 +91,59 @@ class Autoregressive(OneByOne):
             )
         order = order if isinstance(order, str) else tuple(int(i) for i in order)
         self.options = {"base": base, "order": order, "n_hidden": n_hidden}
+        self.base = Gaussian() if base is None else base.__sklearn_clone__()
         self.order, self.n_hidden = order, n_hidden
+        self.n_outputs, self.is_mass = self.base.n_outputs, self.base.is_mass
+        self.draws_rows = self.base.draws_rows
         # Their shapes come from rows.
         self.first = nn.Parameter(torch.zeros(n_hidden, 1))
         self.last = nn.Parameter(torch.zeros(1, n_hidden))
         self.linear = nn.Parameter(torch.zeros(1, 1))
         self.register_buffer("ranks", torch.zeros(1, dtype=torch.int64))
 
-    @property
-    def steps(self) -> Tensor:
-        """Rank (d,) of each column in the order."""
-        return self.ranks
+    def _identity(self) -> tuple[Any, ...]:
+        if self._is_part:
+            return (id(self),)
+        base: Any = self.options["base"]
+        return type(self), base, comparable(self.order), self.n_hidden
+
+    def encoder_width(self, n_features: int) -> int:
+        """Return the number of encoder inputs for a row: that of the base."""
+        return self.base.encoder_width(n_features)
 
     def decoder_width(self, n_features: int) -> int:
         """Return the number of decoder outputs: of the base, and of hidden units."""
         return self.base.decoder_width(n_features) + self.n_hidden
+
+    def input_columns(self, n_features: int) -> Tensor:
+        """Return the column of each of the base's inputs."""
+        return self.base.input_columns(n_features)
+
+    def output_columns(self, n_features: int) -> Tensor:
+        """Return the column of each of the base's outputs."""
+        return self.base.output_columns(n_features)
+
+    # Rows, as the base has them.
+
+    def check_rows(self, X: NDArray[Any], owner: str) -> None:
+        """Raise a ValueError where rows are outside the support."""
+        self.base.check_rows(X, owner)
+
+    def standardizer(self, rows: WeightedRows, standardize: bool) -> Standardizer:
+        """Return the scale of the base."""
+        return self.base.standardizer(rows, standardize)
+
+    def observe(self, x: Tensor, uniform: Tensor) -> Tensor:
+        """Return what is observed of rows (n, d), given uniform noise (n, d)."""
+        return self.base.observe(x, uniform)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return what an encoder gets of rows (n, d)."""
+        return self.base.inputs(x)
+
+    def sparse_inputs(self, x: Tensor) -> Tensor | SparseInputs:
+        """Return the same inputs, for a network that takes those that are sparse."""
+        return self.base.sparse_inputs(x)
 
     def set_rows(self, x: Tensor) -> None:
         """Adapt the base to rows (n, d), and start at it: weights of outputs are zero.
@@ -222,7 +153,7 @@ class Autoregressive(OneByOne):
         ValueError
             If the order is not one of the columns.
         """
-        super().set_rows(x)
+        self.base.set_rows(x)
         d = x.shape[1]
         self.ranks = self._places(d).argsort().to(x.device)
         m, p = self.base.encoder_width(d), self.base.decoder_width(d)
@@ -243,10 +174,16 @@ class Autoregressive(OneByOne):
             )
         return torch.tensor(self.order)
 
+    def see_rows(self, parts: Iterable[Tensor]) -> None:
+        """Take notice of all rows, in parts (n, d), before training."""
+        self.base.see_rows(parts)
+
     def initial_outputs(self, x: Tensor) -> Tensor | None:
         """Return outputs of the best constant decoder of the base, and zeros."""
         outputs = self.base.initial_outputs(x)
         return None if outputs is None else F.pad(outputs, (0, self.n_hidden))
+
+    # The density.
 
     def outputs_given(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """Return the base's outputs (..., n, p), of a decoder's (..., n, p + h).
@@ -265,6 +202,29 @@ class Autoregressive(OneByOne):
         hidden = (shift + F.linear(inputs, first)).tanh()
         found: Tensor = own + F.linear(inputs, linear) + F.linear(hidden, last)
         return found
+
+    def log_prob(self, outputs: Tensor, x: Tensor) -> Tensor:
+        """Sum of log p of each column, given those before it."""
+        found = self.outputs_given(outputs, self.base.inputs(x))
+        return self.base.log_prob(found, x)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """Return the mean of each column given the means of those before it."""
+        return self._one_by_one(outputs, self.base.mean)
+
+    def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw each column given the draws of those before it."""
+        return self._one_by_one(outputs, lambda given: self.base.draw(given, generator))
+
+    def _one_by_one(self, outputs: Tensor, cells: Callable[[Tensor], Tensor]) -> Tensor:
+        """Fill rows (..., n, d), a column in each pass, by cells that outputs give."""
+        d = len(self.ranks)
+        m = self.base.encoder_width(d)
+        x = cells(self.outputs_given(outputs, outputs.new_zeros(m)))
+        for rank in range(1, d):
+            given = self.outputs_given(outputs, self.base.inputs(x))
+            x = torch.where(self.ranks == rank, cells(given), x)
+        return x
 
 
 def _is_order(order: Any) -> bool:
