@@ -1,4 +1,4 @@
-"""Warnings of this package."""
+"""Warnings and errors of this package."""
 
 
 class DegenerateWeightsWarning(UserWarning):
@@ -16,4 +16,13 @@ class CheckpointWarning(UserWarning):
 
     The first says after how many epochs or iterations it goes on, and from which file.
     With the second the fit goes on, but a crash would lose what it has learned since.
+    """
+
+
+class DistributedError(RuntimeError):
+    """A fit of several processes cannot go on: another of them has failed or left.
+
+    Raised inside :func:`skgen.distributed.data_parallel`, in each process that waits
+    for one that raised an error, was killed, or did not answer within the timeout; its
+    message says which and why, where that is known.
     """

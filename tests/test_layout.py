@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1] / "skgen"
 # From the bottom up: a package imports itself and packages of the lines above it here.
 FLOORS = (
-    "_utils",
     "exceptions",
+    "_utils",
     "_training",
     "priors",
     "_networks",

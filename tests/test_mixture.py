@@ -181,7 +181,7 @@ def test_tied_components_come_apart_from_every_start(
 def test_many_rows_start_from_some_of_them(
     init_params: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skgen._em.starts.MANY_ROWS", 200)
+    monkeypatch.setattr("skgen._utils.chunks.MANY_ROWS", 200)
     seen: list[Any] = []
     for module, name in ((starts, "kmeans_plusplus"), (lloyd, "KMeans.fit")):
         original = operator.attrgetter(name)(module)

@@ -407,7 +407,8 @@ def test_a_weight_of_two_moves_codes_as_a_row_given_twice(moves: bool) -> None:
         model.codebook.double()
         with torch.no_grad():
             terms = TokenLoss(0.25)(model, Batch(rows))
-            FollowCodes(len(noise), moves)(model, terms, weights, noise)
+            batch = Batch(rows, weight=weights)
+            FollowCodes(len(noise), moves)(model, terms, batch, noise)
         states.append(model.codebook.averages)
     torch.testing.assert_close(*states)
     moved = not states[0].vectors.equal(token_model().codebook.vectors)

@@ -41,8 +41,8 @@ from skgen._em.fixed_point import Iterate
 from skgen._em.incomplete import (
     IncompleteRows,
     IncompleteSteps,
-    added,
     start_from_cells,
+    summed,
 )
 from skgen._em.matrices import ILL_DEFINED, Covariance, Direct, eye
 from skgen._em.priors import Regularisation, regularised, shares, with_ridge
@@ -410,8 +410,8 @@ class FactorCellSteps(IncompleteSteps):
     def __call__(self, theta: Mixture) -> Iterate[Mixture]:
         given = conditionals(self.kind, *theta[1:])
         parts = (self._of_cells(given, theta, block) for block in self._in(given))
-        sums: RegressionSums = reduce(added, parts)
-        bound = float(sums.log_prob) / len(self.rows.x)
+        sums: RegressionSums = summed(parts)
+        bound = float(sums.log_prob) / self.n_rows
         return Iterate(self._next(sums, theta), bound)
 
     def _of_cells(self, given: Any, theta: Mixture, block: Block) -> RegressionSums:

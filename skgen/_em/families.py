@@ -21,6 +21,7 @@ from scipy import stats
 from torch import Tensor
 
 from skgen._em.truncation import log_normal_mass, truncated_normal
+from skgen._utils.reduce import gathered
 from skgen._utils.tensors import LOG_2PI, draw_levels, to_array
 from skgen.likelihoods.kinds import (
     LOG_DISPERSION_MIN,
@@ -549,9 +550,8 @@ class Counts(Family):
         self.histograms, means = [], []
         for values in x.T:
             there = ~values.isnan()
-            w = weight[there]
-            value, index = values[there].unique(return_inverse=True)
-            times = torch.zeros_like(value).index_add_(0, index, w)
+            own = counted(values[there], weight[there])
+            value, times = counted(*map(gathered, own))
             self.histograms.append((value, times))
             total = times.sum().clamp(min=1)
             means.append((times @ value).clamp(min=LEAST_COUNTS) / total)
@@ -695,6 +695,12 @@ class Counts(Family):
         """Return the shapes of parameters and constants, by name."""
         c = (self.n_columns,)
         return {"mean": (K, *c), "log_r": c, "centre": c}
+
+
+def counted(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the values that there are (A,), and the weight of each."""
+    value, index = values.unique(return_inverse=True)
+    return value, torch.zeros_like(value).index_add_(0, index, weight)
 
 
 class Discrete(Family):

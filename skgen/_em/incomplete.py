@@ -8,11 +8,13 @@ takes means over the cells that are there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce, singledispatch
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from skgen._em.conditionals import (
     LOSS,
@@ -30,6 +32,7 @@ from skgen._em.matrices import Covariance, Matrix
 from skgen._em.priors import Regularisation, regularised, shares
 from skgen._em.steps import Mixture, normalise, positive
 from skgen._utils.chunks import CentredRows, chunk_rows
+from skgen._utils.reduce import any_true, is_alone, mean, total, totals
 from skgen._utils.threads import threads_for
 
 
@@ -52,7 +55,7 @@ class IncompleteRows(CentredRows):
     def normalise_weights(self) -> Self:
         """Leave rows of weight zero out, and divide weights by their mean."""
         kept = self.weight > 0
-        weight = self.weight[kept] / self.weight[kept].mean()
+        weight = self.weight[kept] / mean(self.weight[kept])
         return self._replace(x=self.x[kept], weight=weight)
 
     def with_rounded_centre(self, variance: Tensor) -> Self:
@@ -74,17 +77,16 @@ class IncompleteRows(CentredRows):
     def without_empty(self) -> Self:
         """Give no weight to rows of which no cell is there."""
         empty = self.x.isnan().all(1)
-        return (
-            self._replace(weight=self.weight.where(~empty, 0)) if empty.any() else self
-        )
+        some = any_true(bool(empty.any()))
+        return self._replace(weight=self.weight.where(~empty, 0)) if some else self
 
     def missing_weights(self) -> Tensor:
         """Return the weight of the rows that lack a cell of each column, (d,)."""
-        return (self.weight.sum() - _column_sums(self)[0]).clamp(min=0)
+        return (self.total_weight - _column_sums(self)[0]).clamp(min=0)
 
     def missing_variance(self) -> Tensor:
         """Return what filled rows lack of the variance of each column, (d,)."""
-        return self.missing_weights() / self.weight.sum() * self.moments()[1]
+        return self.missing_weights() / self.total_weight * self.moments()[1]
 
     def equal(self, other: CentredRows) -> bool:
         """Return whether these are the same rows: only if they are one object."""
@@ -99,7 +101,8 @@ def _column_sums(rows: CentredRows) -> tuple[Tensor, Tensor, Tensor]:
         x.nan_to_num_(nan=0.0)
         for row, cells in zip(sums, (there.to(x.dtype), x, x * x)):
             row += weight @ cells
-    return sums[0], sums[1], sums[2]
+    found = total(sums)
+    return found[0], found[1], found[2]
 
 
 def with_holes(rows: CentredRows, owner: str) -> CentredRows:
@@ -322,7 +325,8 @@ class IncompleteSteps:
     def __init__(
         self, kind: Covariance, rows: CentredRows, reg_covar: Regularisation
     ) -> None:
-        self.kind, self.rows, self.reg_covar = kind, rows, reg_covar
+        self.kind, self.reg_covar = kind, reg_covar
+        self.rows, self.n_rows = rows.at_least_one(), rows.n_rows
         self._sorted: dict[type, list[Block]] = {}
 
     def __call__(self, theta: Mixture) -> Iterate[Mixture]:
@@ -331,14 +335,14 @@ class IncompleteSteps:
         covariances = self._regularised(covariances, sums)
         weights = shares(positive(sums.counts), self.reg_covar)
         found = Mixture(weights, means, covariances, self.kind.roots(covariances))
-        return Iterate(found, float(sums.log_prob) / len(self.rows.x))
+        return Iterate(found, float(sums.log_prob) / self.n_rows)
 
     def moments(self, theta: Mixture) -> Iterate[Mixture]:
         """Return the same without ``reg_covar``, and with the roots of before."""
         sums, means, covariances = self._maximised(theta)
         nk = positive(sums.counts)
         found = Mixture(nk / nk.sum(), means, covariances, theta.roots)
-        return Iterate(found, float(sums.log_prob) / len(self.rows.x))
+        return Iterate(found, float(sums.log_prob) / self.n_rows)
 
     def _regularised(self, covariances: Tensor, sums: Sums) -> Tensor:
         per = sums.per(self.kind)
@@ -361,7 +365,8 @@ class IncompleteSteps:
         given = conditionals(self.kind, *theta[1:])
         move = None if means is None else (theta.means - means)[..., None]
         parts = (self._of_block(given, theta, block, move) for block in self._in(given))
-        return reduce(added, parts)
+        found: Sums = summed(parts)
+        return found
 
     def _of_block(
         self, given: Conditionals, theta: Mixture, block: Block, move: Tensor | None
@@ -384,6 +389,15 @@ class IncompleteSteps:
         if form not in self._sorted:
             self._sorted[form] = list(given.blocks(self.rows.x))
         return self._sorted[form]
+
+
+def summed(parts: Iterable[Any]) -> Any:
+    """Add sums over parts of the rows, and those of other processes."""
+    found = reduce(added, parts)
+    if is_alone():
+        return found
+    each, kind = tree_flatten(found)
+    return tree_unflatten(totals(*each), kind)
 
 
 def added(one: Any, other: Any) -> Any:

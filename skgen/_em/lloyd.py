@@ -21,6 +21,14 @@ from skgen._em.incomplete import IncompleteRows
 from skgen._em.matrices import nearest_of, squared_distances
 from skgen._training.driver import Interrupted
 from skgen._utils.chunks import CentredRows, chunk_rows, slices
+from skgen._utils.reduce import (
+    any_true,
+    first_draws,
+    gathered,
+    rank,
+    total,
+    totals,
+)
 from skgen._utils.sparse import SparseRows, dense, on_host
 from skgen._utils.tensors import to_array, to_tensor
 from skgen._utils.threads import blas_threads_for
@@ -51,8 +59,8 @@ class Assignment(NamedTuple):
         return self.labels.split(size), self.distances.split(size)
 
     def inertia(self, weight: Tensor) -> float:
-        """Weighted sum of the squared distances."""
-        return float(weight @ self.distances)
+        """Weighted sum of the squared distances, over the rows of all processes."""
+        return float(total(weight @ self.distances))
 
 
 def assign(rows: CentredRows, centres: Tensor) -> Assignment:
@@ -110,7 +118,8 @@ def column_squares(
         rest = x - centres[k]
         cells += w @ rest.isnan().logical_not_().to(w.dtype)
         squares += w @ rest.nan_to_num_(nan=0.0).square_()
-    return squares, cells
+    both = totals(squares, cells)
+    return both[0], both[1]
 
 
 def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:
@@ -129,6 +138,7 @@ def update(rows: CentredRows, found: Assignment, centres: Tensor) -> Tensor:
         one_hot = centres.new_zeros(len(x), K).scatter_(1, k[:, None], w[:, None])
         weights += one_hot.sum(0)
         sums += one_hot.T @ (x - centres[k])
+    weights, sums = totals(weights, sums)
     _reseed(rows, found, centres, weights, sums)
     means = centres + sums / weights[:, None]
     # A centre that is still without rows goes where the largest one is.
@@ -145,11 +155,32 @@ def _update_cells(rows: CentredRows, found: Assignment, centres: Tensor) -> Tens
         one_hot = centres.new_zeros(len(x), K).scatter_(1, k[:, None], w[:, None])
         counts += one_hot.T @ x.isnan().logical_not_().to(w.dtype)
         sums += one_hot.T @ (x - centres[k]).nan_to_num_(nan=0.0)
+    counts, sums = totals(counts, sums)
     means = centres + sums / counts.where(counts > 0, 1)
     empty = (counts == 0).all(1).nonzero()[:, 0]
-    farthest = rows.x[found.distances.topk(len(empty)).indices].to(means)
-    means[empty] = torch.where(farthest.isnan(), means[empty], farthest)
+    if len(empty):
+        far = _farthest(rows, found, len(empty)).x.to(means)
+        means[empty] = torch.where(far.isnan(), means[empty], far)
     return means
+
+
+class FarRows(NamedTuple):
+    """Rows far from their centres, the farthest first."""
+
+    distances: Tensor  # (m,)
+    x: Tensor  # (m, d)
+    weight: Tensor  # (m,)
+    labels: Tensor  # (m,)
+
+
+def _farthest(rows: CentredRows, found: Assignment, m: int) -> FarRows:
+    """Return the m rows that are farthest from their centres, of all processes."""
+    few = min(m, len(rows.x))
+    index = found.distances.topk(few).indices
+    parts = (found.distances, rows.x, rows.weight, found.labels)
+    each = [gathered(part[index]) for part in parts]
+    order = each[0].topk(min(m, len(each[0]))).indices
+    return FarRows(*(part[order] for part in each))
 
 
 def _reseed(
@@ -161,14 +192,13 @@ def _reseed(
 ) -> None:
     """Give each centre without rows one of the rows that lie farthest out."""
     empty = (weights == 0).nonzero()[:, 0].tolist()
-    if not empty or not found.distances.any():
+    if not empty or not any_true(bool(found.distances.any())):
         return
-    farthest = found.distances.topk(len(empty)).indices
-    for new, i in zip(empty, farthest):
-        w, old = rows.weight[i], found.labels[i]
-        sums[old] -= w * (rows.x[i] - centres[old])
+    far = _farthest(rows, found, len(empty))
+    for new, x, w, old in zip(empty, *far[1:]):
+        sums[old] -= w * (x - centres[old])
         weights[old] -= w
-        sums[new], weights[new] = w * (rows.x[i] - centres[new]), w
+        sums[new], weights[new] = w * (x - centres[new]), w
 
 
 def lloyd(
@@ -184,8 +214,8 @@ def lloyd(
     def step(centres: Tensor) -> Iterate[Tensor]:
         nonlocal labels, labels_stay
         found = assign(rows, centres)
-        labels_stay = labels is not None and torch.equal(found.labels, labels)
-        labels = found.labels
+        moved = labels is None or not torch.equal(found.labels, labels)
+        labels, labels_stay = found.labels, not any_true(moved)
         return Iterate(update(rows, found, centres), -found.inertia(rows.weight))
 
     def settled(previous: Iterate[Tensor], present: Iterate[Tensor]) -> bool:
@@ -193,7 +223,7 @@ def lloyd(
         return labels_stay or bool(moved <= tol)
 
     def report(i: int, previous: Any, present: Iterate[Tensor]) -> bool:
-        if verbose:  # in scikit-learn's words
+        if verbose and not rank():  # in scikit-learn's words
             print(f"Iteration {i - 1}, inertia {-present.bound}.")
         return False
 
@@ -220,15 +250,20 @@ def restarted_lloyd(
     The parameters are those of `sklearn.cluster.KMeans`, and draw the same starts.
     With ``keeps_interrupted``, Ctrl-C ends the present start, and is the last.
     """
-    if len(rows.x) < K:
-        raise ValueError(f"n_samples={len(rows.x)} should be >= n_clusters={K}.")
+    n = rows.n_rows
+    if n < K:
+        raise ValueError(f"n_samples={n} should be >= n_clusters={K}.")
     if n_init == "auto":
         n_init = 10 if callable(init) or _is(init, "random") else 1
     tol = tol * float(rows.moments()[1].mean())
-    whole = rows.filled() if isinstance(rows, IncompleteRows) else rows
+    draws = isinstance(init, str) or callable(init)
+    whole = rows.sampled(rng) if draws else rows
+    if isinstance(whole, IncompleteRows):
+        whole = whole.filled()
     runs = list[tuple[float, FixedPoint[Tensor]]]()
-    for _ in range(int(n_init) if isinstance(init, str) or callable(init) else 1):
-        centres = _start(whole, K, init, rng)
+    for _ in range(int(n_init) if draws else 1):
+        drawn = first_draws(rng, lambda: _start(whole, K, init, rng))
+        centres = drawn.to(rows.centre)
         try:
             run = lloyd(rows, centres, max_iter=max_iter, tol=tol, verbose=verbose)
         except Interrupted as cut:

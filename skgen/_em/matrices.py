@@ -335,6 +335,8 @@ def nearest_of(
     codes = torch.arange(K, 2 * K).to(means)
 
     def nearest(x: Tensor) -> Tensor:
+        if not len(x):
+            return torch.zeros(0, dtype=torch.long, device=x.device)
         y = x.to(means.dtype) - centre
         # Less the squares of the row, which all share.
         distances = torch.addmm(constant, seen, y.T, alpha=-2)

@@ -103,7 +103,7 @@ def penalised_steps(
     make_steps: Callable[..., Any], kind: Covariance, rows: CentredRows, by: Any
 ) -> PenalisedSteps:
     """Return steps of EM under priors."""
-    return PenalisedSteps(make_steps(kind, rows, by), by, len(rows.x))
+    return PenalisedSteps(make_steps(kind, rows, by), by, rows.n_rows)
 
 
 def conjugate(

@@ -20,7 +20,8 @@ from skgen._em.restarts import EMRun, KeptRuns, Observer, Runs
 from skgen._em.steps import sum_exp
 from skgen._em.stepwise import step_size
 from skgen._training.driver import Interrupted, Keeper
-from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
+from skgen._utils.chunks import CentredRows, chunk_rows
+from skgen._utils.reduce import is_alone, span, totals
 from skgen._utils.tensors import to_array, wide_dtype
 from skgen._utils.threads import threads_for
 from skgen.likelihoods.specs import Spec
@@ -90,9 +91,12 @@ class Products:
         """Return whether scores are log-masses."""
         return all(family.is_mass for family in self.families)
 
-    def see(self, rows: CentredRows) -> None:
-        """Learn scales of columns, and the sums of all rows as one component."""
-        few = rows.thinned(MANY_ROWS).x.to(rows.weight.dtype)
+    def see(self, rows: CentredRows, sample: CentredRows) -> None:
+        """Learn scales of columns, and the sums of all rows as one component.
+
+        Of many rows, scales are those of a sample.
+        """
+        few = sample.x.to(rows.weight.dtype)
         for family, places in zip(self.families, self.places):
             family.see(few[:, places])
             if family.counts_all:
@@ -189,7 +193,14 @@ class Products:
             total.counts.index_add_(0, k, weight)
             total.seen.index_add_(0, k, seen * weight[:, None])
             total.first.index_add_(0, k, features * weight[:, None])
-        return total
+        return self.everywhere(total)
+
+    def everywhere(self, sums: ProductSums) -> ProductSums:
+        """Return the sums over the rows of all processes."""
+        if is_alone():
+            return sums
+        seen = sums._cells().expand(-1, len(self.order))
+        return ProductSums(*totals(sums.log_prob, sums.counts, seen, sums.first))
 
     def soft_sums(
         self, rows: CentredRows, responsibilities: Callable[[int], Tensor], K: int
@@ -295,16 +306,21 @@ class ProductSteps:
 
     def __call__(self, theta: Theta) -> Iterate[Theta]:
         """Return both steps, and the mean log-density under theta."""
+        total = self._summed(self.rows, theta)
+        bound = float(total.log_prob / total.counts.sum())
+        return Iterate(self._maximised(total, theta), bound)
+
+    def _summed(self, rows: CentredRows, theta: Theta) -> ProductSums:
+        """Return the E-step over rows, and those of other processes."""
         expected, K = self.products.expected(theta), len(theta.weights)
         total: ProductSums | None = None
         work = K * sum(self.products.widths)
-        for x, weight in self.rows.chunks(self.products.chunk(self.rows.x.device, K)):
+        for x, weight in rows.chunks(self.products.chunk(rows.x.device, K)):
             with threads_for(len(x) * work):
                 own = expected(x, weight)
             total = own if total is None else total.plus(own)
         assert total is not None
-        bound = float(total.log_prob) / len(self.rows.x)
-        return Iterate(self._maximised(total, theta), bound)
+        return self.products.everywhere(total)
 
 
 class StepwiseSteps(ProductSteps):
@@ -343,15 +359,16 @@ class StepwiseSteps(ProductSteps):
 
     def __call__(self, theta: Theta) -> Iterate[Theta]:
         """Return where a pass over the rows ends, and the mean of log-densities."""
-        n = len(self.rows.x)
+        first, stop, n = span(len(self.rows.x))
         order = torch.as_tensor(self.rng.permutation(n), device=self.rows.x.device)
         total = self.rows.weight.new_zeros(())
         for index in order.split(self.batch_size):
-            batch = self.rows.take(index)
-            found = self._summed(batch, theta)
+            if stop - first < n:  # of a batch, the rows that are here
+                index = index[(index >= first) & (index < stop)] - first
+            found = self._summed(self.rows.take(index), theta)
             total += found.log_prob
             # Sums are those of as many rows as there are in all.
-            scaled = found.times(n / float(batch.weight.sum()))
+            scaled = found.times(n / float(found.counts.sum()))
             rate = step_size(self.n_batches, self.decay)
             if self.sums is None:
                 self.sums = scaled
@@ -360,15 +377,6 @@ class StepwiseSteps(ProductSteps):
             self.n_batches += 1
             theta = self._maximised(self.sums, theta)
         return Iterate(theta, float(total) / n)
-
-    def _summed(self, batch: CentredRows, theta: Theta) -> ProductSums:
-        expected, K = self.products.expected(theta), len(theta.weights)
-        total: ProductSums | None = None
-        for x, weight in batch.chunks(self.products.chunk(batch.x.device, K)):
-            own = expected(x, weight)
-            total = own if total is None else total.plus(own)
-        assert total is not None
-        return total
 
 
 class ProductRestarts:

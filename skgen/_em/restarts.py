@@ -332,7 +332,7 @@ def _part(
 ) -> None:
     """Say which runs are stacked, after the steps that each has to take alone first."""
     form, means = kind.forms[0], em_runs[0].theta.means
-    size = _stack_size(form, len(rows.x), means, len(em_runs))
+    size = _stack_size(form, rows.n_rows, means, len(em_runs))
     if size < 2:
         return
     for em_run in em_runs:

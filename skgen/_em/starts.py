@@ -102,11 +102,8 @@ def draw_responsibilities(
 ) -> tuple[CentredRows, Tensor]:
     """Draw rows to begin with, and responsibilities (n, K) for them.
 
-    These are all rows, or many of them; or K that are picked, one per component.
+    These are all rows; or K that are picked, one per component.
     """
-    if len(rows.x) > MANY_ROWS and method != "random_from_data":
-        index = rng.choice(len(rows.x), size=MANY_ROWS, replace=False)
-        rows = rows.take(torch.as_tensor(index, device=rows.x.device))
     n, x = len(rows.x), rows.x
     weight = to_array(rows.weight) if rows.is_weighted else None
     if method == "random":

@@ -20,7 +20,8 @@ from torch import Tensor
 from skgen._em.fixed_point import Iterate
 from skgen._em.matrices import Covariance, Direct, half_less
 from skgen._em.priors import Regularisation, regularised, shares
-from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
+from skgen._utils.chunks import CentredRows, chunk_rows
+from skgen._utils.reduce import totals
 from skgen._utils.tensors import LOG_2PI
 from skgen._utils.threads import threads_for
 
@@ -249,7 +250,7 @@ def one_pass(
     if distant is not None:
         sums = expected(form, rows, seen, distant)
         seen = seen.around(distant)
-    bound: Any = (sums.log_prob / len(rows.x)).tolist()
+    bound: Any = (sums.log_prob / rows.n_rows).tolist()
     # Decompositions wait for their threads more often than products do.
     with threads_for(theta.covariances.numel() * len(rows.centre) // 8):
         found = maximise(form, sums, seen, reg_covar)
@@ -292,10 +293,11 @@ def expected_moments(
                 (log_prob * weight).sum(-1), resp.sum(-1), *form.moments(y, resp, d)
             )
 
-    chunks = rows.chunks(chunk_of(form, theta))
-    return reduce(
+    chunks = rows.at_least_one().chunks(chunk_of(form, theta))
+    found = reduce(
         SufficientStatistics.add, (expected(x, weight) for x, weight in chunks)
     )
+    return SufficientStatistics(*totals(*found))
 
 
 def chunk_of(kind: Covariance, theta: Any) -> int:
@@ -371,7 +373,6 @@ def start_around(
 
     ``moves`` says whether the start has the means of the clusters, or those given.
     """
-    rows = rows.thinned(MANY_ROWS)
     K, n = len(means), len(rows.x)
     whole = start_from(kind, rows, means.new_ones(n, 1), reg_covar)
     uniform = means.new_full((K,), 1 / K)

@@ -113,7 +113,7 @@ class IncompleteStepwiseSteps(IncompleteSteps):
         if isinstance(sums, FeatureSums):
             found = _of_whole_rows(self.kind, theta, found, sums.cells / nk[:, None])
         state = blended(self.kind, theta, found, self.added, self.rate)
-        return Iterate(state, float(sums.log_prob) / len(self.rows.x))
+        return Iterate(state, float(sums.log_prob) / self.n_rows)
 
 
 def _of_whole_rows(kind: Any, theta: Mixture, found: Mixture, part: Tensor) -> Mixture:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -38,7 +38,7 @@ from skgen._em.incomplete import (
     IncompleteRows,
     IncompleteSteps,
     Sums,
-    added,
+    summed,
     sums_for,
 )
 from skgen._em.matrices import Covariance, Direct
@@ -214,7 +214,9 @@ def expected_sums(
                 (resp * log_u).sum(1),
             )
 
-    return reduce(added, (of(*chunk) for chunk in rows.chunks(chunk_of(form, theta))))
+    chunks = rows.at_least_one().chunks(chunk_of(form, theta))
+    found: StudentSums = summed(of(*chunk) for chunk in chunks)
+    return found
 
 
 def maximised(
@@ -301,8 +303,8 @@ class StudentCellSteps(IncompleteSteps):
     def __call__(self, theta: Any) -> Iterate[Any]:
         given = conditionals(self.kind, *theta.mixture[1:])
         parts = (self._of_cells(given, theta, block) for block in self._in(given))
-        sums: CellSums = reduce(added, parts)
-        bound = float(sums.log_prob) / len(self.rows.x)
+        sums: CellSums = summed(parts)
+        bound = float(sums.log_prob) / self.n_rows
         return Iterate(self._next(sums, theta), bound)
 
     def _of_cells(

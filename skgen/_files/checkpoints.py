@@ -32,6 +32,7 @@ from skgen._files.container import (
 )
 from skgen._files.fingerprints import Fingerprint, file_name
 from skgen._files.values import Reader, Writer
+from skgen._utils.reduce import from_first, rank
 from skgen._utils.tensors import check_random_state, draw_seed
 from skgen.exceptions import CheckpointWarning
 
@@ -264,24 +265,39 @@ def checkpoint_of(
     ------
     ValueError
         If the file is damaged, of another fit, or of one that is under way.
+
+    Notes
+    -----
+    Of processes that fit together, the first one reads and writes.
     """
     label = f"checkpoint={os.fspath(path)!r} of {owner}"
     is_folder = _is_folder(path)
     place = _place(Path(path, file_name(owner, found)) if is_folder else path, label)
     checkpoint = FitCheckpoint(place, label, found)
     with ExitStack() as stack:
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if not stack.enter_context(held(place)):
-                raise ValueError(
-                    f"{label}: another fit is writing {place}. Wait for its end, or "
-                    "give another path."
-                )
-        except OSError as error:
-            checkpoint.warn(error)
-        checkpoint.read(task)
+        known = from_first(lambda: _opened(checkpoint, stack, task))
+        checkpoint.seed, checkpoint.states = known
+        checkpoint.is_stopped = rank() > 0
         yield checkpoint
         checkpoint.end(keeps=is_folder and repeats)
+
+
+def _opened(
+    checkpoint: FitCheckpoint, stack: ExitStack, task: str
+) -> tuple[int | None, list[dict[str, Any]]]:
+    """Hold and read the file until the stack is closed: its seed and states."""
+    place = checkpoint.place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not stack.enter_context(held(place)):
+            raise ValueError(
+                f"{checkpoint.label}: another fit is writing {place}. Wait for its "
+                "end, or give another path."
+            )
+    except OSError as error:
+        checkpoint.warn(error)
+    checkpoint.read(task)
+    return checkpoint.seed, checkpoint.states
 
 
 def _place(path: str | os.PathLike[str], label: str) -> Path:

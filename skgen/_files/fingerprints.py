@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -37,6 +37,19 @@ def fingerprint(values: Mapping[str, Any]) -> dict[str, str]:
         Numbers, text, arrays, networks, likelihoods, functions, and lists of these.
     """
     return {name: digest(value) for name, value in values.items()}
+
+
+def combined(each: Sequence[Fingerprint]) -> Fingerprint:
+    """Return the fingerprint of a fit of processes that have one each."""
+    first, *others = each
+    if not others:
+        return first
+    differ = {name for other in others for name in first if other[name] != first[name]}
+    return {
+        **first,
+        **{name: digest([found[name] for found in each]) for name in differ},
+        "the number of processes": digest(len(each)),
+    }
 
 
 def digest(value: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sklearn
 import torch
@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skgen._utils.reduce import Share, totals
 from skgen._utils.tensors import to_array, to_tensor
 
 # Weight of the past against a step, in the averages.
@@ -104,10 +105,14 @@ def revive(state: CodeAverages, fresh: Tensor) -> CodeAverages:
     return CodeAverages(vectors, shares, state.mass)
 
 
-def pick(z: Tensor, uniform: Tensor) -> Tensor:
-    """Vectors (K, c) among z (m, c), at the places that noise (K,) in [0, 1) says."""
-    places = (uniform * len(z)).long().clamp(max=len(z) - 1)
-    return z[places]
+def pick(z: Tensor, uniform: Tensor, share: Share | None = None) -> Tensor:
+    """Vectors (K, c) among z (m, c), at the places that noise (K,) in [0, 1) says.
+
+    Of a share of some vectors, they are among all.
+    """
+    m = len(z) if share is None else share.size
+    places = (uniform * m).long().clamp(max=m - 1)
+    return z[places] if share is None else share.rows_at(z, places)
 
 
 def code_sums(
@@ -257,22 +262,33 @@ class Codebook(nn.Module):
         return CodeAverages(self.vectors.detach(), self.shares, self.mass)
 
     def followed(
-        self, z: Tensor, uniform: Tensor, weight: Tensor | None, *, moves: bool
+        self,
+        z: Tensor,
+        uniform: Tensor,
+        weight: Tensor | None,
+        *,
+        moves: bool,
+        share: Share | None = None,
     ) -> CodeAverages:
         """Return the averages after the vectors (n, T, c) of a step.
 
         ``moves`` says that code vectors are these averages. Those that are dead go to
-        vectors of the batch that the noise (K,) picks.
+        vectors of the batch that the noise (K,) picks. Of a ``share`` of a batch, both
+        are of the whole batch.
         """
         before = self.averages
         tokens = self.nearest(z).flatten()
         if weight is not None:
             weight = weight.repeat_interleave(z.shape[1])
+        share = None if share is None else share.repeated(z.shape[1])
         z = z.flatten(0, 1)
-        state = follow(before, *code_sums(z, tokens, weight, len(self)))
+        counts, sums = code_sums(z, tokens, weight, len(self))
+        if share is not None:
+            counts, sums = totals(counts, sums)
+        state = follow(before, counts, sums)
         if not moves:
             state = state._replace(vectors=before.vectors)
-        return revive(state, pick(z, uniform))
+        return revive(state, pick(z, uniform, share))
 
     def set_averages(self, state: CodeAverages) -> None:
         """Take the state that ``follow`` or ``revive`` gave."""
@@ -337,11 +353,11 @@ class Codebooks(nn.Module):
         return self.distances(z).argmin(-1)
 
     def followed(
-        self, z: Tensor, uniform: Tensor, weight: Tensor | None, *, moves: bool
+        self, z: Tensor, uniform: Tensor, weight: Tensor | None, **how: Any
     ) -> list[CodeAverages]:
         """Return the averages of each level after the vectors (n, T, c) of a step."""
         return [
-            book.followed(part, uniform, weight, moves=moves)
+            book.followed(part, uniform, weight, **how)
             for book, part in self.parts(z, 1)
         ]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skgen._networks.lookups import SparseInputs
-from skgen._training.data import StoredRows
+from skgen._training.shards import FitRows
 
 Activation = Literal["identity", "logistic", "tanh", "relu", "gelu", "silu", "softplus"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -292,7 +292,7 @@ class Standardizer(nn.Module):
         """Standardise rows."""
         return (x - self.shift.to(x.dtype)).div_(self.scale.to(x.dtype))
 
-    def rows(self, rows: StoredRows) -> StoredRows:
+    def rows(self, rows: FitRows) -> FitRows:
         """Have training rows standardised when they are used."""
         scaled = Scaled(self)
         as_they_are = scaled.is_identity and rows.dtype == torch.float32

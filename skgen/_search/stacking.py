@@ -294,7 +294,7 @@ class Stacked:
 
     def joined(self, batches: Sequence[Batch], which: Tensor) -> Batch:
         """Rows (C, b, d), noise (S, C, b, ...) and weights (C, b) of all models."""
-        x, noise, weight, context = zip(*batches)
+        x, noise, weight, context, _ = zip(*batches)
 
         def spread(tensors: Any, along: int = 0) -> Tensor | None:
             if tensors[0] is None:

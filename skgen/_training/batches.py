@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from skgen._training.data import Rows, WeightedRows, prefetch
 from skgen._utils.chunks import slices
+from skgen._utils.reduce import Share
 from skgen._utils.tensors import make_generator
 
 # Numbers of the rows that are gathered at a time, for as many batches as they make.
@@ -31,6 +32,7 @@ class Batch(NamedTuple):
     noise: Tensor | None = None  # (S, b, ...)
     weight: Tensor | None = None  # (b,)
     context: Tensor | None = None  # (b, m), what the model is conditioned on
+    share: Any = None  # a Share of a larger batch, where other processes have the rest
 
     @property
     def n_draws(self) -> int:
@@ -51,6 +53,13 @@ class Batch(NamedTuple):
             None if self.weight is None else self.weight[index],
             None if self.context is None else self.context[index],
         )
+
+    def share_of(self, here: Tensor | None) -> Batch:
+        """Select the rows that a mask (b,) says are here, of those of all processes."""
+        if here is None:
+            return self
+        places = here.nonzero()[:, 0]
+        return self.part(places)._replace(share=Share(places, len(here)))
 
     def split(self, sizes: int | list[int]) -> Iterator[Batch]:
         """Yield parts of given sizes, or of one size and a rest."""
@@ -103,8 +112,10 @@ def _shuffled(
     for first in range(0, n_batches, at_once):
         cuts = sizes[first : first + at_once]
         block = rows.gather(order[done : done + sum(cuts)])
-        for i, batch in enumerate(observed(block, observe).split(cuts), first + 1):
-            yield i / n_batches, batch
+        masks = [None] * len(cuts) if block.here is None else block.here.split(cuts)
+        batches = zip(observed(block, observe).split(cuts), masks)
+        for i, (batch, here) in enumerate(batches, first + 1):
+            yield i / n_batches, batch.share_of(here)
         done += sum(cuts)
 
 
@@ -128,8 +139,8 @@ class HeldOut:
     ) -> None:
         self.rows, self.observe, self.generator = rows, observe, generator
         self.kept: Sequence[Batch] = ()
-        if isinstance(rows, Rows):
-            self.kept = [observed(rows, observe)]
+        if rows.is_kept:
+            self.kept = [self._observed(block) for block in rows.blocks()]
         else:
             device = generator.device
             seed = torch.randint(2**31 - 1, (), generator=generator, device=device)
@@ -143,13 +154,17 @@ class HeldOut:
         now = self.generator.get_state()
         self.generator.set_state(self.state)
         try:
-            for chunk in self.rows.chunks():
-                yield observed(chunk, self.observe)
+            for chunk in self.rows.blocks():
+                yield self._observed(chunk)
         finally:
             self.generator.set_state(now)
 
     def batches(self, n_draws: int) -> Iterator[Batch]:
         """Yield the rows in order, as many as make up a number of draws."""
         for block in self.blocks():
-            for part in slices(len(block.x), n_draws // block.n_draws + 1):
+            n = max(1, len(block.x))  # of no rows, one part
+            for part in slices(n, n_draws // block.n_draws + 1):
                 yield block.part(part)
+
+    def _observed(self, block: Rows) -> Batch:
+        return observed(block, self.observe).share_of(block.here)

@@ -52,6 +52,8 @@ class WeightedRows(ABC):
     context: Tensor | None
     #: Whether single rows are slow to read: on a disk, or on the other side of a bus.
     out_of_core = False
+    #: Whether other processes have some of the rows.
+    is_sharded = False
 
     @property
     @abstractmethod
@@ -82,14 +84,38 @@ class WeightedRows(ABC):
     def __len__(self) -> int:
         return self.shape[0]
 
+    @property
+    def n_own(self) -> int:
+        """Number of the rows that this process has."""
+        return len(self)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether rows are in memory, as the networks see them."""
+        return False
+
     def chunks(self, size: int | None = None) -> Iterator[Rows]:
-        """Yield all rows in order, ``size`` at a time."""
-        for part in slices(len(self), size or self._chunk_size):
+        """Yield all rows in order, ``size`` at a time; of no rows, one part."""
+        n = max(1, len(self))
+        for part in slices(n, size or self._chunk_size):
             yield self.gather(part)
+
+    def blocks(self) -> Iterator[Rows]:
+        """Yield all rows in order, as many as are read at a time."""
+        return self.chunks()
 
     @property
     def _chunk_size(self) -> int:
-        return len(self)
+        return max(1, len(self))
+
+    @property
+    def _row_elements(self) -> int:
+        """Numbers of a row."""
+        return math.prod(self.shape[1:])
+
+    def _rows_of(self, n_elements: int) -> int:
+        """Rows that make up a number of numbers."""
+        return max(1, n_elements // self._row_elements)
 
     def in_memory(self) -> Rows:
         """Return all rows in memory."""
@@ -104,8 +130,17 @@ class WeightedRows(ABC):
         return self.gather(slice(n))
 
     def windows(self, generator: torch.Generator) -> Sequence[Self]:
-        """Part the rows into sets, in random order, each to be shuffled as a whole."""
-        return [self]
+        """Part the rows into sets, in random order, each to be shuffled as a whole.
+
+        Where they are far, a set is of pieces.
+        """
+        if not self.out_of_core:
+            return [self]
+        n_pieces = math.ceil(len(self) / self._rows_of(PIECE_ELEMENTS))
+        pieces = torch.arange(len(self)).tensor_split(n_pieces)
+        order = torch.randperm(n_pieces, generator=generator, device=generator.device)
+        groups = order.cpu().tensor_split(math.ceil(n_pieces / WINDOW_PIECES))
+        return [self.take(torch.cat([pieces[i] for i in group])) for group in groups]
 
     def loaded(self) -> Self:
         """Return these rows where single ones are read fast."""
@@ -129,11 +164,20 @@ class WeightedRows(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Rows(WeightedRows):
-    """Rows (n, ...) in memory, their weights (n,) and their context (n, m), or None."""
+    """Rows (n, ...) in memory, their weights (n,) and their context (n, m), or None.
+
+    Where other processes have some of them, ``here`` (n,) says which are not theirs.
+    """
 
     x: Tensor
     weight: Tensor | None = None
     context: Tensor | None = None
+    here: Tensor | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether rows are in memory, as the networks see them."""
+        return True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -242,6 +286,10 @@ class StoredRows(WeightedRows):
         """Return what a function is to make of the rows, a block at a time."""
         return replace(self, maps=(*self.maps, function))
 
+    def with_weight(self, weight: Tensor | None) -> StoredRows:
+        """Give the rows other weights."""
+        return replace(self, weight=weight)
+
     def kept(self) -> WeightedRows:
         """Return these rows in memory where they are few, or else as they are."""
         return self.in_memory() if self._are_few else self
@@ -249,6 +297,8 @@ class StoredRows(WeightedRows):
     def in_memory(self) -> Rows:
         """Return all rows in memory, a chunk of them after the other."""
         if self.index is None and not self.maps:
+            return self.gather(slice(None))
+        if not len(self):
             return self.gather(slice(None))
         x: Any = None
         for start, chunk in zip(range(0, len(self), self._chunk_size), self.chunks()):
@@ -270,16 +320,6 @@ class StoredRows(WeightedRows):
         if n >= len(self):
             return self.in_memory()
         return self.gather(torch.arange(n) * len(self) // n)
-
-    def windows(self, generator: torch.Generator) -> Sequence[StoredRows]:
-        """Part the rows into sets of pieces in random order, where they are far."""
-        if not self.out_of_core:
-            return [self]
-        n_pieces = math.ceil(len(self) / self._rows_of(PIECE_ELEMENTS))
-        pieces = torch.arange(len(self)).tensor_split(n_pieces)
-        order = torch.randperm(n_pieces, generator=generator, device=generator.device)
-        groups = order.cpu().tensor_split(math.ceil(n_pieces / WINDOW_PIECES))
-        return [self.take(torch.cat([pieces[i] for i in group])) for group in groups]
 
     def loaded(self) -> StoredRows:
         """Return these rows where single ones are read fast: on the device."""
@@ -310,10 +350,6 @@ class StoredRows(WeightedRows):
     @property
     def _chunk_size(self) -> int:
         return self._rows_of(CHUNK_ELEMENTS)
-
-    def _rows_of(self, n_elements: int) -> int:
-        """Rows that make up a number of numbers."""
-        return max(1, n_elements // math.prod(self.store.shape[1:]))
 
     def _places(self, index: Index) -> Any:
         """Where in the store some of these rows are."""

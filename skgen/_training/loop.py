@@ -20,6 +20,7 @@ from skgen._training.driver import Interrupted, Keeper
 from skgen._training.early_stopping import EarlyStopping, History
 from skgen._training.steps import Single
 from skgen._training.trainer import Trainer
+from skgen._utils.reduce import any_true, totals
 from skgen._utils.tensors import wide_dtype
 
 # What is told of each epoch: the history so far, and the seconds that the epoch took.
@@ -88,7 +89,7 @@ class Training:
         diverged = self.history.status == "diverged"
         if self.report is not None and not diverged:
             self.report(self.history, seconds)
-        if self.on_end() and not diverged:
+        if any_true(self.on_end()) and not diverged:
             self.history.status = "stopped"
 
 
@@ -229,6 +230,7 @@ class Loop:
         self.rule, self.update = first.rule, first.update
         self.device = trainings[0].rows.device
         self.held_out_chunk = first.held_out_chunk
+        self.is_sharded = trainings[0].rows.is_sharded
         self.history = trainings[0].history
         self.n_steps = 0
         self.average = [p.clone() for p in way.learned if self.rule.averaging]
@@ -358,7 +360,7 @@ class Loop:
 
         The last of the means is what is watched.
         """
-        seen = SeenTerms(len(self.trainings[0].rows))
+        seen = SeenTerms(self.trainings[0].rows.n_own, is_sharded=self.is_sharded)
         self.way.train(True)
         streams = [s.training.trainer.batches(s.training.rows) for s in self.sources]
         for parts in zip(*streams):
@@ -383,7 +385,7 @@ class Loop:
         if self.update is not None:
             draws = [Batch(self.update.draw(each)) for each in self._generators]
             noise = self.way.joined(draws, self.which).x
-            self.update(self.way.model, terms, own, noise)
+            self.update(self.way.model, terms, batch._replace(weight=own), noise)
         return terms
 
     @property
@@ -418,7 +420,8 @@ class Loop:
             values.append(self.way.terms(batch).watched)
             weights.append(batch.weight)
         weight = None if weights[0] is None else torch.cat(weights, dim=-1)
-        return row_mean(torch.cat(values, dim=-1), weight).view(-1)
+        values_of_all = torch.cat(values, dim=-1)
+        return row_mean(values_of_all, weight, is_sharded=self.is_sharded).view(-1)
 
     def _are_finite(self) -> Tensor:
         """Return whether all weights of a run are, (C,)."""
@@ -481,8 +484,8 @@ class SeenTerms:
     values: Tensor  # (T, ..., n)
     weight: Tensor | None  # (..., n)
 
-    def __init__(self, n: int) -> None:
-        self.n, self.n_seen = n, 0
+    def __init__(self, n: int, *, is_sharded: bool = False) -> None:
+        self.n, self.n_seen, self.is_sharded = n, 0, is_sharded
 
     @torch.no_grad()
     def add(self, terms: Terms, weight: Tensor | None) -> None:
@@ -503,11 +506,17 @@ class SeenTerms:
         each = kind._make(self.values)
         values = torch.stack((*each, each.watched)).to(dtype)
         weight = None if self.weight is None else self.weight.to(dtype)
-        return row_mean(values, weight)
+        return row_mean(values, weight, is_sharded=self.is_sharded)
 
 
-def row_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Weighted mean over rows of values (..., n)."""
+def row_mean(
+    values: Tensor, weight: Tensor | None, *, is_sharded: bool = False
+) -> Tensor:
+    """Weighted mean over rows of values (..., n), with those of other processes."""
+    if is_sharded:
+        weight = torch.ones_like(values) if weight is None else weight
+        sums, weights = totals((values * weight).sum(-1), weight.sum(-1))
+        return sums / weights
     if weight is None:
         return values.mean(-1)
     return (values * weight).sum(-1) / weight.sum(-1)

@@ -24,10 +24,8 @@ class Update(Protocol):
     def draw(self, generator: torch.Generator) -> Tensor:
         """Draw the noise of an update."""
 
-    def __call__(
-        self, model: Any, terms: Any, weight: Tensor | None, noise: Tensor
-    ) -> None:
-        """Update a model by the terms of a step's rows, and their weights or None."""
+    def __call__(self, model: Any, terms: Any, batch: Batch, noise: Tensor) -> None:
+        """Update a model by the terms of a step's rows, its batch."""
 
 
 class Trainer:

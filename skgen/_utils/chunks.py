@@ -10,9 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from skgen._utils.reduce import (
+    any_true,
+    count,
+    gathered,
+    is_alone,
+    mean,
+    rows_at,
+    total,
+    totals,
+)
 from skgen._utils.sparse import equal
 from skgen._utils.tensors import wide_dtype
 
@@ -40,7 +51,11 @@ def slices(n: int, size: int) -> Iterator[slice]:
 
 
 class CentredRows(NamedTuple):
-    """Rows (n, d), their weights (n,), and the centre (d,) they are seen from."""
+    """Rows (n, d), their weights (n,), and the centre (d,) they are seen from.
+
+    Of a fit of several processes they are those of this one; numbers and moments are
+    those of the rows of all.
+    """
 
     x: Tensor
     weight: Tensor
@@ -62,15 +77,25 @@ class CentredRows(NamedTuple):
         if not self.is_weighted:
             return self._replace(weight=self.weight.new_ones(()).expand(len(self.x)))
         rows = self
-        if not self.weight.all():
+        if any_true(not self.weight.all()):
             kept = self.weight > 0
             rows = type(self).of(self.x[kept], self.weight[kept])
-        return rows._replace(weight=rows.weight / rows.weight.mean())
+        return rows._replace(weight=rows.weight / mean(rows.weight))
 
     @property
     def is_weighted(self) -> bool:
         """Whether weights differ."""
         return _differ(self.weight)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of all processes."""
+        return count(len(self.x))
+
+    @property
+    def total_weight(self) -> Tensor:
+        """Sum of the weights, ()."""
+        return total(self.weight.sum())
 
     def equal(self, other: CentredRows) -> bool:
         """Whether rows, weights and centre are the same, in the same place."""
@@ -90,22 +115,47 @@ class CentredRows(NamedTuple):
         rounded = (self.centre / step).round() * step
         return self._replace(centre=rounded.where(rounded.isfinite(), self.centre))
 
-    def thinned(self, most: int) -> Self:
-        """Take evenly spaced rows, where there are more than ``most``."""
-        every = -(-len(self.x) // most)
-        return self._replace(x=self.x[::every], weight=self.weight[::every])
+    def sampled(self, rng: np.random.RandomState) -> Self:
+        """Return rows of all processes that a start is sought on: of many, some."""
+        n = self.n_rows
+        if n > MANY_ROWS:
+            index = torch.as_tensor(rng.choice(n, size=MANY_ROWS, replace=False))
+            at = index.to(self.x.device)
+            x, weight = rows_at(self.x, at), rows_at(self.weight, at)
+            return self._replace(x=x, weight=weight)
+        return self.everywhere()
+
+    def everywhere(self) -> Self:
+        """Return the rows of all processes."""
+        if is_alone():
+            return self
+        return self._replace(x=gathered(self.x), weight=gathered(self.weight))
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Return the weighted mean and variance of each column, (d,) and (d,)."""
         sums = [torch.zeros_like(self.centre)] * 2
-        is_weighted, total = self.is_weighted, self.weight.sum()
+        is_weighted = self.is_weighted or not len(self.x)
         for x, weight in self.chunks(chunk_rows(self.x.device, self.x.shape[1])):
             for power in range(2):
                 each = weight @ x if is_weighted else x.sum(0) * weight[0]
                 sums[power] = sums[power] + each
                 x.square_()
-        first, second = sums[0] / total, sums[1] / total
+        *both, weight = totals(*sums, self.weight.sum())
+        first, second = (each / weight for each in both)
         return self.centre + first, (second - first * first).clamp(min=0)
+
+    def at_mean(self) -> Self:
+        """See the rows from their mean, to the last digit."""
+        size = chunk_rows(self.x.device, self.x.shape[1])
+        shift = torch.as_tensor(sum(w @ c for c, w in self.chunks(size)))
+        return self._replace(centre=self.centre + total(shift) / self.total_weight)
+
+    def at_least_one(self) -> Self:
+        """Return the rows, or where there are none one of no weight."""
+        if len(self.x):
+            return self
+        x = self.centre[None].to(self.x.dtype)
+        return self._replace(x=x, weight=torch.zeros_like(self.centre[:1]))
 
     def take(self, index: Tensor) -> Self:
         """Select rows, seen from the same centre."""
@@ -119,7 +169,10 @@ class CentredRows(NamedTuple):
 
 def _differ(weight: Tensor) -> bool:
     """Return whether weights differ."""
-    return weight.stride() != (0,) and bool((weight != weight[0]).any())
+    is_one = weight.stride() == (0,)
+    if is_alone():
+        return not is_one and bool((weight != weight[:1]).any())
+    return any_true(not is_one and bool((weight != 1).any()))
 
 
 def _mean(x: Tensor, weight: Tensor) -> Tensor:
@@ -127,7 +180,8 @@ def _mean(x: Tensor, weight: Tensor) -> Tensor:
     # In chunks: a mean in another dtype would be one of a copy.
     chunks = x.split(chunk_rows(x.device, x.shape[1]))
     if not _differ(weight):
-        total = sum(chunk.sum(0, dtype=weight.dtype) for chunk in chunks)
-        return torch.as_tensor(total) / len(x)
-    shares = (weight / weight.sum()).split(len(chunks[0]))
-    return torch.as_tensor(sum(w @ c.to(w.dtype) for w, c in zip(shares, chunks)))
+        found = sum(chunk.sum(0, dtype=weight.dtype) for chunk in chunks)
+        return total(torch.as_tensor(found)) / count(len(x))
+    shares = (weight / total(weight.sum())).split(max(1, len(chunks[0])))
+    found = sum(w @ c.to(w.dtype) for w, c in zip(shares, chunks))
+    return total(torch.as_tensor(found))

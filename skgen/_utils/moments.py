@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skgen._utils.chunks import CentredRows, chunk_rows
+from skgen._utils.reduce import alone, from_first, is_alone, objects, total
 from skgen._utils.threads import threads_for
 
 
@@ -27,24 +28,41 @@ class Moments(NamedTuple):
     def of(cls, x: Tensor, weight: Tensor | None, *, full: bool) -> Moments:
         """Sum over rows (n, d) with weights (n,), in chunks, in the wide dtype."""
         rows = CentredRows.of(x, weight)
-        size = chunk_rows(x.device, x.shape[1])
-        total = rows.weight.sum()
-        mean = rows.centre + sum(w @ c for c, w in rows.chunks(size)) / total
-        rows = rows._replace(centre=mean)
-        if full and len(x) <= x.shape[1]:
-            return cls(total, mean, _scatter_factor(rows))
-        n_sums = len(mean) ** 2 if full else len(mean)
-        with threads_for(min(size, len(x)) * n_sums):
+        if not full or rows.n_rows > x.shape[1]:
+            return cls._of_many(rows, full)
+        rows = rows.everywhere()
+        found = from_first(lambda: cls._of_few(rows))
+        return cls(*(part.to(rows.centre) for part in found))
+
+    @classmethod
+    def _of_many(cls, rows: CentredRows, full: bool) -> Moments:
+        """Sum with a scatter that is a matrix, or its diagonal."""
+        rows = rows.at_mean()
+        size = chunk_rows(rows.x.device, rows.x.shape[1])
+        n_sums = len(rows.centre) ** 2 if full else len(rows.centre)
+        with threads_for(min(size, len(rows.x)) * n_sums):
             scatter = sum(
                 (_scatter(c, w, full) for c, w in rows.chunks(size)),
-                start=torch.zeros_like(total),
+                start=torch.zeros_like(rows.centre[0]),
             )
-        return cls(total, mean, scatter)
+        return cls(rows.total_weight, rows.centre, total(scatter))
+
+    @classmethod
+    def _of_few(cls, rows: CentredRows) -> Moments:
+        """Sum with a factor of the scatter."""
+        rows = rows.at_mean()
+        return cls(rows.total_weight, rows.centre, _scatter_factor(rows))
 
     @classmethod
     def of_parts(cls, parts: Iterable[tuple[Tensor, Tensor | None]]) -> Moments:
         """Sum over rows and weights that come in parts; the diagonal is kept."""
-        return reduce(cls.merge, (cls.of(*part, full=False) for part in parts))
+        with alone():
+            found = reduce(cls.merge, (cls.of(*part, full=False) for part in parts))
+        if is_alone():
+            return found
+        each = objects(cls(*(part.cpu() for part in found)))
+        known = (cls(*(part.to(found.mean) for part in m)) for m in each if m.weight)
+        return reduce(cls.merge, known)
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the rows of both (Chan, Golub & LeVeque 1983)."""

@@ -106,7 +106,7 @@ def warn_tiny(rows: CentredRows, mean: Tensor, variance: Tensor, owner: str) -> 
     for column in (variance < SMALLEST**2).nonzero().flatten().tolist():
         x = rows.x[:, column]
         x = x[~x.isnan()]
-        deviation = float((x - x[0]).abs().max())
+        deviation = float((x - x[:1]).abs().max()) if len(x) else 0.0
         if deviation > float(_rounding(mean[column])):
             warnings.warn(
                 f"Column {column} of X varies by {deviation:.3g} at most, whose square "

@@ -321,7 +321,7 @@ class TwoValues:
     def see(self, x: Tensor) -> None:
         """Take notice of rows (n, d)."""
         self.n += len(x)
-        if self.holds:
+        if self.holds and len(x):
             seen = [*self.seen, x]
             ends = torch.stack([*self.seen, *x.aminmax(dim=0)])
             low, high = self.seen = list(ends.aminmax(dim=0))

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from skgen import __version__
 from skgen._files.checkpoints import FitCheckpoint, checkpoint_of
-from skgen._files.fingerprints import fingerprint
+from skgen._files.fingerprints import combined, fingerprint
 from skgen._tables.frames import Columns, as_container
 from skgen._training.driver import Steps, run_each
 from skgen._utils.advice import MISSING, check_is_dense, check_is_table, explained
@@ -58,6 +58,15 @@ from skgen._utils.collections import (
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.estimators import Estimator, with_callbacks
 from skgen._utils.parameters import check_parameters, integer, is_same
+from skgen._utils.reduce import (
+    agreed,
+    any_true,
+    from_first,
+    is_alone,
+    is_offered,
+    objects,
+    together,
+)
 from skgen._utils.sizes import check_memory
 from skgen._utils.sparse import SparseRows, as_csr, dense, has_missing
 from skgen._utils.tensors import (
@@ -162,6 +171,12 @@ def whole_or_as_before(estimator: Any) -> Iterator[None]:
     This includes Ctrl-C. Attributes are restored, not what they refer to: the block
     replaces arrays, lists and modules, or works on copies.
     """
+    if is_offered() and not getattr(estimator, "_fits_together", False):
+        raise ValueError(
+            f"{type(estimator).__name__} has no data-parallel fit, or none with these "
+            "parameters: it would see the rows of one process only. Fit it outside the "
+            "block of data_parallel."
+        )
     inside = estimator.get_params(deep=True).values()
     known = [estimator, *(each for each in inside if isinstance(each, BaseEstimator))]
     before = [(each, each.__dict__.copy()) for each in known]
@@ -221,6 +236,8 @@ class GenerativeModel(
     _weight_exponent: int  # of the power of two that weights were divided by
     _dtype: np.dtype[Any]  # of the training rows
     _built_with: dict[str, Any]  # these values, by name
+    #: Whether ``fit`` reduces over the rows of several processes.
+    _fits_together: ClassVar[bool] = False
     #: Fitted attributes that no score needs, but a further fit, and their types.
     _goes_on_from: ClassVar[Mapping[str, type]] = {}
 
@@ -340,7 +357,7 @@ class GenerativeModel(
             which ends an iterative fit with what it has learned so far. Before the
             first iteration has ended, or in a search, ``KeyboardInterrupt`` is raised.
         """
-        with whole_or_as_before(self), threads_for():
+        with whole_or_as_before(self), threads_for(), together():
             self._fit_rows(X, y, sample_weight)
         return self
 
@@ -355,7 +372,8 @@ class GenerativeModel(
         callbacks = FitCallbacks(context, self, X, y, self._task_name)
         with self._checkpoint(X, x, weight) as checkpoint:
             seeded = check_random_state if checkpoint is None else checkpoint.seeded
-            rng = seeded(getattr(self, "random_state", None))
+            own = seeded(getattr(self, "random_state", None))
+            rng = own if is_alone() else from_first(lambda: own)
             run_each(
                 self._fit(x, weight, rng, callbacks),
                 keeps_interrupted=callbacks.stand_alone,
@@ -392,7 +410,7 @@ class GenerativeModel(
         return checkpoint_of(
             path,
             type(self).__name__,
-            fingerprint(depends_on),
+            combined(objects(fingerprint(depends_on))),
             self._task_name,
             repeats=params.get("random_state", 0) is not None,
         )
@@ -411,8 +429,10 @@ class GenerativeModel(
 
         ``reset`` learns the features anew, as ``fit`` does.
         """
-        check_parameters(self, self._parameters)
-        device = resolve_device(self.device, type(self).__name__)
+        self._check_together()
+        with agreed():
+            check_parameters(self, self._parameters)
+            device = resolve_device(self.device, type(self).__name__)
         if reset and self._is_warm:
             self._check_unchanged("warm_start=True")
         elif reset:
@@ -428,9 +448,7 @@ class GenerativeModel(
                 f"warm_start=True was fitted on {n_features}. Use warm_start=False."
             )
         n = X.shape[0]  # a sparse matrix has no length
-        weight = self._on_one_scale(
-            check_sample_weight(sample_weight, n), n, reset=reset
-        )
+        weight = self._on_one_scale(_weights_of_all(sample_weight, n), n, reset=reset)
         self.device_ = str(device)
         self._dtype, self._columns = X.dtype, columns
         x = self._place(X, device)
@@ -445,7 +463,7 @@ class GenerativeModel(
         It is that of the largest weight so far, so that no sum of weights overflows and
         no ratio is lost. Where it grows, what was summed up before is scaled down.
         """
-        exponent = 0 if weight is None else weight_exponent(weight)
+        exponent = 0 if weight is None else max(objects(weight_exponent(weight)))
         seen = exponent if reset else getattr(self, "_weight_exponent", 0)
         self._weight_exponent = max(exponent, seen)
         if exponent > seen:
@@ -648,6 +666,23 @@ class GenerativeModel(
 
     def _validate_rows(self, X: Any, *, reset: bool, n_min: int = 1) -> NDArray[Any]:
         """Return rows as a float array; ``reset`` learns the features anew."""
+        if is_alone():
+            return self._checked_rows(X, reset=reset, n_min=n_min)
+        with agreed():
+            X = self._checked_rows(X, reset=reset, n_min=0)
+            if issparse(X):
+                raise ValueError(
+                    f"X is sparse, and a data-parallel fit of {type(self).__name__} "
+                    "takes dense rows: give X.toarray()."
+                )
+        known = objects((X.shape, X.dtype.name))
+        from_first(lambda: _check_shapes([shape for shape, _ in known], n_min))
+        dtype = np.result_type(*(t for _, t in known))
+        found: NDArray[Any] = X.astype(dtype, copy=False)
+        return found
+
+    def _checked_rows(self, X: Any, *, reset: bool, n_min: int) -> NDArray[Any]:
+        """Validate rows of this process."""
         check_is_table(X, self)
         check_is_dense(X, type(self).__name__, self._without_sparse)
         with explained(type(self).__name__):
@@ -669,6 +704,15 @@ class GenerativeModel(
             self._check_rows(rows)
         found: NDArray[Any] = X
         return found
+
+    def _check_together(self) -> None:
+        """Raise a ValueError where each process would get a model of its own."""
+        if is_alone() and is_offered():
+            raise ValueError(
+                f"Inside data_parallel, {type(self).__name__} is fitted by fit alone: "
+                "partial_fit, and batched searches, would give each process a model "
+                "of its own. Leave the block for these."
+            )
 
     def _validate_code(self, X: Any) -> NDArray[Any]:
         """Return latent codes (n, k) as a float array, or raise a ValueError."""
@@ -931,11 +975,46 @@ class InformationCriteria:
         return weighted_mean(scores, scaled) * total, log_total
 
 
-def check_sample_weight(sample_weight: Any, n: int) -> NDArray[Any] | None:
+def _check_shapes(shapes: list[tuple[int, ...]], n_min: int) -> None:
+    """Raise a ValueError unless the rows of processes are those of one fit."""
+    widths = [d for _, d in shapes]
+    if len({*widths}) > 1:
+        raise ValueError(
+            f"The processes of a data-parallel fit have X with {widths} features, by "
+            "rank. Give all the same columns."
+        )
+    n = sum(n for n, _ in shapes)
+    if n < n_min:
+        raise ValueError(
+            f"The processes of a data-parallel fit have {n} rows together, while a "
+            f"minimum of {n_min} is required."
+        )
+
+
+def _weights_of_all(sample_weight: Any, n: int) -> NDArray[Any] | None:
+    """Return weights (n,) in float64, or None where no process has any."""
+    if is_alone():
+        return check_sample_weight(sample_weight, n)
+    with agreed():
+        weight = check_sample_weight(sample_weight, n, is_part=True)
+    if not any_true(weight is not None):
+        return None
+    weight = np.ones(n) if weight is None else weight
+    if not any_true(bool(weight.any())):
+        raise ValueError(NO_WEIGHT)
+    return weight
+
+
+NO_WEIGHT = "Sample weights must contain at least one non-zero number."
+
+
+def check_sample_weight(
+    sample_weight: Any, n: int, *, is_part: bool = False
+) -> NDArray[Any] | None:
     """Return weights (n,) in float64, or None.
 
     A ValueError says what is wrong with them: they must be finite and not negative, and
-    at least one positive.
+    at least one positive, unless they are a part of those of a fit.
     """
     if sample_weight is None:
         return None
@@ -943,14 +1022,15 @@ def check_sample_weight(sample_weight: Any, n: int) -> NDArray[Any] | None:
         np.atleast_1d(np.asarray(on_host(sample_weight, "sample_weight"))),
         dtype=np.float64,
         ensure_2d=False,
+        ensure_min_samples=0 if is_part else 1,
         input_name="sample_weight",
     )
     if weight.shape != (n,):
         raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n,)}!")
     if (weight < 0).any():
         raise ValueError("Negative values in data passed to `sample_weight`.")
-    if not weight.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+    if not (weight.any() or is_part):
+        raise ValueError(NO_WEIGHT)
     return weight
 
 
@@ -959,7 +1039,8 @@ def weight_exponent(weight: NDArray[Any]) -> int:
 
     Dividing weights by such a power is exact, and sums of them do not overflow.
     """
-    return int(np.frexp(weight.max())[1]) - 1
+    largest = weight.max(initial=np.finfo(float).smallest_subnormal)
+    return int(np.frexp(largest)[1]) - 1
 
 
 def weighted_mean(values: NDArray[Any], weight: NDArray[Any] | None) -> float:

@@ -18,7 +18,8 @@ from skgen._networks.dense import (
     with_linear_path,
 )
 from skgen._networks.images import ImageNetworks, check_image_shape
-from skgen._training.data import StoredRows
+from skgen._training.shards import FitRows
+from skgen._utils.reduce import same_as_first
 from skgen._utils.sizes import are_small, check_memory
 from skgen._utils.tensors import DrawingFrom, forked_rng
 from skgen.likelihoods import Likelihood
@@ -34,7 +35,7 @@ START_LIMIT = 1e15
 MOST_LINEAR = 1024
 
 
-def new_module(model: TrainedModel, train: StoredRows, seed: int) -> BoundedModel:
+def new_module(model: TrainedModel, train: FitRows, seed: int) -> BoundedModel:
     """Build the module of a model, and adapt it to the training rows."""
     likelihood = model._new_likelihood.as_part()
     standardizer = likelihood.standardizer(train.kept(), model.standardize)
@@ -53,6 +54,7 @@ def new_module(model: TrainedModel, train: StoredRows, seed: int) -> BoundedMode
             x = torch.where(train.sample().x.isnan(), x, near)
         module.set_rows(x)
         module.set_context(train.context, train.weight)
+        same_as_first(module.state_dict().values())
     return module.eval()
 
 

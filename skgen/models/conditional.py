@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from skgen._networks.dense import Factory, PassSize, Standardizer, build_network
 from skgen._networks.posteriors import Family
 from skgen._training.batches import Batch
-from skgen._training.data import Rows, StoredRows
+from skgen._training.data import Rows
+from skgen._training.shards import FitRows
 from skgen._utils.parameters import (
     LARGEST_STEP,
     attribute,
@@ -562,6 +563,8 @@ class ConditionalVAE(Conditioned, VAE):
     True
     """
 
+    _fits_together = False
+
     classes_: NDArray[Any] = attribute()
     n_conditions_: int = attribute()
     _without_y = "use VAE"
@@ -639,7 +642,7 @@ class ConditionalVAE(Conditioned, VAE):
         """
         return super().partial_fit(X, y, sample_weight)
 
-    def _shuffled(self, rows: StoredRows, rng: np.random.RandomState) -> Tensor:
+    def _shuffled(self, rows: FitRows, rng: np.random.RandomState) -> Tensor:
         order = super()._shuffled(rows, rng)
         if not self._some_missing:
             return order

@@ -348,6 +348,7 @@ class BoundedModel(nn.Module):
         incomplete = batch.x.isnan().any(1)
         kinds = [(self.complete_posterior, ~incomplete), (self.proposed, incomplete)]
         present = [(posterior, which) for posterior, which in kinds if which.any()]
+        present = present or kinds[:1]  # of no rows
         if len(present) == 1:
             return function(batch, present[0][0](batch))
         result: Any = None

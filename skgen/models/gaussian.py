@@ -53,6 +53,7 @@ from skgen._utils.parameters import (
     path,
     real,
 )
+from skgen._utils.reduce import count, first_draws, total
 from skgen._utils.scales import warn_large_reg_covar, warn_scales, warn_tiny
 from skgen._utils.sizes import check_memory
 from skgen._utils.sparse import SparseRows, on_host
@@ -644,6 +645,8 @@ class GaussianDensity(ExactDensity):
     -5.98
     """
 
+    _fits_together = True
+
     mean_: NDArray[Any] = attribute()
     components_: NDArray[Any] = attribute()
     explained_variance_: NDArray[Any] = attribute()
@@ -727,11 +730,11 @@ class GaussianDensity(ExactDensity):
             return
         moments = self._moments_of(x, weight)
         if moments.mean.isnan().any():
-            yield from self._fit_cells(x, weight)
+            yield from self._fit_cells(x, weight, rng)
             return
         self.n_iter_ = 1
         self._warn_scales(moments, x)
-        self._set_moments(moments, len(x), self.n_components)
+        self._set_moments(moments, count(len(x)), self.n_components)
 
     def _is_thin(self, x: SparseRows) -> bool:
         """Return whether a matrix of sparse rows is too large to be decomposed."""
@@ -761,15 +764,17 @@ class GaussianDensity(ExactDensity):
         variances = np.append(found.variances, rest)
         self._set_axes(found._replace(variances=variances), is_wide=False)
 
-    def _fit_cells(self, x: Tensor, weight: Tensor | None) -> Steps:
+    def _fit_cells(
+        self, x: Tensor, weight: Tensor | None, rng: np.random.RandomState
+    ) -> Steps:
         """Fit rows with missing cells: by EM where features depend on each other."""
         rows = CentredRows.of(x, weight).normalise_weights()
         rows = with_holes(rows, type(self).__name__)
         warn_scales(rows, self.reg_covar, type(self).__name__)
-        n, d = rows.x.shape
+        n, d = rows.n_rows, rows.x.shape[1]
         self._n_rows, self.n_iter_ = n, 1
         n_components = self.n_components
-        scale = 1.0 if weight is None else float(weight.sum()) / n
+        scale = 1.0 if weight is None else float(total(weight.sum())) / n
         if self.covariance_type != "full":
             moments = self._moments_of_cells(rows).scaled(scale)
             self._set_moments(moments, n, n_components)
@@ -779,11 +784,17 @@ class GaussianDensity(ExactDensity):
             self._set_moments(moments, n, n_components)
             return
         self._check_matrix_size(d)
+        sample = rows.sampled(rng)
+        everywhere = rows.centre.new_ones(len(sample.x), 1)
+        start = first_draws(
+            rng, lambda: start_from_cells(FULL, sample, everywhere, self.reg_covar)
+        )
+        begin = Mixture(*(part.to(rows.centre) for part in start))
         if n_components is not None and not isinstance(n_components, int | np.integer):
-            yield from self._climb(rows, scale, None)
+            yield from self._climb(rows, begin, scale, None)
             variances = self.explained_variance_ - self.reg_covar
             n_components = self._choose_n_components(variances, n_components)
-        yield from self._climb(rows, scale, n_components)
+        yield from self._climb(rows, begin, scale, n_components)
 
     def _check_matrix_size(self, d: int) -> None:
         """Raise a ValueError where a covariance (d, d) would not fit into memory."""
@@ -795,7 +806,7 @@ class GaussianDensity(ExactDensity):
 
         Variances that the model takes for one count by their cells.
         """
-        n = rows.weight.sum()
+        n = rows.total_weight
         mean, variance = rows.moments()
         count = n - rows.missing_weights() if isinstance(rows, IncompleteRows) else n
         count = torch.as_tensor(count).expand_as(mean)
@@ -808,13 +819,16 @@ class GaussianDensity(ExactDensity):
             variance[rest] = count[rest] @ variance[rest] / count[rest].sum()
         return Moments(n, mean, variance * n)
 
-    def _climb(self, rows: CentredRows, scale: float, n_components: Any) -> Steps:
+    def _climb(
+        self, rows: CentredRows, start: Mixture, scale: float, n_components: Any
+    ) -> Steps:
         """Run EM: expected moments of whole rows, and the density that has them."""
-        steps, n = IncompleteSteps(FULL, rows, self.reg_covar), len(rows.x)
+        steps, n = IncompleteSteps(FULL, rows, self.reg_covar), rows.n_rows
+        weight = rows.total_weight
 
         def moments_of(theta: Mixture) -> Moments:
             scatter = theta.covariances[0] * n
-            return Moments(rows.weight.sum(), theta.means[0], scatter).scaled(scale)
+            return Moments(weight, theta.means[0], scatter).scaled(scale)
 
         def step(state: tuple[Mixture, Moments]) -> Iterate[tuple[Mixture, Moments]]:
             found, bound = steps.moments(state[0])
@@ -825,8 +839,6 @@ class GaussianDensity(ExactDensity):
         def settled(previous: Iterate[Any], present: Iterate[Any]) -> bool:
             return abs(present.bound - previous.bound) < self.tol
 
-        everywhere = rows.centre.new_ones(n, 1)
-        start = start_from_cells(FULL, rows, everywhere, self.reg_covar)
         first = Iterate((start, moments_of(start)), -math.inf)
         run = yield Iteration(step, first, self.max_iter, settled)
         self._set_moments(run.state[1], n, n_components)  # if no step was left to make

@@ -232,6 +232,9 @@ class InfoVAE(VAE):
     """
 
     _: KW_ONLY
+    # The loss couples the rows of a batch.
+    _fits_together = False
+
     alpha: float = parameter(real(0, 1, closed="both"), default=1.0)
     mmd_weight: float = parameter(real(0, LARGEST_STEP), default=100.0)
     kernel: Literal["imq", "rbf"] = parameter(options(*KERNELS), default="imq")
@@ -456,6 +459,9 @@ class TCVAE(VAE):
     """
 
     _: KW_ONLY
+    # The loss couples the rows of a batch.
+    _fits_together = False
+
     posterior_type: Literal["diag"] = parameter(
         options("diag"), default="diag", builds=True
     )

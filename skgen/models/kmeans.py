@@ -48,6 +48,7 @@ from skgen._utils.parameters import (
     real,
     verbosity,
 )
+from skgen._utils.reduce import count, is_alone, total
 from skgen._utils.scales import warn_scales
 from skgen._utils.sparse import dense
 from skgen._utils.tensors import (
@@ -220,6 +221,8 @@ class KMeansAutoencoder(ExactDensity):
     -3.82
     """
 
+    _fits_together = True
+
     cluster_centers_: NDArray[Any] = attribute()
     labels_: NDArray[Any] = attribute()
     inertia_: float = attribute()
@@ -315,7 +318,9 @@ class KMeansAutoencoder(ExactDensity):
                 init = np.asarray(init, dtype=np.float64) / self._scale
         is_near = x.device.type == "cpu" and not getattr(rows.x, "is_far", False)
         is_plain = is_near and not isinstance(rows, IncompleteRows)
-        find = self._find_on_cpu if is_plain else self._find_on_device
+        # scikit-learn's K-means sees the rows of one process.
+        by_sklearn = is_plain and is_alone()
+        find = self._find_on_cpu if by_sklearn else self._find_on_device
         clusters = find(normalised, init, rng, callbacks)
         self.n_iter_ = clusters.n_iter
         centres, labels, inertia = _evaluated(rows, clusters)
@@ -325,7 +330,7 @@ class KMeansAutoencoder(ExactDensity):
 
     def _check_init(self, x: Tensor) -> None:
         """Raise a ValueError if there are too few rows, or centres of another shape."""
-        n, d = x.shape
+        n, d = count(len(x)), x.shape[1]
         if n < self.n_clusters:
             raise ValueError(
                 f"n_samples={n} should be >= n_clusters={self.n_clusters}. Lower "
@@ -430,20 +435,20 @@ class KMeansAutoencoder(ExactDensity):
     ) -> None:
         """Count rows in with the centres (K, d) they are assigned to."""
         used = rows.weight.new_zeros(len(centres))
-        used.index_add_(0, labels, rows.weight)
+        used = total(used.index_add_(0, labels, rows.weight))
         self.cluster_centers_ = to_array(centres)
         self.labels_ = to_array(labels)
         self._inertia += inertia
         self.inertia_ = self._unscaled(self._inertia)
         self._counts = self._counts + to_array(used)
-        total = self._counts.sum()
-        share = self._counts / total
+        weight = self._counts.sum()
+        share = self._counts / weight
         is_empirical = self.prior == "empirical"
         self.weights_ = share if is_empirical else np.full_like(share, 1 / len(share))
         if isinstance(rows, IncompleteRows):
             self._n_missing += float(rows.missing_weights().sum())
             self.labels_[to_array(rows.x.isnan().all(1))] = self.weights_.argmax()
-        n_cells = total * centres.shape[1] - self._n_missing
+        n_cells = weight * centres.shape[1] - self._n_missing
         self.variance_ = self._inertia / n_cells + self.reg_covar
         rounding = torch.finfo(centres.dtype).eps * float(centres.abs().max())
         if self.reg_covar == 0 and self.variance_ <= rounding**2:

@@ -50,7 +50,7 @@ from skgen._em.steps import (
 )
 from skgen._em.stepwise import step_on_batch, step_size
 from skgen._training.driver import Steps
-from skgen._utils.chunks import MANY_ROWS, CentredRows
+from skgen._utils.chunks import CentredRows
 from skgen._utils.parameters import (
     array_like,
     attribute,
@@ -66,6 +66,7 @@ from skgen._utils.parameters import (
     real,
     verbosity,
 )
+from skgen._utils.reduce import any_true, count, first_draws, rank, total
 from skgen._utils.scales import warn_scales
 from skgen._utils.tensors import check_random_state, to_array
 from skgen._utils.threads import threads_for
@@ -82,7 +83,7 @@ class Reporter(Observer):
 
     def __init__(self, model: Any, rows: Any, callbacks: FitCallbacks) -> None:
         self._model, self._rows, self._callbacks = model, rows, callbacks
-        self._verbose = int(model.verbose)
+        self._verbose = 0 if rank() else int(model.verbose)
 
     def begin(self, start: int) -> None:
         """Say which start it is."""
@@ -98,7 +99,9 @@ class Reporter(Observer):
         """Print the change, and ask the callbacks whether to stop."""
         self._report_step(len(em_run.bounds), change)
         so_far = FixedPoint(em_run.theta, em_run.bounds, False, False)
-        return self._callbacks.end(lambda: self._model._attributes(self._rows, so_far))
+        return any_true(
+            self._callbacks.end(lambda: self._model._attributes(self._rows, so_far))
+        )
 
     def _report_step(self, i: int, change: float) -> None:
         if not self._verbose or i % self._model.verbose_interval:
@@ -144,8 +147,8 @@ class EllipticalMixture(MixtureDensity):
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
             default="kmeans"
         Where EM starts: from clusters, from rows picked far apart, from random
-        responsibilities, or from random rows. With more than 2^20 rows, all but the
-        last look at 2^20 of them only, drawn at random.
+        responsibilities, or from random rows. With more than 2^20 rows, a start looks
+        at 2^20 of them only, drawn at random.
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -252,7 +255,7 @@ class EllipticalMixture(MixtureDensity):
         rows = self._rows_of(x, weight)
         given = self._check_start(rows)
         observer = SILENCE
-        if self.verbose or callbacks.listen:
+        if self.verbose or any_true(callbacks.listen):
             observer = Reporter(self, rows, callbacks)
         em_runs = self._em_runs(rows, given, self._regularisation(rows), rng, observer)
         runs = yield Restarts(self._kind, rows, em_runs, observer, self._make_steps())
@@ -280,7 +283,7 @@ class EllipticalMixture(MixtureDensity):
 
     def _check_start(self, rows: CentredRows) -> Given:
         """Validate what the user gives of a start."""
-        n, K = len(rows.x), self.n_components
+        n, K = rows.n_rows, self.n_components
         if n < K:
             raise ValueError(
                 "Expected n_samples >= n_components but got "
@@ -305,12 +308,14 @@ class EllipticalMixture(MixtureDensity):
         observer: Observer,
     ) -> Iterator[EMRun]:
         """Draw starts, one after the other."""
+        needs_rows = not (self._is_warm or given.is_complete)
+        few = rows.sampled(rng) if needs_rows else rows
         for i in range(1 if self._is_warm else self.n_init):
             observer.begin(i)
             if self._is_warm:
                 theta, bound = self._last(rows), self.lower_bound_
             else:
-                theta, bound = self._start(rows, given, by, rng), -math.inf
+                theta, bound = self._start(few, given, by, rng), -math.inf
             yield EMRun(theta, bound, by, self.tol, self.max_iter)
 
     def _start(
@@ -323,7 +328,8 @@ class EllipticalMixture(MixtureDensity):
         """Draw a start, and put what the user gives in its place."""
         found: Any = (None,) * 4
         if not given.is_complete:
-            found = self._drawn_start(rows, given, by, rng)
+            drawn = first_draws(rng, lambda: self._drawn_start(rows, given, by, rng))
+            found = (part.to(rows.centre) for part in drawn)
         weights, means, covariances, roots = found
         if given.weights is not None:
             weights = given.weights
@@ -345,7 +351,7 @@ class EllipticalMixture(MixtureDensity):
         kind, K, wide = self._kind, self.n_components, by
         cells: IncompleteRows | None = None
         if isinstance(rows, IncompleteRows):
-            cells = rows.thinned(MANY_ROWS)
+            cells = rows
             wide = with_ridge(by, kind.ridge(cells.missing_variance()))
             rows = cells.filled()
         start, resp = draw_responsibilities(rows, K, self.init_params, rng)
@@ -473,8 +479,8 @@ class GaussianMixtureEM(EllipticalMixture):
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
             default="kmeans"
         Where EM starts: from clusters, from rows picked far apart, from random
-        responsibilities, or from random rows. With more than 2^20 rows, all but the
-        last look at 2^20 of them only, drawn at random.
+        responsibilities, or from random rows. With more than 2^20 rows, a start looks
+        at 2^20 of them only, drawn at random.
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -757,6 +763,11 @@ class GaussianMixtureEM(EllipticalMixture):
     def _has_priors(self) -> bool:
         return self.covariance_prior is not None or self.weight_prior > 0
 
+    @property
+    def _fits_together(self) -> bool:  # type: ignore[override]
+        """Return whether no prior is to be found from the rows of all processes."""
+        return self.covariance_prior is None
+
     def _regularisation(self, rows: CentredRows) -> Regularisation:
         if not self._has_priors:
             return self.reg_covar
@@ -779,5 +790,5 @@ class GaussianMixtureEM(EllipticalMixture):
 
 
 def _total(x: Tensor, weight: Tensor | None) -> float:
-    """Return the weight of all rows."""
-    return float(x.shape[0] if weight is None else weight.sum())
+    """Return the weight of all rows, of all processes."""
+    return float(count(len(x)) if weight is None else total(weight.sum()))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from skgen._em.families import Prior
 from skgen._em.fixed_point import FixedPoint
@@ -33,7 +34,7 @@ from skgen._em.starts import draw_labels
 from skgen._tables.conditions import Conditions
 from skgen._tables.kinds import Values, atoms_of, guessed, natural_interval
 from skgen._training.driver import Steps
-from skgen._utils.chunks import MANY_ROWS, CentredRows, chunk_rows
+from skgen._utils.chunks import CentredRows, chunk_rows
 from skgen._utils.parameters import (
     Rule,
     attribute,
@@ -48,8 +49,9 @@ from skgen._utils.parameters import (
     real,
     verbosity,
 )
+from skgen._utils.reduce import agreed, any_true, first_draws, from_first, gathered
 from skgen._utils.sizes import check_memory
-from skgen._utils.tensors import to_array, to_tensor
+from skgen._utils.tensors import shared, to_array, to_tensor
 from skgen.likelihoods.specs import Spec, checked, outside, support
 from skgen.models.base import FitCallbacks
 from skgen.models.exact import MixtureDensity
@@ -57,6 +59,8 @@ from skgen.models.mixture import Reporter
 
 # Names of kinds, and what ``Mixed`` calls them.
 ALIASES = {"normal": "real", "lognormal": "positive", "negative_binomial": "count"}
+# Kinds that rows decide more of.
+LEARNED = ("categorical", "bounded", "inflated", "auto")
 NAMES = (
     *("normal", "lognormal", "poisson", "negative_binomial", "bernoulli"),
     *("categorical", "bounded", "inflated", "auto", "real", "positive", "count"),
@@ -231,6 +235,8 @@ class MixtureEM(MixtureDensity):
     array([[ 6., 10.]])
     """
 
+    _fits_together = True
+
     weights_: NDArray[Any] = attribute()
     means_: NDArray[Any] = attribute()
     kinds_: list[Any] = attribute()
@@ -276,8 +282,9 @@ class MixtureEM(MixtureDensity):
         X = super()._validate_rows(X, reset=reset, n_min=n_min)
         if reset:
             self.kinds_ = self._learned_kinds(X)
-        for j, (x, kind) in enumerate(zip(X.T, self.kinds_)):
-            self._check_column(j, x, kind)
+        with agreed():
+            for j, (x, kind) in enumerate(zip(X.T, self.kinds_)):
+                self._check_column(j, x, kind)
         found: NDArray[Any] = X
         return found
 
@@ -294,7 +301,7 @@ class MixtureEM(MixtureDensity):
                 f"X has {d} features, but the 'kinds' parameter of "
                 f"{type(self).__name__} has {len(given)}: give one kind for each."
             )
-        return [_learned(kind, x[~np.isnan(x)]) for kind, x in zip(given, X.T)]
+        return [_learned_together(kind, x[~np.isnan(x)]) for kind, x in zip(given, X.T)]
 
     def _check_column(self, j: int, x: NDArray[Any], kind: Spec) -> None:
         """Raise a ValueError for cells outside the support of their column."""
@@ -322,14 +329,14 @@ class MixtureEM(MixtureDensity):
         rows = _plain_rows(x, weight)
         products = Products(self.kinds_)
         self._check_size(rows, products)
-        products.see(rows)
+        sample = rows.sampled(rng)
+        products.see(rows, sample)
         self._check_cells(products)
         observer = SILENCE
-        if self.verbose or callbacks.listen:
+        if self.verbose or any_true(callbacks.listen):
             observer = Reporter(self, products, callbacks)
-        runs = yield ProductRestarts(
-            self._em_runs(products, rows, rng, observer), rng, observer
-        )
+        em_runs = self._em_runs(products, rows, sample, rng, observer)
+        runs = yield ProductRestarts(em_runs, rng, observer)
         best = runs.best
         if runs.interrupted:
             self._warn_interrupted(len(best.bounds), "raise max_iter")
@@ -342,7 +349,7 @@ class MixtureEM(MixtureDensity):
 
     def _check_size(self, rows: CentredRows, products: Products) -> None:
         """Raise a ValueError where components are too many for rows or memory."""
-        n, K, owner = len(rows.x), self.n_components, type(self).__name__
+        n, K, owner = rows.n_rows, self.n_components, type(self).__name__
         if n < K:
             raise ValueError(
                 "Expected n_samples >= n_components but got "
@@ -371,6 +378,7 @@ class MixtureEM(MixtureDensity):
         self,
         products: Products,
         rows: CentredRows,
+        sample: CentredRows,
         rng: np.random.RandomState,
         observer: Observer,
     ) -> Iterator[tuple[EMRun, ProductSteps]]:
@@ -378,12 +386,20 @@ class MixtureEM(MixtureDensity):
         args = products, rows, self._prior, self.weight_prior
         for i in range(self.n_init):
             observer.begin(i)
-            theta: Any = self._start(products, rows, rng)
+            theta: Any = self._drawn_start(products, sample, rng)
             steps = ProductSteps(*args)
             if self.batch_size is not None:
                 size, decay = self.batch_size, self.decay
                 steps = StepwiseSteps(*args, batch_size=size, decay=decay, rng=rng)
             yield EMRun(theta, -math.inf, 0.0, self.tol, self.max_iter), steps
+
+    def _drawn_start(
+        self, products: Products, rows: CentredRows, rng: np.random.RandomState
+    ) -> Theta:
+        """Draw a start from a sample of the rows, on their device."""
+        drawn = first_draws(rng, lambda: self._start(products, rows, rng))
+        found: Theta = tree_map_only(Tensor, lambda part: part.to(rows.weight), drawn)
+        return found
 
     def _start(
         self, products: Products, rows: CentredRows, rng: np.random.RandomState
@@ -393,12 +409,11 @@ class MixtureEM(MixtureDensity):
         if self.init_params == "random" or K == 1:
             sums = products.soft_sums(rows, lambda n: _random_rows(n, K, rng, rows), K)
         else:
-            few = _some(rows, rng)
-            seen = few._replace(x=products.inputs(few.x.to(few.weight.dtype)))
-            seen = CentredRows.of(seen.x, few.weight)
+            inputs = products.inputs(rows.x.to(rows.weight.dtype))
+            seen = CentredRows.of(inputs, rows.weight)
             labels = draw_labels(seen, K, self.init_params, rng)
             # Clusters of one row, or one level, would stay as they are.
-            sums = products.softened(products.hard_sums(few, labels, K))
+            sums = products.softened(products.hard_sums(rows, labels, K))
         return products.maximise(sums, None, self._prior, self.weight_prior)
 
     def _attributes(self, products: Products, run: FixedPoint[Any]) -> dict[str, Any]:
@@ -484,6 +499,14 @@ class MixtureEM(MixtureDensity):
         self._model(torch.float64)
 
 
+def _learned_together(kind: Any, x: NDArray[Any]) -> Spec:
+    """Return the kind of a column of which processes have cells: one has seen all."""
+    if not (isinstance(kind, str) and kind in LEARNED):
+        return _learned(kind, x)
+    x = to_array(gathered(shared(np.ascontiguousarray(x))))
+    return from_first(lambda: _learned(kind, x))
+
+
 def _learned(kind: Any, x: NDArray[Any]) -> Spec:
     """Return the kind of a column of cells that are there, with what rows decide."""
     if not isinstance(kind, str):
@@ -531,14 +554,6 @@ def _plain_rows(x: Tensor, weight: Tensor | None) -> CentredRows:
     rows = CentredRows.of(x, weight, x.new_zeros(x.shape[1]))
     rows = rows.normalise_weights()
     return rows._replace(centre=torch.zeros_like(rows.centre))
-
-
-def _some(rows: CentredRows, rng: np.random.RandomState) -> CentredRows:
-    """Draw rows that a start is sought on, where there are many."""
-    if len(rows.x) <= MANY_ROWS:
-        return rows
-    index = rng.choice(len(rows.x), size=MANY_ROWS, replace=False)
-    return rows.take(torch.as_tensor(index, device=rows.x.device))
 
 
 def _random_rows(

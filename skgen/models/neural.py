@@ -30,10 +30,12 @@ from skgen._training.data import StoredRows, WeightedRows, are_few
 from skgen._training.driver import Steps, run_each
 from skgen._training.early_stopping import History
 from skgen._training.loop import Training
+from skgen._training.shards import FitRows, in_shards
 from skgen._training.trainer import Update
 from skgen._utils.collections import computed
 from skgen._utils.moments import Moments
 from skgen._utils.parameters import integer
+from skgen._utils.reduce import any_true, is_alone, rank, same_as_first
 from skgen._utils.sizes import module_bytes
 from skgen._utils.sparse import SparseRows
 from skgen._utils.tensors import (
@@ -267,7 +269,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
     ) -> Steps:
         training, held_out, seed = self._training(x, weight, rng, callbacks)
         start = self._linear_start
-        with self._own_draws(seed, x.device):
+        with self._own_draws(seed + rank(), x.device):
             history = yield training
         if start is not None and held_out is not None:
             self._keep_unless_better(start, held_out, history)
@@ -278,6 +280,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         finish = self._finish_on(plan, training.rows, held_out, generator)
         if finish is not None:
             yield from finish
+        same_as_first(self.module_.state_dict().values())
 
     @property
     def _linear_start(self) -> BoundedModel | None:
@@ -315,7 +318,8 @@ class TrainedModel(TrainingSettings, GenerativeModel):
 
         With the rows that are held out, and a seed for what networks may draw.
         """
-        rows = of_positive_weight(x, weight)
+        self._check_execution()
+        rows = in_shards(of_positive_weight(x, weight))
         self._weight_unit = mean_weight(rows)
         train_rows, held_out_rows = self._split(rows, rng)
         parts = relative(train_rows), held_out_rows and relative(held_out_rows)
@@ -331,7 +335,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
             self.max_iter,
             self.tol,
             plan.patience,
-            partial(print_epoch, self) if self.verbose else None,
+            partial(print_epoch, self) if self.verbose and not rank() else None,
             callbacks.begin,
             lambda: callbacks.end(lambda: self._snapshot(training)),
             () if has_plain_networks(self) else global_generators(x.device),
@@ -399,7 +403,16 @@ class TrainedModel(TrainingSettings, GenerativeModel):
     def _scale_seen(self, factor: float) -> None:
         self._weight_unit = getattr(self, "_weight_unit", 1.0) * factor
 
-    def _take_module(self, rows: StoredRows, seed: int, *, goes_on: bool) -> None:
+    def _check_execution(self) -> None:
+        """Raise a ValueError where gradients cannot be summed over processes."""
+        if not is_alone() and self.execution != "eager":
+            raise ValueError(
+                f"execution={self.execution!r} of {type(self).__name__} runs a step as "
+                "one piece, and a data-parallel fit sums gradients inside. Use "
+                "execution='eager'."
+            )
+
+    def _take_module(self, rows: FitRows, seed: int, *, goes_on: bool) -> None:
         """Take a copy of the fitted module, or a new one and empty curves."""
         if goes_on:
             self.module_ = moved(copy.deepcopy(self.module_), rows.device)
@@ -414,8 +427,8 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         self.validation_curve_ = []
 
     def _split(
-        self, rows: StoredRows, rng: np.random.RandomState
-    ) -> tuple[StoredRows, StoredRows | None]:
+        self, rows: FitRows, rng: np.random.RandomState
+    ) -> tuple[FitRows, FitRows | None]:
         """Hold out a fraction of n rows, at least one, where there are two."""
         n = len(rows)
         if n < 2 or not (self.early_stopping or self._always_holds_out):
@@ -424,7 +437,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         order = self._shuffled(rows, rng)
         return rows.take(order[n_held_out:]), rows.take(order[:n_held_out])
 
-    def _shuffled(self, rows: StoredRows, rng: np.random.RandomState) -> Tensor:
+    def _shuffled(self, rows: FitRows, rng: np.random.RandomState) -> Tensor:
         """Return the rows in random order (n,), of which the first are held out."""
         return torch.from_numpy(rng.permutation(len(rows)))
 
@@ -436,7 +449,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         """Whether any cell of the rows is missing, where the likelihood allows it."""
         if not self._allows_missing:
             return False
-        return any(bool(chunk.x.isnan().any()) for chunk in rows.chunks())
+        return any_true(any(bool(part.x.isnan().any()) for part in rows.chunks()))
 
     def _own_draws(
         self, seed: int, device: torch.device

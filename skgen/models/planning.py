@@ -15,7 +15,9 @@ from torch import Tensor
 from skgen._training.adam import StepRule
 from skgen._training.batches import auto_batch_size
 from skgen._training.data import StoredRows, WeightedRows
+from skgen._training.shards import FitRows
 from skgen._training.trainer import Trainer
+from skgen._utils.reduce import gathered, mean
 from skgen._utils.tensors import wide_dtype
 from skgen.models.evaluation import BoundedModel
 from skgen.models.proposal_learning import MAX_STEPS, learn_proposal
@@ -120,7 +122,7 @@ class TrainingPlan:
 
 
 def as_seen(
-    module: BoundedModel, train: StoredRows, held_out: StoredRows | None
+    module: BoundedModel, train: FitRows, held_out: FitRows | None
 ) -> tuple[WeightedRows, WeightedRows | None]:
     """Rows as the networks see them; the likelihood takes notice of them all."""
     seen = [
@@ -128,8 +130,11 @@ def as_seen(
         for part in (train, held_out)
         if part is not None
     ]
-    chunks = chain.from_iterable(part.chunks() for part in seen)
-    module.likelihood.see_rows(chunk.x for chunk in chunks)
+    if train.is_sharded:
+        module.likelihood.see_rows([_extremes(part) for part in seen])
+    else:
+        chunks = chain.from_iterable(part.chunks() for part in seen)
+        module.likelihood.see_rows(chunk.x for chunk in chunks)
     return seen[0], seen[1] if held_out is not None else None
 
 
@@ -142,16 +147,30 @@ def as_observed(
     return rows.map(partial(module.observe, generator=generator))
 
 
-def mean_weight(rows: StoredRows) -> float:
+def _extremes(rows: WeightedRows) -> Tensor:
+    """Return rows of the least and of the largest cells of the columns, (m, d).
+
+    Two of each chunk of any process: they contradict what any of its rows does.
+    """
+    ends = []
+    for x in (chunk.x for chunk in rows.chunks()):
+        if len(x):
+            ends.append(torch.where(x.isnan(), torch.inf, x).amin(0))
+            ends.append(torch.where(x.isnan(), -torch.inf, x).amax(0))
+    found = torch.stack(ends) if ends else x[:0]
+    return gathered(torch.where(found.isinf(), torch.nan, found))
+
+
+def mean_weight(rows: FitRows) -> float:
     """Return the mean of the weights of rows."""
-    return 1.0 if rows.weight is None else float(rows.weight.mean())
+    return 1.0 if rows.weight is None else float(mean(rows.weight))
 
 
-def relative(rows: StoredRows) -> StoredRows:
+def relative(rows: FitRows) -> FitRows:
     """Divide weights by their mean."""
     if rows.weight is None:
         return rows
-    return replace(rows, weight=rows.weight / rows.weight.mean())
+    return rows.with_weight(rows.weight / mean(rows.weight))
 
 
 def in_unit(rows: StoredRows, unit: float) -> StoredRows:

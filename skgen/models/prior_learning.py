@@ -22,6 +22,7 @@ from skgen._training.data import WeightedRows
 from skgen._training.early_stopping import History
 from skgen._training.loop import Report, Training
 from skgen._training.trainer import Trainer
+from skgen._utils.reduce import largest, total
 from skgen._utils.tensors import wide_dtype
 from skgen._utils.threads import threads_for
 
@@ -156,7 +157,9 @@ def token_counts(
     In units of the largest weight, which may underflow in the dtype of the rows.
     """
     counts = torch.zeros_like(model.prior.counts)
-    unit = 1.0 if z_e.weight is None else z_e.weight.max()
+    unit = 1.0
+    if z_e.weight is not None:
+        unit = largest(float(z_e.weight.max()) if len(z_e.weight) else 0.0)
     for part in z_e.chunks(model.pass_rows):
         weight = part.x.new_ones(len(part))
         if part.weight is not None:
@@ -164,7 +167,7 @@ def token_counts(
         # A row whose squares overflow has no posterior, and counts for nothing.
         tokens = one_hot(part.x).nan_to_num(0.0)
         counts += torch.einsum("n,ntk->tk", weight, tokens)
-    return counts.to(wide_dtype(counts.device)) * unit
+    return total(counts).to(wide_dtype(counts.device)) * unit
 
 
 def token_usage(model: VectorQuantizedAutoencoder, z_e: WeightedRows) -> Tensor:

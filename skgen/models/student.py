@@ -58,8 +58,8 @@ class StudentMixtureEM(EllipticalMixture):
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
             default="kmeans"
         Where EM starts: from clusters, from rows picked far apart, from random
-        responsibilities, or from random rows. With more than 2^20 rows, all but the
-        last look at 2^20 of them only, drawn at random.
+        responsibilities, or from random rows. With more than 2^20 rows, a start looks
+        at 2^20 of them only, drawn at random.
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -156,6 +156,8 @@ class StudentMixtureEM(EllipticalMixture):
     >>> bool(model.degrees_of_freedom_[0] < 3)
     True
     """
+
+    _fits_together = True
 
     degrees_of_freedom_: NDArray[np.float64] = attribute()
 

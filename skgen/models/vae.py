@@ -537,6 +537,8 @@ class VAE(NeuralModel):
     True
     """
 
+    _fits_together = True
+
     active_units_: int | tuple[int, ...] = attribute()
     latent_variances_: NDArray[Any] = attribute()
 
@@ -1052,6 +1054,11 @@ class BetaVAE(VAE):
     beta: float = parameter(real(0, LARGEST_STEP), default=4.0)
     capacity: float = parameter(real(0, LARGEST_STEP), default=0.0)
     free_bits: float = parameter(real(0, LARGEST_STEP), default=0.0)
+
+    @property
+    def _fits_together(self) -> bool:  # type: ignore[override]
+        """Return whether the loss couples no rows of a batch."""
+        return not (self.free_bits or self.capacity)
 
     @property
     def _objective(self) -> BetaLoss:

@@ -51,6 +51,7 @@ from skgen._utils.parameters import (
     parameter,
     real,
 )
+from skgen._utils.reduce import alone, rank
 from skgen._utils.tensors import (
     check_tokens,
     draw_seed,
@@ -119,11 +120,12 @@ class FollowCodes(NamedTuple):
 
     @torch.no_grad()
     def __call__(
-        self, model: Any, terms: EncodedTerms, weight: Tensor | None, noise: Tensor
+        self, model: Any, terms: EncodedTerms, batch: Batch, noise: Tensor
     ) -> None:
-        """Follow the vectors of a step's rows, and their weights or None."""
-        given = () if weight is None else (weight,)
-        averages = model.followed(terms.z_e, noise, *given, moves=self.moves)
+        """Follow the vectors of a step's rows."""
+        given = () if batch.weight is None else (batch.weight,)
+        share = {} if batch.share is None else {"share": batch.share}
+        averages = model.followed(terms.z_e, noise, *given, moves=self.moves, **share)
         model.codebook.set_averages(averages)
 
 
@@ -229,10 +231,10 @@ class VectorQuantizedAutoencoder(BoundedModel):
         return self.resolved(self.encoded(batch))
 
     def followed(
-        self, z: Tensor, uniform: Tensor, weight: Tensor | None = None, *, moves: bool
+        self, z: Tensor, uniform: Tensor, weight: Tensor | None = None, **how: Any
     ) -> CodeAverages | list[CodeAverages]:
         """Averages of the codebook, brought up to the vectors (n, T, c) of a step."""
-        return self.codebook.followed(z, uniform, weight, moves=moves)
+        return self.codebook.followed(z, uniform, weight, **how)
 
     def token_log_prob(
         self, encoded: Tensor, uniform: Tensor, context: Tensor | None = None
@@ -621,6 +623,7 @@ class VQVAE(NeuralModel):
     best_prior_epoch_: int = attribute()
     prior_mixing_: float = attribute()
 
+    _fits_together = True
     _always_holds_out = True
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         **NeuralModel._goes_on_from,
@@ -798,7 +801,10 @@ class VQVAE(NeuralModel):
         )
         weights = None if weight is None else to_array(weight)
         yield from quietly(model._steps(rows, None, weights), ConvergenceWarning)
-        return self._place(model.impute(rows, noise=True, random_state=seed), x.device)
+        if len(rows):
+            with alone():
+                rows = model.impute(rows, noise=True, random_state=seed)
+        return self._place(rows, x.device)
 
     def _reset_curves(self) -> None:
         super()._reset_curves()
@@ -828,7 +834,7 @@ class VQVAE(NeuralModel):
             batch_size=plan.batch_size,
             report=(
                 partial(print_epoch, self, part=PRIOR)
-                if self.verbose and not incremental
+                if self.verbose and not (incremental or rank())
                 else None
             ),
             cache_key=self._cache_key,

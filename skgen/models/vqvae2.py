@@ -560,6 +560,8 @@ class VQVAE2(OptionallyConditioned, VQVAE):
     True
     """
 
+    _fits_together = False
+
     classes_: NDArray[Any] = attribute()
     n_conditions_: int = attribute()
     level_shapes_: tuple[tuple[int, ...], ...] = attribute()

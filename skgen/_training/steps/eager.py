@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skgen._training.adam import Adam, clipped
 from skgen._training.batches import Batch
 from skgen._training.contracts import Objective, Terms
+from skgen._utils.reduce import Share, total_gradients
 
 # Steps on a batch, at a part of the warm-up, and returns the terms of its rows.
 Step = Callable[[Batch, Any], Terms]
@@ -45,7 +46,9 @@ class Eager:
         module, objective, optimizer, _, longest, _ = self.problem
         terms = objective(module, batch, annealing)
         optimizer.forget_gradients()
-        mean_loss(terms, batch.weight).backward()
+        mean_loss(terms, batch.weight, batch.share).backward()
+        if batch.share is not None:
+            total_gradients(optimizer.learned)
         if longest is not None:
             used = [p for p in optimizer.learned if p.grad is not None]
             grads = clipped([p.grad[None] for p in used if p.grad is not None], longest)
@@ -55,10 +58,15 @@ class Eager:
         return terms
 
 
-def mean_loss(terms: Terms, weight: Tensor | None) -> Tensor:
-    """Mean over rows (..., b) of their losses, times their weights."""
+def mean_loss(
+    terms: Terms, weight: Tensor | None, share: Share | None = None
+) -> Tensor:
+    """Mean over rows (..., b) of their losses, times their weights.
+
+    Of a share of a batch, it is their part of the mean over the batch.
+    """
     loss = terms.loss if weight is None else terms.loss * weight
-    return loss.mean(-1)
+    return loss.mean(-1) if share is None else loss.sum(-1) / share.size
 
 
 class Kind(NamedTuple):
