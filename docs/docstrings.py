@@ -49,7 +49,12 @@ SHARED = {
 
 # Parameters that a subclass declares anew.
 OWN = {
-    "Diffusion": ("learning_rate", "learning_rate_init", "weight_averaging"),
+    "Diffusion": (
+        "learning_rate",
+        "learning_rate_init",
+        "weight_averaging",
+        "n_iter_no_change",
+    ),
     "IWAE": ("max_grad_norm",),
     "Autoencoder": ("likelihood",),
     "GAN": (

@@ -448,7 +448,7 @@ def test_a_clone_has_what_was_given_and_nothing_fitted(table: Any) -> None:
         (
             {"estimator": 3},
             {},
-            "must be a VAE, BetaVAE, IWAE or VQVAE or a MixtureEM or None",
+            "must be a VAE, BetaVAE, IWAE or VQVAE or a MixtureEM or a Diffusion or",
         ),
     ],
 )

@@ -672,7 +672,7 @@ class Diffusion(OptionallyConditioned):
         numbers.
     hidden_layer_sizes : sequence of int or int, default=(128, 128, 128)
         Widths of the hidden layers of the network.
-    activation : str, default="silu"
+    activation : str, default="gelu"
         Activation of the hidden layers: "relu", "tanh", "logistic", "identity", "gelu",
         "silu" or "softplus".
     architecture : {"mlp", "conv"}, default="mlp"
@@ -720,7 +720,7 @@ class Diffusion(OptionallyConditioned):
         training loss does. Either way the weights of the best epoch come back.
     validation_fraction : float, default=0.1
         Part of the rows that is held out.
-    n_iter_no_change : int or "auto", default="auto"
+    n_iter_no_change : int or "auto", default=100
         Epochs without improvement after which training stops; "auto" is as many as
         make up 300 steps, and at least 10.
     warm_start : bool, default=False
@@ -846,7 +846,7 @@ class Diffusion(OptionallyConditioned):
         builds=True,
     )
     activation: Activation = parameter(
-        options(*ACTIVATIONS), default="silu", builds=True
+        options(*ACTIVATIONS), default="gelu", builds=True
     )
     architecture: Literal["mlp", "conv"] = parameter(
         options("mlp", "conv"), default="mlp", builds=True
@@ -866,6 +866,9 @@ class Diffusion(OptionallyConditioned):
         real(0, LARGEST_STEP, closed="right"), default=5e-3
     )
     weight_averaging: float = parameter(real(0, 1), default=0.995)
+    n_iter_no_change: int | Literal["auto"] = parameter(
+        options("auto"), integer(1), default=100
+    )
 
     # Fitting.
 
