@@ -19,11 +19,13 @@ from sklearn.cluster import KMeans
 from sklearn.model_selection import GridSearchCV
 
 from skgen import (
+    IWAE,
     VAE,
     ConditionalVAE,
     GaussianDensity,
     GaussianMixtureEM,
     KMeansAutoencoder,
+    MixtureEM,
 )
 from skgen._utils import chunks
 from skgen._utils.collections import LAZY, give_pages_back, stored
@@ -306,6 +308,59 @@ def client() -> Iterator[Any]:
         distributed.Client(cluster) as found,
     ):
         yield found
+
+
+FITTED_ON_WORKERS: dict[str, Any] = {
+    "GaussianDensity": GaussianDensity(),
+    "GaussianMixtureEM": GaussianMixtureEM(2, reg_covar=1e-3, random_state=0),
+    "MixtureEM": MixtureEM(2, random_state=0),
+    "KMeansAutoencoder": KMeansAutoencoder(3, init=X[:3]),
+}
+
+
+@pytest.mark.parametrize("name", FITTED_ON_WORKERS)
+def test_workers_find_what_one_process_finds(name: str, client: Any) -> None:
+    model = clone(FITTED_ON_WORKERS[name])
+    expected = clone(model).fit(X)
+    found = fit(model, ARRAY, client=client)
+    assert found is model
+    scores = [each.score_samples(X) for each in (found, expected)]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-10)
+    assert not hasattr(found, "labels_")
+
+
+def test_workers_train_one_network(client: Any) -> None:
+    weights = da.from_array(1 + np.arange(90.0), chunks=25)
+    model = IWAE(2, n_draws=2, **NETWORK)
+    expected = clone(model).fit(X, sample_weight=weights.compute())
+    found: Any = model.fit(ARRAY, sample_weight=weights)  # the client is active
+    np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-5)
+    lazy = found.score_samples(ARRAY).compute()
+    np.testing.assert_allclose(lazy, found.score_samples(X), rtol=1e-12)
+
+
+def test_partitions_in_memory_stay_where_they_are(client: Any) -> None:
+    rows = FRAME.persist()
+    distributed.wait(rows)
+    before = client.who_has()
+    found = GaussianDensity().fit(rows)
+    np.testing.assert_allclose(found.mean_, TABLE.to_numpy().mean(0))
+    assert list(found.feature_names_in_) == list(TABLE.columns)
+    moved = {key: who for key, who in client.who_has().items() if key in before}
+    assert all(set(moved[key]) == set(before[key]) for key in moved)
+
+
+def test_an_error_of_one_worker_is_raised(client: Any) -> None:
+    rows = da.concatenate([ARRAY, da.full((25, 5), np.inf, chunks=(25, 5))])
+    model = GaussianDensity()
+    with pytest.raises(ValueError, match="infinity"):
+        fit(model, rows, client=client)
+    assert not hasattr(model, "mean_")
+    with pytest.raises(ValueError, match="has 1 partitions"):
+        fit(model, ARRAY, sample_weight=da.ones(90, chunks=90), client=client)
+    with pytest.raises(ValueError, match="has to be a Dask array or Series"):
+        fit(model, ARRAY, sample_weight=np.ones(90), client=client)
+    assert_same(fit(model, ARRAY, client=client).mean_.round(8), X.mean(0).round(8))
 
 
 def test_searches_run_on_the_workers(client: Any) -> None:

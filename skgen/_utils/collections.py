@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+import sys
 import tempfile
 import time
 import weakref
@@ -17,10 +18,12 @@ from functools import wraps
 from importlib import import_module
 from threading import Thread
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Model = TypeVar("Model")
 
 #: Methods of rows or codes that are evaluated lazily, and how columns are named.
 LAZY = {
@@ -60,6 +63,22 @@ def is_frame(X: Any) -> bool:
 def computed(values: Any) -> Any:
     """Return values (n,), or what else is small, in memory."""
     return values.compute() if is_collection(values) else values
+
+
+def active_client() -> Any:
+    """Return the client of the cluster that Dask would use, or None."""
+    if "distributed" not in sys.modules:
+        return None
+    try:
+        return dask("distributed").get_client()
+    except ValueError:
+        return None
+
+
+def fit_on_cluster(estimator: Model, *data: Any) -> Model:
+    """Fit on the workers of the active client, by what is above all models."""
+    found: Model = import_module("skgen.distributed.dask").fit(estimator, *data)
+    return found
 
 
 def template(X: Any) -> Any:

@@ -1,11 +1,33 @@
-"""Fits of Dask collections of any size, and draws as such collections."""
+"""Fits of Dask collections: on this machine, or on the workers of a cluster.
+
+On a cluster each worker copies its partitions into a file of its own, and is one rank
+of a process group, in which the ranks fit one model (`data_parallel`). Rows go nowhere
+else.
+"""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
-from skgen._utils.collections import drawn, is_collection
+import torch.distributed as dist
+
+from skgen._utils.collections import (
+    active_client,
+    checked,
+    computed,
+    dask,
+    drawn,
+    is_collection,
+    stored,
+)
 from skgen._utils.tensors import fresh_random_state
+from skgen.distributed.processes import data_parallel
+from skgen.models.base import whole_or_as_before
 
 Model = TypeVar("Model")
 
@@ -18,12 +40,16 @@ def fit(
     X: Any,
     y: Any = None,
     sample_weight: Any = None,
+    *,
+    client: Any = None,
 ) -> Model:
     """Fit an estimator to a Dask array or DataFrame, of any size.
 
-    Partitions are computed one after the other and written into a temporary file, which
-    the estimator then reads as it reads a memory map: neither the rows nor the
-    partitions have to fit into memory together.
+    Without a cluster, partitions are computed one after the other and written into a
+    temporary file, which the estimator then reads as it reads a memory map: neither the
+    rows nor the partitions have to fit into memory together. On a cluster, each worker
+    does that with a share of the partitions, and the workers fit one model, as inside
+    :func:`skgen.distributed.data_parallel`.
 
     Parameters
     ----------
@@ -32,25 +58,31 @@ def fit(
     X : dask array or DataFrame of shape (n_samples, n_features)
         Rows, in columns of numbers. Missing cells are NaN.
     y : dask array or Series of shape (n_samples,), default=None
-        Labels, where the model is conditioned on them.
+        Labels, where the model is conditioned on them, in the partitions of X.
     sample_weight : dask array or Series of shape (n_samples,), default=None
-        Weight of each row.
+        Weight of each row, in the partitions of X.
+    client : distributed.Client, default=None
+        The cluster. By default that of the client that is active, if there is one.
 
     Returns
     -------
     estimator : estimator
-        The same object, fitted.
+        The same object, fitted. On a cluster it has no ``labels_``.
 
     Raises
     ------
     TypeError
         If X is no collection of rows of numbers.
+    ValueError
+        If there are other partitions of y or weights than of X.
     ImportError
         Without Dask: ``pip install "scikit-generative[dask]"``.
 
     Notes
     -----
     Files are where temporary files are (``TMPDIR``), and take 4 or 8 bytes a cell.
+    Partitions that are in the memory of workers (``X.persist()``) stay on those; others
+    are computed by the workers in equal shares, in their order.
 
     Examples
     --------
@@ -71,8 +103,14 @@ def fit(
             f"{type(X).__name__}: call {type(estimator).__name__}.fit, or make it one, "
             "as dask.array.from_array does."
         )
-    found: Model = estimator.fit(X, y, sample_weight=sample_weight)  # type: ignore[attr-defined]
-    return found
+    client = active_client() if client is None else client
+    if client is None:
+        found: Model = estimator.fit(X, y, sample_weight=sample_weight)  # type: ignore[attr-defined]
+        return found
+    with whole_or_as_before(estimator):
+        fitted = fit_on_workers(estimator, (X, y, sample_weight), client)
+        vars(estimator).update(vars(fitted))
+    return estimator
 
 
 def sample(
@@ -128,3 +166,171 @@ def sample(
     n_chunks = -(-n_samples // chunk_size)
     seeds = fresh_random_state(random_state).randint(2**31 - 1, size=n_chunks)
     return drawn(estimator, n_samples, chunk_size, seeds, options)
+
+
+# The driver.
+
+
+class Place(NamedTuple):
+    """Where a rank is in its group, and where the group meets."""
+
+    rank: int
+    size: int
+    meeting: str  # tcp://host:port
+
+
+def fit_on_workers(estimator: Any, data: Sequence[Any], client: Any) -> Any:
+    """Return what the workers of a cluster fit together to X, y and weights."""
+    owner = type(estimator).__name__
+    X, *beside = data
+    X = checked(X, owner)
+    for name, values in zip(("y", "sample_weight"), beside):
+        _check_partitions(X, values, name)
+    shares = _shares(X, client)
+    futures = _submitted(estimator, (X, *beside), shares, client)
+    try:
+        return _first_or_error(client, futures)
+    finally:
+        client.cancel(futures)
+
+
+def _check_partitions(X: Any, values: Any, name: str) -> None:
+    """Raise a ValueError unless values have the partitions of X."""
+    if values is None:
+        return
+    if not is_collection(values):
+        raise ValueError(
+            f"On a cluster {name!r} has to be a Dask array or Series with the "
+            f"partitions of X. Got {type(values).__name__}."
+        )
+    if values.npartitions != X.npartitions:
+        raise ValueError(
+            f"{name!r} has {values.npartitions} partitions, and X {X.npartitions}. "
+            "Take both from one table, or repartition one as the other."
+        )
+
+
+def _shares(X: Any, client: Any) -> dict[str, list[int]]:
+    """Return the numbers of the partitions that each worker fits, by its address."""
+    addresses = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    if not addresses:
+        raise RuntimeError("The cluster has no workers. Wait for them, or start some.")
+    homes = _homes(X, client)
+    n, k = X.npartitions, len(addresses)
+    if homes is None:
+        homes = [addresses[i * min(n, k) // n] for i in range(n)]
+    shares: dict[str, list[int]] = {}
+    for i, address in sorted(
+        enumerate(homes), key=lambda each: addresses.index(each[1])
+    ):
+        shares.setdefault(address, []).append(i)
+    return shares
+
+
+def _homes(X: Any, client: Any) -> list[str] | None:
+    """Return the workers that have the partitions in memory, if these are there."""
+    futures = {str(each.key): each for each in dask("distributed").futures_of(X)}
+    keys = [str(key) for key in dask("dask.core").flatten(X.__dask_keys__())]
+    if not keys or not all(key in futures for key in keys):
+        return None
+    dask("distributed").wait(list(futures.values()))
+    known = client.who_has([futures[key] for key in keys])
+    places = {str(key): sorted(where)[0] for key, where in known.items()}
+    return [places[key] for key in keys]
+
+
+def _submitted(
+    estimator: Any, data: Sequence[Any], shares: dict[str, list[int]], client: Any
+) -> list[Any]:
+    """Start a rank on each worker."""
+    first = next(iter(shares))
+    meeting = _on(client, first, free_port, urlsplit(first).hostname).result()
+    futures = []
+    for rank, (address, numbers) in enumerate(shares.items()):
+        own = [None if each is None else each.partitions[numbers] for each in data]
+        # Pickled: Dask would compute what it sees, all partitions at once.
+        parts = dask("cloudpickle").dumps((estimator, own))
+        place = Place(rank, len(shares), meeting)
+        futures.append(_on(client, address, fit_rank, parts, place))
+    return futures
+
+
+def _on(client: Any, address: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Submit a function to one worker."""
+    return client.submit(
+        function,
+        *args,
+        workers=[address],
+        allow_other_workers=False,
+        pure=False,
+        retries=0,
+    )
+
+
+def _first_or_error(client: Any, futures: Sequence[Any]) -> Any:
+    """Return the result of the first rank; raise the error of the rank that failed.
+
+    The others then fail, too, since they miss it: theirs are not what went wrong.
+    """
+    dask("distributed").wait(futures, return_when="ALL_COMPLETED")
+    errors = [each.exception() for each in futures if each.status != "finished"]
+    for error in sorted(errors, key=_is_of_the_group):
+        raise error
+    return futures[0].result()
+
+
+def _is_of_the_group(error: BaseException) -> bool:
+    return type(error).__module__.startswith(("torch", "skgen.exceptions"))
+
+
+# A worker.
+
+
+def free_port(host: str) -> str:
+    """Return an address on this machine where a group can meet."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return f"tcp://{host}:{probe.getsockname()[1]}"
+
+
+def fit_rank(parts: bytes, place: Place) -> Any:
+    """Fit the partitions of a worker, in a group with others; the first returns it."""
+    estimator, (X, y, weight) = import_module("cloudpickle").loads(parts)
+    with in_group(place):
+        with computing(X) as compute:
+            rows = stored(X, type(estimator).__name__, compute=compute)
+            beside = [each if each is None else compute(each) for each in (y, weight)]
+        estimator.fit(rows, beside[0], sample_weight=beside[1])
+    vars(estimator).pop("labels_", None)  # of these rows alone
+    return estimator if place.rank == 0 else None
+
+
+@contextmanager
+def in_group(place: Place) -> Iterator[None]:
+    """Fit inside the block with the other ranks, where there are any."""
+    if place.size == 1:
+        yield
+        return
+    if dist.is_initialized():
+        raise RuntimeError(
+            "This process is in a group of torch.distributed already, and a worker can "
+            "be one rank only. Start workers as processes, and one fit at a time."
+        )
+    dist.init_process_group(
+        init_method=place.meeting, rank=place.rank, world_size=place.size
+    )
+    try:
+        with data_parallel():
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def computing(X: Any) -> Iterator[Callable[[Any], Any]]:
+    """Yield what computes a partition: here, or where it is in memory."""
+    if not dask("distributed").futures_of(X):
+        yield lambda part: part.compute(scheduler="synchronous")
+        return
+    with dask("distributed").worker_client():
+        yield computed

@@ -50,7 +50,9 @@ from skgen._utils.advice import MISSING, check_is_dense, check_is_table, explain
 from skgen._utils.chunks import chunk_rows, slices
 from skgen._utils.collections import (
     OverCollections,
+    active_client,
     computed,
+    fit_on_cluster,
     is_collection,
     stored,
     template,
@@ -357,6 +359,8 @@ class GenerativeModel(
             which ends an iterative fit with what it has learned so far. Before the
             first iteration has ended, or in a search, ``KeyboardInterrupt`` is raised.
         """
+        if is_collection(X) and active_client() is not None:
+            return fit_on_cluster(self, X, y, sample_weight)
         with whole_or_as_before(self), threads_for(), together():
             self._fit_rows(X, y, sample_weight)
         return self
