@@ -154,6 +154,8 @@ def stored(X: Any, owner: str, folder: Any = None, compute: Any = computed) -> A
             if len(rows):
                 _write(file, memoryview(rows.data).cast("B"), owner)
             n += len(rows)
+            del part, rows
+            give_buffers_back()
         file.flush()
         if not n or not d:
             raise ValueError(
@@ -187,6 +189,12 @@ def _write(file: Any, data: memoryview, owner: str) -> None:
             f"{tempfile.gettempdir()}. Set the environment variable TMPDIR to a folder "
             "that has room.",
         ) from error
+
+
+def give_buffers_back() -> None:
+    """Let the system have what Arrow keeps of the buffers of a partition read."""
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
 
 
 def give_pages_back(rows: NDArray[Any]) -> None:
