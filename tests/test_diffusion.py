@@ -179,9 +179,11 @@ def test_a_normal_table_is_learned_from_below() -> None:
     model = diffusion(max_iter=30).fit(rows)
     truth, bound = law.logpdf(fresh).mean(), model.score(fresh)
     ode = model.log_likelihood(fresh).mean_log_prob
-    assert bound < ode + 0.01
-    assert ode < truth + 0.05
-    assert bound > truth - 0.25
+    # The ODE of a score that is learned has another density than its SDE, so that the
+    # bound may lie above it, a little: with the known score, above, it does not.
+    for score in (bound, ode):
+        assert truth - 0.25 < score < truth + 0.05
+    assert abs(bound - ode) < 0.05
     drawn = model.sample(2000, random_state=0)
     assert_allclose(drawn.mean(0), [5, -3], atol=1.5)
     assert_allclose(np.corrcoef(drawn.T)[0, 1], 0.8, atol=0.1)

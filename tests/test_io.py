@@ -50,6 +50,7 @@ from tests.estimators import (
     ESTIMATORS,
     ONE_OF_EACH,
     VARIANTS,
+    class_name,
     dense,
     features,
     fitted,
@@ -567,7 +568,7 @@ def test_a_file_of_a_model_is_the_same_each_time(path: Path) -> None:
 
 
 def test_a_file_is_one_of_safetensors(path: Path) -> None:
-    model = fitted(ESTIMATORS[-1])
+    model = fitted([e for e in ESTIMATORS if class_name(e) == "VQVAE"][-1])
     skgen.save(model, path)
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()

@@ -136,6 +136,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     "GaussianDensity": {"reg_covar": [1e-6, 1e-3]},
     "GaussianMixtureEM": {"n_components": [1, 3]},
     "MixtureEM": {"n_components": [1, 3]},
+    "StudentMixtureEM": {"n_components": [1, 3]},
     "KMeansAutoencoder": {"n_clusters": [1, 3]},
     "VAE": {"n_components": [1, 2]},
     "BetaVAE": {"beta": [1.0, 4.0]},

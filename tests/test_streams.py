@@ -199,8 +199,11 @@ def test_the_first_batch_has_a_row_for_each_component() -> None:
     [{"covariance_type": "factor"}, {"covariance_prior": "auto"}, {"weight_prior": 1}],
 )
 def test_factors_and_priors_have_no_steps(params: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="partial_fit has no steps"):
-        GaussianMixtureEM(2, **params).partial_fit(X)
+    model = GaussianMixtureEM(2, **params)
+    assert not hasattr(model, "partial_fit")
+    with pytest.raises(AttributeError, match="no attribute 'partial_fit'") as raised:
+        model.partial_fit(X)
+    assert "partial_fit has no steps" in str(raised.value.__cause__)
 
 
 # The adapter.

@@ -51,6 +51,16 @@ class Diagonal:
 
     gives_mean = is_normal = True
 
+    # Modules are stacked where what they hold is equal.
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other has the same densities."""
+        return type(other) is type(self) and vars(other) == vars(self)
+
+    def __hash__(self) -> int:
+        """Return a hash of its class and options."""
+        return hash((type(self), *vars(self).items()))
+
     def width(self, k: int) -> int:
         """Return 2k: means and log sigmas."""
         return 2 * k

@@ -830,7 +830,7 @@ class Diffusion(OptionallyConditioned):
     (3, 2)
     >>> model.log_likelihood(X[:5], y=y[:5]).log_prob.shape
     (5,)
-    >>> model.impute([[0.5, float("nan")]]).shape
+    >>> model.impute([[0.5, float("nan")]], y=1).shape
     (1, 2)
     """
 

@@ -51,6 +51,7 @@ from skgen._em.steps import (
 from skgen._em.stepwise import step_on_batch, step_size
 from skgen._training.driver import Steps
 from skgen._utils.chunks import CentredRows
+from skgen._utils.estimators import available_if
 from skgen._utils.parameters import (
     array_like,
     attribute,
@@ -447,6 +448,17 @@ class EllipticalMixture(MixtureDensity):
         return self._kind.score_elements(*self.means_.shape)
 
 
+def _has_steps(model: GaussianMixtureEM) -> bool:
+    """Return whether there is stepwise EM; raise an AttributeError otherwise."""
+    if model._has_priors or model.covariance_type == "factor":
+        raise AttributeError(
+            f"{type(model).__name__}.partial_fit has no steps of "
+            "covariance_type='factor', nor under covariance_prior or weight_prior. "
+            "Use fit; or other covariances without priors."
+        )
+    return True
+
+
 @estimator
 class GaussianMixtureEM(EllipticalMixture):
     """A mixture of Gaussians whose latent code is the responsibilities.
@@ -639,6 +651,7 @@ class GaussianMixtureEM(EllipticalMixture):
         self._seen = _total(x, weight)
         yield from super()._fit(x, weight, rng, callbacks)
 
+    @available_if(_has_steps)
     def partial_fit(
         self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -667,7 +680,9 @@ class GaussianMixtureEM(EllipticalMixture):
         Raises
         ------
         ValueError
-            As ``fit``; and for ``covariance_type="factor"``, or with priors.
+            As ``fit``.
+        AttributeError
+            For ``covariance_type="factor"``, or with priors: there are no such steps.
 
         Examples
         --------
@@ -691,12 +706,6 @@ class GaussianMixtureEM(EllipticalMixture):
         if not first:
             self._check_unchanged("partial_fit")
         _, x, weight = self._prepare(X, None, sample_weight, reset=first)
-        if self._has_priors or self.covariance_type == "factor":
-            raise ValueError(
-                f"{type(self).__name__}.partial_fit has no steps of "
-                "covariance_type='factor', nor under covariance_prior or weight_prior. "
-                "Use fit; or other covariances without priors."
-            )
         if first:
             self._seen, self.lower_bounds_ = 0.0, []
         step = self._first_step if first else self._further_step
