@@ -112,6 +112,7 @@ ALONE = [
     "install",
     "tour",
     "which_model",
+    "family_tree",
     "speed",
     "benchmarks",
     "layout",
@@ -124,7 +125,7 @@ ALONE = [
 html_sidebars = {page: [] for page in ALONE}  # no section, no list of its pages
 html_theme_options = {
     "logo": {"text": "skgen"},
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "navbar_align": "left",
     "show_prev_next": True,
     "show_toc_level": 2,

@@ -365,16 +365,17 @@ class AdversarialLoss(NamedTuple):
         self, model: AdversarialModel, batch: Batch, annealing: float = 1.0
     ) -> AdversarialTerms:
         """Terms of rows; there is no warm-up."""
+        trains, x = torch.is_grad_enabled(), batch.x.detach()
         fake = model.generated(batch)
-        real = model.judged(batch.x, batch)
+        real = model.judged(x.requires_grad_(trains), batch)
         critic, generator = self.losses(
             real,
             model.judged(fake.detach(), batch),
             model.judged(fake, batch, frozen=True),
         )
-        trains, penalty = torch.is_grad_enabled(), torch.zeros_like(real)
-        if trains:
-            penalty = self.penalty(model, batch, fake.detach())
+        penalty = torch.zeros_like(real)
+        if trains and self.gamma > 0:
+            penalty = self.penalty(model, batch, x, real, fake.detach())
         mmd = model.discrepancies(batch, fake.detach(), quick=trains)
         loss = critic + generator + penalty
         return AdversarialTerms(loss, critic, generator, penalty, mmd)
@@ -385,19 +386,26 @@ class AdversarialLoss(NamedTuple):
             return fake - real, -fooled
         return F.softplus(-real) + F.softplus(fake), F.softplus(-fooled)
 
-    def penalty(self, model: AdversarialModel, batch: Batch, fake: Tensor) -> Tensor:
-        """Penalty (n,) of the slope of the critic."""
-        if self.gamma == 0:
-            return fake.new_zeros(len(fake))
-        is_distance = self.kind == "wasserstein"
-        x = (model.mixed(batch, fake) if is_distance else batch.x).detach()
-        x.requires_grad_()
-        judged = model.judged(x, batch).sum()
-        (slope,) = torch.autograd.grad(judged, x, create_graph=True)
-        squared = slope.square().sum(-1)
-        if not is_distance:
-            return 0.5 * self.gamma * squared
+    def penalty(
+        self,
+        model: AdversarialModel,
+        batch: Batch,
+        x: Tensor,
+        real: Tensor,
+        fake: Tensor,
+    ) -> Tensor:
+        """Penalty (n,) of the critic's slope: at rows x that are judged, or between."""
+        if self.kind != "wasserstein":
+            return 0.5 * self.gamma * squared_slope(real, x)
+        mixed = model.mixed(batch, fake).detach().requires_grad_()
+        squared = squared_slope(model.judged(mixed, batch), mixed)
         return self.gamma * ((squared + TINY).sqrt() - 1).square()
+
+
+def squared_slope(values: Tensor, x: Tensor) -> Tensor:
+    """Squared gradient (n,) of the value (n,) of each row (n, d), with a graph."""
+    (slope,) = torch.autograd.grad(values.sum(), x, create_graph=True)
+    return slope.square().sum(-1)
 
 
 class DiffusionTerms(NamedTuple):

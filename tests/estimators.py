@@ -97,6 +97,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "VQVAE2": [_VQVAE],
 }
 
+# Models that draw, without a density and codes; for suites that ask for neither.
+IMPLICIT_VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "GAN": [{"n_components": 2, "hidden_layer_sizes": (8,), "max_iter": 3}],
+}
+
 CLOSED_FORM = (
     "GaussianDensity",
     "GaussianMixtureEM",
@@ -120,7 +125,7 @@ def name_of(estimator: Any) -> Any:
     usual: dict[str, Any] = {
         **cls().get_params(),
         "random_state": 0,
-        **VARIANTS[cls.__name__][0],
+        **(VARIANTS | IMPLICIT_VARIANTS)[cls.__name__][0],
     }
     given = estimator.get_params(deep=False).items()
     return f"{cls.__name__}({', '.join(f'{k}={v}' for k, v in given if v != usual[k])})"
@@ -163,6 +168,7 @@ ONE_OF_EACH = list({class_name(e): e for e in reversed(ESTIMATORS)}.values())[::
 # And each kind of code. For laws of the base: validation, containers, names, copies.
 # What else varies is inside of a module, which sees tensors alone.
 BY_CODE = [e for e in ESTIMATORS if e in ONE_OF_EACH or is_ordinal(e) or is_sparse(e)]
+IMPLICIT = [_build(name, each) for name, (each,) in IMPLICIT_VARIANTS.items()]
 # scikit-learn's checks bring data of their own, which no Bernoulli decoder takes.
 CHECKED = [e for e in ESTIMATORS if e in BY_CODE or class_name(e) in CLOSED_FORM]
 

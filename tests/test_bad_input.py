@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from tests.estimators import (
     CLOSED_FORM,
     ESTIMATORS,
+    IMPLICIT,
     ONE_OF_EACH,
     class_name,
     fitted,
@@ -72,6 +73,7 @@ BAD_PARAMETERS: dict[str, Any] = {
     "execution": [*NO_NAME, None],
     "free_bits": NOT_NEGATIVE,
     "gradient": [*NO_NAME, None],
+    "gradient_penalty": NOT_NEGATIVE,
     "hidden_layer_sizes": [(0,), (-3,), (2.5,), (True,), "wide"],
     "image_shape": [8, (8,), (8, 8, 1, 1), (0, 8), "wide"],
     "inference": [*NO_NAME, None],
@@ -85,6 +87,7 @@ BAD_PARAMETERS: dict[str, Any] = {
     "level_prior": NOT_NEGATIVE,
     "latent_density": ["mixture", 3],
     "likelihood": [*NO_NAME, None],
+    "loss": [*NO_NAME, None],
     "max_grad_norm": POSITIVE,
     "max_iter": [-1, 2.5, "ten", True],
     "means_init": ["blobs", 3],
@@ -138,7 +141,7 @@ def _cases() -> Any:
         pytest.param(
             estimator, name, value, id=f"{class_name(estimator)}-{name}-{value}"
         )
-        for estimator in ONE_OF_EACH
+        for estimator in [*ONE_OF_EACH, *IMPLICIT]
         for name in parameters(estimator)
         for value in BAD_PARAMETERS.get(name, [])
     ]

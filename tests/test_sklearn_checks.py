@@ -15,6 +15,8 @@ from tests.estimators import (
     CHECKED,
     ESTIMATORS,
     EXPECTED_FAILED_CHECKS,
+    IMPLICIT,
+    IMPLICIT_VARIANTS,
     VARIANTS,
     features,
     is_bernoulli,
@@ -47,12 +49,14 @@ def test_every_estimator_is_listed() -> None:
     classes = {name for name in skgen.__all__ if isinstance(getattr(skgen, name), type)}
     # These have checks in files of their own.
     around = {"ConditionalVAE", "GenerativePipeline", "MixedDensity"}
-    around |= {"GenerativeClassifier", "GenerativeOverSampler", "GAN", "Diffusion"}
-    assert classes - around <= set(VARIANTS)
+    around |= {"GenerativeClassifier", "GenerativeOverSampler", "Diffusion"}
+    assert classes - around <= {*VARIANTS, *IMPLICIT_VARIANTS}
 
 
 @parametrize_with_checks(
-    CHECKED, expected_failed_checks=EXPECTED_FAILED_CHECKS, xfail_strict=True
+    [*CHECKED, *IMPLICIT],
+    expected_failed_checks=EXPECTED_FAILED_CHECKS,
+    xfail_strict=True,
 )
 def test_check_estimator(estimator: Any, check: Callable[..., Any]) -> None:
     check(estimator)
@@ -70,7 +74,14 @@ def test_check_by_name(estimator: Any, check: str) -> None:
 
 @pytest.mark.parametrize(
     "estimator",
-    [e for e in ESTIMATORS if not (is_bernoulli(e) or is_dynamic(e) or is_image(e))],
+    [
+        *(
+            e
+            for e in ESTIMATORS
+            if not (is_bernoulli(e) or is_dynamic(e) or is_image(e))
+        ),
+        *IMPLICIT,
+    ],
     ids=name_of,
 )
 def test_docstring_names_every_fitted_attribute(estimator: Any) -> None:

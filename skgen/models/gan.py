@@ -9,16 +9,24 @@ gradient of their sum, moves both networks, the critic faster than the generator
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from skgen._networks.dense import ACTIVATIONS, Activation, PassSize, Standardizer
+from skgen._networks.dense import (
+    ACTIVATIONS,
+    Activation,
+    LinearAndLayers,
+    PassSize,
+    Standardizer,
+    with_linear_path,
+)
 from skgen._training.batches import Batch
 from skgen._utils.parameters import (
     LARGEST_STEP,
@@ -162,7 +170,22 @@ class AdversarialNetworks(ConditionedModel):
             exponents = distances.square() / (-2 * self.median**2)
             means = [(exponents / width**2).exp().mean() for width in KERNEL_WIDTHS]
             self.similarity.copy_(torch.stack(means).clamp(min=LEAST_SIMILARITY))
+        if isinstance(self.generator, LinearAndLayers):
+            self.start_from(x[:KERNEL_ROWS], self.generator)
         self.count_outputs(x[:1])
+
+    def start_from(self, x: Tensor, generator: LinearAndLayers) -> None:
+        """Start a generator near the normal density with the moments of rows (n, d).
+
+        Draws then lie over all of the data. From its usual weights a generator draws
+        one small cloud, which finds the modes one by one, or never.
+        """
+        mean = x.mean(0)
+        _, scales, axes = torch.linalg.svd(x - mean, full_matrices=False)
+        k = min(self.n_components, len(scales))
+        loadings = (scales[:k, None] * axes[:k]).T / math.sqrt(len(x))
+        generator.linear[:, :k].copy_(loadings)
+        generator.start_from(mean)
 
     def count_outputs(self, x: Tensor) -> None:
         """Count the numbers that layers make of a row (1, d), and their work."""
@@ -224,26 +247,27 @@ class AdversarialNetworks(ConditionedModel):
         rows, draws = self.given(batch.x, batch), self.given(x, batch)
         weight = x.new_ones(len(x)) if batch.weight is None else batch.weight.to(x)
         if quick:
-            next_row, next_draw = rows.roll(1, 0), draws.roll(1, 0)
-            within = self.kernel(rows - next_row) + self.kernel(draws - next_draw)
-            between = self.kernel(rows - next_draw) + self.kernel(next_row - draws)
-            return (within - between) * weight.roll(1)
+            both = torch.stack([rows, draws])
+            pairs = both[:, None] - both.roll(1, 1)  # (2, 2, n, d)
+            k = self.kernel(pairs.square().sum(-1))
+            return (k[0, 0] + k[1, 1] - k[0, 1] - k[1, 0]) * weight.roll(1)
         both = torch.cat([rows, draws])
-        k = self.kernel(torch.cdist(both, both)[..., None]).fill_diagonal_(0)
+        k = self.kernel(torch.cdist(both, both).square_()).fill_diagonal_(0)
         n, total = len(x), weight.sum()
         of_rows, of_draws = k[:, :n] @ weight, k[:, n:] @ weight
         others = (total - weight).clamp(min=torch.finfo(x.dtype).tiny)
         within = (of_rows[:n] + of_draws[n:]) / others
         return within - 2 * of_draws[:n] / total
 
-    def kernel(self, differences: Tensor) -> Tensor:
-        """Kernel (...) of differences (..., d) of rows: 1 on average, for the data."""
-        squares = differences.square().sum(-1) / (-2 * self.median.to(differences) ** 2)
-        total = torch.zeros_like(squares)
-        for width, usual in zip(KERNEL_WIDTHS, self.similarity.to(differences)):
+    def kernel(self, squares: Tensor) -> Tensor:
+        """Kernel (...) of squared distances (...): 1 on average, for the data."""
+        squares = squares / (-2 * self.median.to(squares) ** 2)
+        total, one = torch.zeros_like(squares), torch.empty_like(squares)
+        for width, usual in zip(KERNEL_WIDTHS, self.similarity.to(squares)):
             # Powers of smaller ones are denormal, which take a hundred times as long.
-            total += (squares / width**2).clamp_(min=LEAST_EXPONENT).exp_() / usual
-        return total.div_(len(KERNEL_WIDTHS))
+            torch.mul(squares, 1 / width**2, out=one).clamp_(min=LEAST_EXPONENT).exp_()
+            total.addcmul_(one, 1 / (len(KERNEL_WIDTHS) * usual))
+        return total
 
     # As the estimator calls it: rows are in the units of the user.
 
@@ -502,6 +526,8 @@ class GAN(OptionallyConditioned):
     ) -> AdversarialNetworks:
         settings: Any = self
         make_critic, make_generator = default_networks(settings, n_features)
+        if self.architecture == "mlp":
+            make_generator = with_linear_path(make_generator, n_features)
         condition = self._new_condition
         c = 0 if condition is None else condition.width
         generator = make_generator(self.n_components + c, n_features)
@@ -535,6 +561,24 @@ class GAN(OptionallyConditioned):
         return noise
 
     # Evaluating.
+
+    def set_output(self, *, transform: Any = None) -> Self:
+        """Set the container of the rows that are made: of samples, and of codes.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Arrays, or DataFrames with the columns that were fitted; None changes
+            nothing. The name is that of scikit-learn's transformers.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
 
     def inverse_transform(self, X: ArrayLike, y: Any = None) -> Any:
         """Make rows of codes.
