@@ -209,10 +209,8 @@ def test_no_model_makes_all_rows_dense(
         lambda self: blocks.append(self.shape[0]) or toarray(self),
     )
     monkeypatch.setattr(data.StoredRows, "in_memory", None)
-    rng = np.random.default_rng(0)
-    rows = scipy.sparse.random_array(
-        (30_000, 300), density=0.003, format="csr", rng=rng
-    )
+    drawn = scipy.sparse.random(30_000, 300, density=0.003, random_state=0)
+    rows = scipy.sparse.csr_array(drawn)
     model = clone(WIDE[name])
     tracemalloc.start()
     try:
