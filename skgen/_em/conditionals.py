@@ -260,6 +260,17 @@ class ByCovariance(Conditionals):
         return found
 
 
+def blocks_of_any_pattern(x: Tensor, elements: int) -> Iterator[Block]:
+    """Cut rows (n, d) into blocks whose rows need not miss the same cells.
+
+    The work of a row has so many elements.
+    """
+    none = torch.zeros(0, 1, dtype=torch.long, device=x.device)
+    for part in slices(len(x), chunk_rows(x.device, elements)):
+        rows = torch.arange(part.start, part.stop, device=x.device)
+        yield Block(rows, features_first(x[part]), none, torch.zeros_like(rows))
+
+
 class ByFeature(Conditionals):
     """Independent features: a missing cell says nothing, and is its mean."""
 
@@ -277,10 +288,7 @@ class ByFeature(Conditionals):
         return Filled(y, there.sum(0), log_det, squares, y.new_zeros(0))
 
     def blocks(self, x: Tensor) -> Iterator[Block]:
-        none = torch.zeros(0, 1, dtype=torch.long, device=x.device)
-        for part in slices(len(x), chunk_rows(x.device, self.elements(0))):
-            rows = torch.arange(part.start, part.stop, device=x.device)
-            yield Block(rows, features_first(x[part]), none, torch.zeros_like(rows))
+        return blocks_of_any_pattern(x, self.elements(0))
 
 
 @singledispatch

@@ -32,8 +32,8 @@ from skgen._em.conditionals import (
     Block,
     Conditionals,
     Filled,
+    blocks_of_any_pattern,
     conditionals,
-    features_first,
     inverse_and_log_det,
     there_of,
 )
@@ -47,7 +47,7 @@ from skgen._em.incomplete import (
 from skgen._em.matrices import ILL_DEFINED, Covariance, Direct, eye
 from skgen._em.priors import Regularisation, regularised, shares, with_ridge
 from skgen._em.steps import EMSteps, Mixture, normalise, positive, start_from
-from skgen._utils.chunks import CentredRows, chunk_rows, slices
+from skgen._utils.chunks import CentredRows, chunk_rows
 from skgen._utils.tensors import make_generator
 from skgen._utils.threads import threads_for
 
@@ -373,10 +373,7 @@ class ByFactor(Conditionals):
         return Filled(y, there.sum(0), log_det, squares, y.new_zeros(0))
 
     def blocks(self, x: Tensor) -> Iterator[Block]:
-        none = torch.zeros(0, 1, dtype=torch.long, device=x.device)
-        for part in slices(len(x), chunk_rows(x.device, self.elements(0))):
-            rows = torch.arange(part.start, part.stop, device=x.device)
-            yield Block(rows, features_first(x[part]), none, torch.zeros_like(rows))
+        return blocks_of_any_pattern(x, self.elements(0))
 
 
 @conditionals.register
