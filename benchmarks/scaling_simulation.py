@@ -30,7 +30,7 @@ SIZES = (2, 8, 32, 128, 512, 1024)
 
 
 class Network(NamedTuple):
-    """What messages take."""
+    """Time that messages take on a network."""
 
     name: str
     latency: float  # median seconds of a message

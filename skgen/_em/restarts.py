@@ -196,7 +196,7 @@ class Restarts:
 
     @property
     def stacks(self) -> bool:
-        """Whether steps may be taken as a stack."""
+        """Return whether steps may be taken as a stack."""
         is_whole = not isinstance(self.rows, IncompleteRows)
         return is_whole and self.make_steps is normal_steps
 

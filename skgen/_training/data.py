@@ -91,7 +91,7 @@ class WeightedRows(ABC):
 
     @property
     def is_kept(self) -> bool:
-        """Whether rows are in memory, as the networks see them."""
+        """Return whether rows are in memory, as the networks see them."""
         return False
 
     def chunks(self, size: int | None = None) -> Iterator[Rows]:
@@ -176,7 +176,7 @@ class Rows(WeightedRows):
 
     @property
     def is_kept(self) -> bool:
-        """Whether rows are in memory, as the networks see them."""
+        """Return whether rows are in memory, as the networks see them."""
         return True
 
     @property

@@ -57,7 +57,7 @@ class ShardedRows(WeightedRows):
 
     @property
     def device(self) -> torch.device:
-        """Where rows are given out."""
+        """Return the device of the rows."""
         found: torch.device = self.own.device
         return found
 
@@ -74,7 +74,7 @@ class ShardedRows(WeightedRows):
 
     @property
     def is_kept(self) -> bool:
-        """Whether rows are in memory, as the networks see them."""
+        """Return whether rows are in memory, as the networks see them."""
         return isinstance(self.own, Rows)
 
     @cached_property
@@ -114,7 +114,7 @@ class ShardedRows(WeightedRows):
         return replace(self, own=self.own.map(function, size))
 
     def same_as(self, other: WeightedRows | None) -> bool:
-        """Whether others are the same rows."""
+        """Return whether others are the same rows."""
         return other is self
 
     def chunks(self, size: int | None = None) -> Iterator[Rows]:

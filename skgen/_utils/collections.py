@@ -51,12 +51,12 @@ def dask(name: str) -> Any:
 
 
 def is_collection(X: Any) -> bool:
-    """Whether X is an array, a DataFrame or anything else of Dask."""
+    """Return whether X is an array, a DataFrame or anything else of Dask."""
     return hasattr(type(X), "__dask_graph__")
 
 
 def is_frame(X: Any) -> bool:
-    """Whether a collection is a DataFrame, or a part of it a pandas one."""
+    """Return whether a collection is a DataFrame, or a part of it a pandas one."""
     return hasattr(type(X), "columns") and hasattr(type(X), "iloc")
 
 

@@ -279,7 +279,7 @@ def in_places(values: Tensor, places: Tensor) -> Tensor:
 
 
 class Share(NamedTuple):
-    """What this process has of a batch that all processes step on."""
+    """Part that this process has of a batch that all processes step on."""
 
     places: Tensor  # (b,): of its rows in the batch
     size: int  # of the batch

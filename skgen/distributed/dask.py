@@ -172,7 +172,7 @@ def sample(
 
 
 class Place(NamedTuple):
-    """Where a rank is in its group, and where the group meets."""
+    """Place of a rank in its group, and the address where the group meets."""
 
     rank: int
     size: int

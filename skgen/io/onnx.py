@@ -50,7 +50,7 @@ class Part(nn.Module):
 
 
 class Traced(NamedTuple):
-    """What becomes a graph: a function, an example, and names of both ends."""
+    """Part of a model for a graph: a function, an example, names of both ends."""
 
     part: Function
     example: Tensor

@@ -366,7 +366,7 @@ class EllipticalMixture(MixtureDensity):
 
     @property
     def _starts_around(self) -> bool:
-        """Whether picked rows start with the rows that are nearest to each."""
+        """Return whether picked rows start with the rows that are nearest to each."""
         return self.covariance_type == "tied"
 
     @property

@@ -173,7 +173,7 @@ class StudentMixtureEM(EllipticalMixture):
 
     @property
     def _learns_tails(self) -> bool:
-        """Whether degrees of freedom are learned."""
+        """Return whether degrees of freedom are learned."""
         return isinstance(self._fitted("degrees_of_freedom"), str)
 
     def _make_steps(self) -> MakeSteps:
