@@ -158,20 +158,26 @@ class Adam:
         """Step along the gradients that there are."""
         self.n_steps += 1
         for pace, group in self.groups.items():
-            used = [i for i in group if self.learned[i].grad is not None]
+            each = [(self.learned[i], *self.moments[i]) for i in group]
+            used = [(p, g, m, v) for p, m, v in each if (g := p.grad) is not None]
             if used:
-                self._step(pace, used)
+                self._step(pace, *map(list, zip(*used)))
 
-    def _step(self, pace: ParamGroup, used: list[int]) -> None:
-        grads: list[Any] = [self.learned[i].grad for i in used]
-        exp_avgs, exp_avg_sqs = zip(*(self.moments[i] for i in used))
+    def _step(
+        self,
+        pace: ParamGroup,
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+    ) -> None:
         torch._fused_adamw_(
-            [self.learned[i] for i in used],
+            params,
             grads,
-            list(exp_avgs),
-            list(exp_avg_sqs),
+            exp_avgs,
+            exp_avg_sqs,
             [],
-            [self.n_steps] * len(used),
+            [self.n_steps] * len(params),
             lr=self.factor * pace.rate,
             beta1=pace.beta1,
             beta2=BETA2,

@@ -360,7 +360,8 @@ class Loop:
 
         The last of the means is what is watched.
         """
-        seen = SeenTerms(self.trainings[0].rows.n_own, is_sharded=self.is_sharded)
+        dtype, n = wide_dtype(self.device), self.trainings[0].rows.n_own
+        seen = SeenTerms(n, dtype, is_sharded=self.is_sharded)
         self.way.train(True)
         streams = [s.training.trainer.batches(s.training.rows) for s in self.sources]
         for parts in zip(*streams):
@@ -370,22 +371,21 @@ class Loop:
         self.way.train(False)
         for run in self.trainings:
             run.trainer.n_epochs += 1
-        means = seen.means(wide_dtype(self.device))
+        means = seen.means()
         return terms._fields, means.view(len(means), -1)
 
     def _step(self, batch: Batch, part: float) -> Terms:
         """Take a step, and what follows it: the average, and updates of buffers."""
         # Weights are float64 until here.
-        own = None if batch.weight is None else batch.weight.to(batch.x.dtype)
+        if batch.weight is not None:
+            batch = batch._replace(weight=batch.weight.to(batch.x.dtype))
         annealing = [run.trainer.annealing(part) for run in self.trainings]
-        terms = self.way.step(
-            batch._replace(weight=own), merged(annealing, self.device)
-        )
+        terms = self.way.step(batch, merged(annealing, self.device))
         self._follow()
         if self.update is not None:
             draws = [Batch(self.update.draw(each)) for each in self._generators]
             noise = self.way.joined(draws, self.which).x
-            self.update(self.way.model, terms, batch._replace(weight=own), noise)
+            self.update(self.way.model, terms, batch, noise)
         return terms
 
     @property
@@ -476,36 +476,48 @@ def merged(values: Sequence[Any], device: torch.device) -> Any:
 class SeenTerms:
     """The T terms of the n rows of an epoch, which come in batches.
 
-    They are copied into one tensor. Many small ones, made between those of the steps,
-    would keep the allocator from using the memory of large ones again.
+    They are copied into one tensor, some steps at a time. Many small ones, made between
+    those of the steps, would keep the allocator from using the memory of large ones
+    again; a copy of its own would cost a small step 1 %.
     """
 
-    terms: Terms  # those of the last step
-    values: Tensor  # (T, ..., n)
-    weight: Tensor | None  # (..., n)
+    N_STEPS = 32  # whose terms are copied at once
 
-    def __init__(self, n: int, *, is_sharded: bool = False) -> None:
-        self.n, self.n_seen, self.is_sharded = n, 0, is_sharded
+    kind: Any  # of the terms
+    values: Tensor  # (T, ..., n), and one more for weights where rows have them
 
-    @torch.no_grad()
+    def __init__(self, n: int, dtype: torch.dtype, *, is_sharded: bool = False) -> None:
+        self.n, self.dtype, self.is_sharded = n, dtype, is_sharded
+        self.n_seen = 0
+        self.recent: list[tuple[Tensor, ...]] = []  # not copied yet
+
     def add(self, terms: Terms, weight: Tensor | None) -> None:
         """Take the terms (..., b) of a step, and the weights of its rows."""
-        if self.n_seen == 0:
-            shape = *terms[0].shape[:-1], self.n
-            self.values = terms[0].new_empty(len(terms), *shape)
-            self.weight = None if weight is None else weight.new_empty(shape)
-        self.terms, stop = terms, self.n_seen + terms[0].shape[-1]
-        torch.stack([*terms], out=self.values[..., self.n_seen : stop])
-        if weight is not None and self.weight is not None:
-            self.weight[..., self.n_seen : stop] = weight
-        self.n_seen = stop
+        self.kind = type(terms)
+        weights = () if weight is None else (weight,)
+        self.recent.append((*[term.detach() for term in terms], *weights))
+        if len(self.recent) == self.N_STEPS:
+            self._copy()
 
-    def means(self, dtype: torch.dtype) -> Tensor:
+    def _copy(self) -> None:
+        """Copy the terms of recent steps to their place."""
+        parts = [torch.cat(each, -1) for each in zip(*self.recent)]
+        start, self.n_seen = self.n_seen, self.n_seen + parts[0].shape[-1]
+        if start == 0:
+            shape = len(parts), *parts[0].shape[:-1], self.n
+            self.values = parts[0].new_empty(shape, dtype=self.dtype)
+        for into, part in zip(self.values[..., start : self.n_seen], parts):
+            into.copy_(part)
+        self.recent = []
+
+    def means(self) -> Tensor:
         """Return weighted means over the rows, what is watched last: (T + 1, ...)."""
-        kind: Any = type(self.terms)
-        each = kind._make(self.values)
-        values = torch.stack((*each, each.watched)).to(dtype)
-        weight = None if self.weight is None else self.weight.to(dtype)
+        if self.recent:
+            self._copy()
+        n_terms = len(self.kind._fields)
+        each = self.kind._make(self.values[:n_terms])
+        weight = self.values[n_terms] if len(self.values) > n_terms else None
+        values = torch.stack((*each, each.watched))
         return row_mean(values, weight, is_sharded=self.is_sharded)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 # Lines of a picture; characters that have room beside each other below its axis.
-MOST_LINES, MOST_CHARACTERS = 10, 64
+MOST_LINES, MOST_CHARACTERS = 10, 48
 
 
 class Curves(NamedTuple):
@@ -270,9 +270,13 @@ def _label_values(ax: Axes, x: Array, values: Sequence[Any], scale: str) -> None
     elif scale == "log":
         ax.set_xscale("log")
     texts = [_written(value) for value in values]
-    if _fit(ax, x, texts):
-        ax.set_xticks(x, texts)
-        ax.minorticks_off()
+    # Within a decade, the ticks of Matplotlib's log scale are too many or too few.
+    least = 2 if scale == "log" and x.max() < 10 * x.min() else len(x)
+    for step in range(1, max(len(x), 2)):
+        if len(some := texts[::step]) >= least and _fit(ax, x[::step], some):
+            ax.set_xticks(x[::step], some)
+            ax.minorticks_off()
+            return
 
 
 def _fit(ax: Axes, x: Array, texts: list[str]) -> bool:

@@ -179,15 +179,22 @@ def whole_or_as_before(estimator: Any) -> Iterator[None]:
             "parameters: it would see the rows of one process only. Fit it outside the "
             "block of data_parallel."
         )
-    inside = estimator.get_params(deep=True).values()
-    known = [estimator, *(each for each in inside if isinstance(each, BaseEstimator))]
-    before = [(each, each.__dict__.copy()) for each in known]
+    before = [(each, each.__dict__.copy()) for each in [estimator, *inside(estimator)]]
     try:
         yield
     except BaseException:
         for each, state in before:
             each.__dict__ = state  # one step, which no second Ctrl-C cuts in two
         raise
+
+
+def inside(estimator: Any) -> list[BaseEstimator]:
+    """Return the estimators that are parameters of one, at any depth."""
+    values = vars(estimator).values()
+    if not any(isinstance(each, (list, tuple, BaseEstimator)) for each in values):
+        return []  # without `get_params`, which would inspect the constructor
+    params = estimator.get_params(deep=True).values()
+    return [each for each in params if isinstance(each, BaseEstimator)]
 
 
 def as_fitted_so_far(estimator: Any) -> Any:
