@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -65,6 +66,7 @@ class TokenPrior(nn.Module, ABC):
         self.n_conditions = n_conditions
         self.register_buffer("counts", torch.zeros(n_tokens, codebook_size))
         self.register_buffer("mixing", torch.tensor(0.0))
+        self.has_learned = True
 
     @abstractmethod
     def draw(
@@ -94,6 +96,15 @@ class TokenPrior(nn.Module, ABC):
     def learning_rate(self, rate: float) -> float:
         """Return what it learns at where the networks learn at a rate."""
         return rate
+
+    @contextmanager
+    def without_network(self) -> Iterator[None]:
+        """Leave the network out of the block, where it would count for nothing."""
+        self.has_learned = False
+        try:
+            yield
+        finally:
+            self.has_learned = True
 
     @property
     def n_tokens(self) -> int:
@@ -136,6 +147,8 @@ class TokenPrior(nn.Module, ABC):
 
     def log_prob(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Log-mass (...) of tokens (..., T), with ranks where there is an order."""
+        if not self.has_learned:
+            return self.log_unigrams_of(tokens[..., : self.n_tokens]).sum(-1)
         return self.mixed(*self.token_log_probs(tokens, condition)).sum(-1)
 
     def log_unigrams_of(self, tokens: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 TEMPERATURE_POWERS, POWER_TOLERANCE = (-5.0, 6.0), 0.25
 # Rows and draws that a temperature is tried on; fewer rows where they have many tokens
 # of many codes, or many levels.
-TEMPERATURE_ROWS, TEMPERATURE_DRAWS, TEMPERATURE_ELEMENTS = (32, 256), 32, 2**25
+TEMPERATURE_ROWS, TEMPERATURE_DRAWS, TEMPERATURE_ELEMENTS = (32, 128), 32, 2**25
 # Weights of the network against the unigrams that are tried.
 MIXING_WEIGHTS = np.linspace(0, 1, 41)
 MIXING_ROWS, MIXING_DRAWS = 1024, 8
@@ -116,7 +116,8 @@ def learn_prior(
             # A temperature needs a prior, and soft counts need a temperature.
             prior.mixing.zero_()
             prior.counts.copy_(counts)
-            choose_temperature(model, judges, generator)
+            with prior.without_network():
+                choose_temperature(model, judges, generator)
             prior.counts.zero_()
         prior.counts *= COUNT_DECAY
         prior.counts += token_counts(model, z_train, model.expected_one_hot)
