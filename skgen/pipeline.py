@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +19,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._tables.frames import Columns, as_container
+from skgen._tables.conditions import Conditions, read_conditions
+from skgen._tables.frames import Columns, as_container, numbered_frame
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.tensors import without_mask
 from skgen.bijections import (
@@ -269,16 +272,18 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
         if not self._earlier:
             return draw(n_samples)
         rows, n_drawn = self._draw_with_a_way_back(draw, n_samples)
-        if n_drawn > n_samples:
-            lost = n_drawn - n_samples
+        self._warn_of_lost(n_drawn - n_samples, n_drawn)
+        return self._as_container(rows)
+
+    def _warn_of_lost(self, n_lost: int, n_drawn: int) -> None:
+        if n_lost:
             warnings.warn(
-                f"{type(self).__name__}: {lost} of {n_drawn} draws have no way back "
+                f"{type(self).__name__}: {n_lost} of {n_drawn} draws have no way back "
                 "through the earlier steps, and were replaced. That part of the "
                 "density's mass is missing from the scores.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return self._as_container(rows)
 
     def _draw_with_a_way_back(
         self, draw: Callable[[int], NDArray[Any]], n_samples: int
@@ -286,11 +291,7 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
         """Draw until rows (n_samples, d) come back; also the number of draws."""
 
         def drawn_back(n: int) -> NDArray[Any]:
-            drawn = draw(n)
-            with warnings.catch_warnings():
-                # Of powers of negative numbers: what is lost is counted.
-                warnings.simplefilter("ignore", RuntimeWarning)
-                rows = pull_back(self._earlier, drawn)
+            rows = self._pulled_back(draw(n))
             return rows[come_back(rows)]
 
         rows, n_drawn = drawn_back(n_samples), n_samples
@@ -298,12 +299,122 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
             rows = np.concatenate([rows, drawn_back(missing)])
             n_drawn += missing
         if missing:
-            raise ValueError(
-                f"{type(self).__name__}: of {n_drawn} draws {len(rows)} have a way "
-                "back through the earlier steps. Use StandardScaler in the place of "
-                "the step that is not invertible there."
-            )
+            raise self._without_a_way_back(len(rows), n_drawn)
         return rows, n_drawn
+
+    def _pulled_back(self, drawn: NDArray[Any]) -> NDArray[Any]:
+        """Map draws back; those that have no way back are not finite."""
+        with warnings.catch_warnings():
+            # Of powers of negative numbers: what is lost is counted.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return pull_back(self._earlier, drawn)
+
+    def _without_a_way_back(self, n_found: int, n_drawn: int) -> ValueError:
+        return ValueError(
+            f"{type(self).__name__}: of {n_drawn} draws {n_found} have a way back "
+            "through the earlier steps. Use StandardScaler in the place of the step "
+            "that is not invertible there."
+        )
+
+    # Rows of which something is known.
+
+    def _drawn_given(
+        self, n: int, given: Any, noise: bool, rng: np.random.RandomState
+    ) -> Any:
+        owner, inner = type(self).__name__, self._inner
+        if "given" not in signature(inner.sample).parameters:
+            raise ValueError(
+                f"{owner}.sample takes 'given' where its last step does. "
+                f"{type(inner).__name__} does not: use GaussianMixtureEM, or "
+                "MixedDensity, in its place."
+            )
+        draw = partial(inner.sample, n, rng, noise=noise)
+        if not self._earlier:
+            return self._mapped_back(np.asarray(draw(given=given)))
+        names = None if self._columns is None else self._columns.names
+        conditions = read_conditions(given, names, self.n_features_in_, owner)
+        mapped = self._mapped_conditions(conditions, rng)
+        rows, n_lost = self._completed(partial(draw, given=mapped))
+        self._warn_of_lost(n_lost, len(rows) + n_lost)
+        cells = conditions.rows.repeat(n, axis=0)  # come back as they were, to the bit
+        return self._as_container(np.where(np.isnan(cells), rows, cells))
+
+    def _completed(self, draw: Callable[[], Any]) -> tuple[NDArray[Any], int]:
+        """Draw rows in their order; those anew that have no way back, counted."""
+        rows = self._pulled_back(np.asarray(draw()))
+        lost, n_lost = ~come_back(rows), 0
+        for _ in range(REDRAWS):
+            if not lost.any():
+                break
+            n_lost += int(lost.sum())
+            rows[lost] = self._pulled_back(np.asarray(draw()))[lost]
+            lost = ~come_back(rows)
+        if lost.any():
+            n = len(rows)
+            raise self._without_a_way_back(n - int(lost.sum()), n + n_lost)
+        return rows, n_lost
+
+    def _mapped_conditions(
+        self, conditions: Conditions, rng: np.random.RandomState
+    ) -> Any:
+        """Return conditions on the rows of the last step: a dict, or rows.
+
+        Unknown cells are filled from two rows of the density in turn; what is known
+        must be mapped to the same by both.
+        """
+        owner, (rows, intervals, is_table) = type(self).__name__, conditions
+        if len(rows) > 1 and not is_table:
+            raise ValueError(
+                f"'given' of {owner} is a value or an interval for a column, not a "
+                "list of values: the earlier steps change what weighs one against "
+                "another. Draw for each value, or use MixedDensity."
+            )
+        fillers = np.asarray(self.sample(2, rng), dtype=np.float64)
+        mapped = self._mapped_known(rows, fillers)
+        if not intervals:
+            return mapped if is_table else mapped[0]
+        rising = self._rising(fillers)
+        found: dict[int, Any] = {
+            int(j): mapped[0, j] for j in np.flatnonzero(~np.isnan(rows[0]))
+        }
+        for j, ends in intervals.items():
+            cells = np.full((2, rows.shape[1]), np.nan)
+            cells[:, j] = np.where(np.isfinite(ends), ends, np.nan)
+            both = self._mapped_known(cells, fillers)[:, j]
+            both = both if rising[j] else both[::-1]
+            found[j] = tuple(None if np.isnan(end) else end for end in both)
+        return found
+
+    def _mapped_known(
+        self, rows: NDArray[np.float64], fillers: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Map the known cells of rows (r, d); NaN for the others."""
+        known = ~np.isnan(rows)
+        first, second = (
+            self._mapped_numbers(np.where(known, rows, filler)) for filler in fillers
+        )
+        if first.shape != rows.shape or not _are_same(first[known], second[known]):
+            names = " and ".join(type(step).__name__ for step in self._earlier)
+            raise ValueError(
+                f"'given' of {type(self).__name__} needs earlier steps that map the "
+                f"columns that are given by themselves, to finite numbers. {names} "
+                "does not. Give other values, or leave steps out that mix columns; "
+                "for columns of words, use MixedDensity."
+            )
+        return np.where(known, first, np.nan)
+
+    def _mapped_numbers(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        names = None if self._columns is None else self._columns.names
+        table = None if names is None else numbered_frame(rows, names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of logs: NaN says so
+            found = self._encoded(rows if table is None else table)
+        return np.asarray(found, dtype=np.float64)
+
+    def _rising(self, fillers: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which columns (d,) keep the order of two rows."""
+        mapped = self._mapped_numbers(fillers)
+        return np.asarray((fillers[1] - fillers[0]) * (mapped[1] - mapped[0]) >= 0)
 
     def _mapped_back(self, rows: NDArray[Any], like: Any = None) -> Any:
         return self._as_container(pull_back(self._earlier, rows), like)
@@ -311,6 +422,10 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
     def _as_container(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
         return as_container(self, rows, self._columns, like)
+
+
+def _are_same(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    return bool(np.isfinite(first).all() and np.array_equal(first, second))
 
 
 @inverse.register(GenerativePipeline)

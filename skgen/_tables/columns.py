@@ -295,12 +295,12 @@ def _interval(cells: Cells, low: float, high: float) -> Spec:
 def _given_ends(scale: Scale, options: Sequence[Any]) -> tuple[float, float]:
     """Numbers of the two ends; None is no end."""
     low, high = (
-        end if end is None else scale.numbers(_like(scale, end))[0] for end in options
+        end if end is None else scale.numbers(like(scale, end))[0] for end in options
     )
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
-def _like(scale: Scale, value: Any) -> Cells:
+def like(scale: Scale, value: Any) -> Cells:
     """Return a cell of a value, of the form that a scale takes."""
     if scale.form == "ticks" and not isinstance(value, int | float):
         value = np.datetime64(value) if isinstance(value, str | date) else value
@@ -432,7 +432,7 @@ def _given_levels(cells: Cells, levels: Any = None) -> list[Any]:
         return []
     if not cells.is_time:
         return as_python(levels)
-    return [int(_like(Scale.of(cells, ""), level).values[0]) for level in levels]
+    return [int(like(Scale.of(cells, ""), level).values[0]) for level in levels]
 
 
 def as_python(levels: Any) -> list[Any]:

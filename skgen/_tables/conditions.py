@@ -63,14 +63,16 @@ def column_numbers(
     """Return the positions of columns that are given by name or position."""
     if isinstance(columns, str):
         columns = [columns]
-    return [_number(column, names, d, owner) for column in columns]
+    return [column_number(column, names, d, owner) for column in columns]
 
 
-def _number(column: Any, names: Sequence[Any] | None, d: int, owner: str) -> int:
+def column_number(column: Any, names: Sequence[Any] | None, d: int, owner: str) -> int:
+    """Return the position of a column that is given by name or position."""
     known = [] if names is None else list(names)
-    if isinstance(column, str) and column in known:
+    if column in known:
         return known.index(column)
-    if isinstance(column, Integral) and -d <= int(column) < d:
+    is_position = isinstance(column, Integral) and -d <= int(column) < d
+    if is_position and all(isinstance(name, str) for name in known):
         return int(column) % d
     among = f": {known}" if known else f", which are numbered from 0 to {d - 1}"
     raise ValueError(
@@ -87,12 +89,12 @@ def _of_columns(
         rows = np.full((len(given), d), np.nan)
         for column in given.columns:
             cells = np.asarray(given[column], dtype=np.float64)
-            rows[:, _number(column, names, d, owner)] = cells
+            rows[:, column_number(column, names, d, owner)] = cells
         return Conditions(rows, {}, is_table=True)
     items = given.items() if isinstance(given, Mapping) else given.to_dict().items()
     fixed, intervals = dict[int, list[float]](), dict[int, tuple[float, float]]()
     for column, what in items:
-        j = _number(column, names, d, owner)
+        j = column_number(column, names, d, owner)
         if isinstance(what, tuple):
             intervals[j] = _interval(what, column, owner)
         elif isinstance(what, (list, set, frozenset, np.ndarray)):

@@ -59,6 +59,12 @@ class MappedDensity:
         """Map draws of the model back."""
         return self._mapped_back(draw(n_samples))
 
+    def _drawn_given(
+        self, n: int, given: Any, noise: bool, rng: np.random.RandomState
+    ) -> Any:
+        """Draw n rows given what is known of them, and map them back."""
+        raise NotImplementedError
+
     # The density.
 
     @available_if(_inner_has("score_samples"))
@@ -164,27 +170,51 @@ class MappedDensity:
 
     @available_if(_inner_has("sample"))
     def sample(
-        self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        noise: bool = True,
+        given: Any = None,
     ) -> Any:
         """Draw rows, in the units of the data.
 
         Parameters
         ----------
         n_samples : int, default=1
-            Number of rows.
+            Number of rows; for a table of conditions, of each of its rows.
         random_state : int, RandomState, Generator or None, default=None
             Source of the draws; ``None`` is fresh entropy at each call.
         noise : bool, default=True
             Whether to add the noise of p(x|code). Without it, a row is what
             ``inverse_transform`` makes of its latent draw.
+        given : dict, array-like or DataFrame, default=None
+            What is known of the rows, in the units of the data. A dict has columns by
+            name or number, and for each a value, an interval ``(low, high)`` with None
+            for no end, or a list of values, of which the cell is one. A row, or a
+            Series, has missing cells where nothing is known; an array (r, n_features)
+            or a DataFrame, which may lack columns, are r rows that are each completed,
+            in their order.
 
         Returns
         -------
         X : DataFrame or array of shape (n_samples, n_features)
             Rows in random order, in the container that ``set_output`` asks for.
+
+        Raises
+        ------
+        ValueError
+            If ``given`` is no condition on the columns, or has no mass.
+
+        Warns
+        -----
+        DegenerateWeightsWarning
+            If intervals are met by so few draws that they stand for the density badly.
         """
         check_is_fitted(self)
         rng = fresh_random_state(random_state)
+        if given is not None:
+            return self._drawn_given(n_samples, given, noise, rng)
         draw = partial(self._inner.sample, noise=noise, random_state=rng)
         return self._drawn(draw, n_samples)
 

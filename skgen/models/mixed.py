@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY
 from typing import Any, Literal, Self
 
@@ -27,6 +27,7 @@ from skgen._tables.columns import (
     learn_codes,
     with_cells_of,
 )
+from skgen._tables.conditions import column_numbers, read_conditions
 from skgen._tables.frames import (
     Columns,
     as_table,
@@ -34,6 +35,7 @@ from skgen._tables.frames import (
     indexed,
     output_library,
 )
+from skgen._tables.given import encoded_given
 from skgen._tables.values import as_objects, is_missing
 from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import (
@@ -50,6 +52,7 @@ from skgen._utils.tensors import on_host
 from skgen.likelihoods import Mixed
 from skgen.likelihoods.specs import Spec, checked
 from skgen.models.base import whole_or_as_before
+from skgen.models.completion import draw_given
 from skgen.models.diffusion import Diffusion
 from skgen.models.mapped import MappedDensity
 from skgen.models.mixture_em import MixtureEM
@@ -363,6 +366,54 @@ class MixedDensity(
         X = self._validated(X, reset=False)
         rows = encode_table(X, self._codes, type(self).__name__)
         return rows, np.zeros(len(rows))
+
+    # Conditions.
+
+    def score_samples(self, X: Any, given: Iterable[Any] | None = None) -> NDArray[Any]:
+        """Evaluate the log-density of each row, in the units of ``X``.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows; cells that are missing are integrated out.
+        given : list of column names or numbers, default=None
+            Columns to condition on.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log p(x) in nats: exact, or a lower bound where that of the model inside is.
+            With ``given``, log p(rest of x given those columns), a difference of two
+            such scores.
+        """
+        scores = super().score_samples(X)
+        if given is None:
+            return scores
+        names = [code.name for code in self._codes]
+        columns = column_numbers(given, names, len(names), type(self).__name__)
+        rows = self._encoded(X)
+        known = np.full_like(rows, np.nan)
+        known[:, columns] = rows[:, columns]
+        found: NDArray[Any] = scores - self.estimator_.score_samples(known)
+        return found
+
+    def _drawn_given(
+        self, n: int, given: Any, noise: bool, rng: np.random.RandomState
+    ) -> Any:
+        owner, inner = type(self).__name__, self.estimator_
+        encoded = encoded_given(given, self._codes, owner)
+        if isinstance(inner, MixtureEM):
+            rows = inner.sample(n, rng, noise=noise, given=encoded)
+            return self._mapped_back(rows)
+        inner._check_n_samples(n)
+        if not noise:
+            raise ValueError(
+                f"{owner}.sample with 'given' and noise=False needs a MixtureEM "
+                f"inside, not {type(inner).__name__}. Leave noise=False out, or use "
+                "impute, which fills in means."
+            )
+        conditions = read_conditions(encoded, None, len(self._codes), owner)
+        return self._mapped_back(draw_given(inner, conditions, n, rng, owner))
 
     # Between rows and codes.
 
