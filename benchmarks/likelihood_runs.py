@@ -27,13 +27,15 @@ class Run(NamedTuple):
     n_rows: int | None = None  # of each set at most, None for all
     n_test_draws: int = 100
     n_some: int = 0  # test rows that pythae's estimator sees
+    settings: tuple[tuple[str, Any], ...] = ()  # further parameters, or `n_hidden`
 
     @property
     def name(self) -> str:
         """Short, for people and for files."""
         z = joined(self.n_components)
         model = f"{self.model}-{self.K}-{self.gradient}" if self.K > 1 else self.model
-        return f"{self.data}-{model}-z{z}-{self.library}-{self.seed}"
+        more = "".join(f"-{value}" for _, value in self.settings)
+        return f"{self.data}-{model}-z{z}{more}-{self.library}-{self.seed}"
 
     @property
     def n_epochs(self) -> int:
@@ -41,8 +43,11 @@ class Run(NamedTuple):
         return sum(n_epochs for n_epochs, _ in self.stages)
 
     def as_json(self) -> dict[str, Any]:
-        """As it is read back."""
-        return json.loads(json.dumps(self._asdict()))
+        """As it is read back; results have no settings where there are none."""
+        run: dict[str, Any] = json.loads(json.dumps(self._asdict()))
+        if not self.settings:
+            del run["settings"]
+        return run
 
 
 # Stages of 3^i epochs at falling rates (Burda, Grosse & Salakhutdinov 2016).
@@ -73,8 +78,45 @@ def side_by_side(n_epochs: int, **settings: Any) -> list[Run]:
     ]
 
 
+# A convolutional net of images, and two levels of tokens against one.
+TOKENS: dict[str, Any] = {
+    "n_components": 128,
+    "hidden_layer_sizes": (128,),
+    "activation": "relu",
+    "settings": (
+        ("architecture", "conv"),
+        ("image_shape", (28, 28)),
+        ("channels", 16),
+    ),
+}
+
+
+def further_runs() -> list[Run]:
+    """Return what the normal prior, one way of inference and a plain decoder face."""
+    common: dict[str, Any] = {"stages": ((12, 1e-3),), "long": False}
+    fewer = {**common, "n_rows": 10_000, "n_test_draws": 20}
+    few = {**common, "n_rows": 3000, "n_test_draws": 20}
+    return [
+        Run("static", model, 1, "skgen", seed, **kinds)
+        for seed in range(3)
+        for model, kinds in (
+            ("VAE", common),
+            *(
+                ("VAE", {**common, "settings": (("prior", prior),)})
+                for prior in ("vamp", "mixture", "flow")
+            ),
+            ("VAE", {**common, **TWO_LAYERS}),
+            ("VAE", {**common, **TWO_LAYERS, "settings": (("inference", "top-down"),)}),
+            ("VAE", fewer),
+            ("VAE", {**fewer, "settings": (("n_hidden", 64),)}),
+            ("VQVAE", {**few, **TOKENS}),
+            ("VQVAE2", {**few, **TOKENS}),
+        )
+    ]
+
+
 def small_runs() -> list[Run]:
-    return side_by_side(6, n_some=500)
+    return [*side_by_side(6, n_some=500), *further_runs()]
 
 
 def trial_runs() -> list[Run]:

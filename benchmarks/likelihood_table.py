@@ -63,15 +63,21 @@ def table_row(results: list[Result]) -> str:
             shown([result.get(name) for result in results])
             for name in ("nll", "nll_some", "nll_pythae")
         ),
-        ", ".join(joined(result["active"]) for result in results),
-        PUBLISHED.get((run["data"], run["model"], run["K"], z), ""),
+        ", ".join(joined(r["active"]) for r in results if r["active"] is not None),
+        PUBLISHED.get((run["data"], model_name(run).split(", ")[0], run["K"], z), ""),
         first["device"],
     ]
     return as_row(cells)
 
 
 def model_name(run: dict[str, Any]) -> str:
-    return f"IWAE, {run['gradient']}" if run["model"] == "IWAE" else run["model"]
+    """Name a model with what sets it apart, and rows where they are fewer."""
+    words = [run["model"]]
+    if run["model"] == "IWAE":
+        words.append(run["gradient"])
+    if run["model"] in ("VAE", "IWAE"):
+        words += [f"{name} {value}" for name, value in run.get("settings", ())]
+    return ", ".join(words) + (f", {run['n_rows']} rows" if run["n_rows"] else "")
 
 
 def as_row(cells: Any) -> str:
@@ -108,7 +114,8 @@ def place(result: Result) -> tuple[Any, ...]:
     """Where a result comes in the table."""
     run = result["run"]
     names = ("data", "model", "gradient", "K", "library", "seed")
-    return np.ndim(run["n_components"]), *(run[name] for name in names)
+    more = np.ndim(run["n_components"]), run["n_rows"] or 0, str(run.get("settings"))
+    return *more, *(run[name] for name in names)
 
 
 def table(size: str, results: list[Result]) -> str:
@@ -137,7 +144,29 @@ def table(size: str, results: list[Result]) -> str:
         libraries = [results[0]["run"]["library"] for results in (ours, theirs)]
         if libraries == ["skgen", "pythae"] and same_but_library(ours, theirs):
             lines += verdicts(ours, theirs)
+        if is_base(theirs[0]["run"], ours[0]["run"]):
+            lines.append(difference(ours, theirs))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def is_base(base: dict[str, Any], run: dict[str, Any]) -> bool:
+    """Return whether a run is another with one thing more."""
+    changed = {**run, "seed": base["seed"]}
+    if run["model"] == "VQVAE2":
+        return {**changed, "model": "VQVAE"} == base
+    return changed != base and {**base, "settings": run.get("settings")} == changed
+
+
+def difference(ours: list[Result], theirs: list[Result]) -> str:
+    """Say how much a model gains over its base, in nats and bits per dimension."""
+    a, a_error = mean_and_error([result["nll"] for result in ours])
+    b, b_error = mean_and_error([result["nll"] for result in theirs])
+    bits = 784 * math.log(2)
+    return (
+        f"- {model_name(ours[0]['run'])}, less {model_name(theirs[0]['run'])}: "
+        f"{a - b:+.2f} ± {math.hypot(a_error, b_error):.2f} nats; "
+        f"{a / bits:.4f} against {b / bits:.4f} bits per dimension."
+    )
 
 
 def same_but_library(ours: list[Result], theirs: list[Result]) -> bool:
