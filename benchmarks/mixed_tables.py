@@ -1,6 +1,6 @@
 """Tables of several kinds of columns with a fifth of their cells missing.
 
-    python benchmarks/mixed_tables.py [--splits 5] [--quick]
+    python benchmarks/mixed_tables.py [--splits 5] [--jobs 2] [--quick]
 
 On real tables (scikit-learn's own, with their classes as a column) and a generated
 one: each is split in half, a fifth of all cells is hidden at random in both halves,
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,13 @@ TABLES = {
 }
 
 
-# Integers beside missing cells are floats, which are not guessed to be counts.
-KINDS = {"patients": {"visits": "count"}}
+# Integers beside missing cells are floats, which are not guessed to be counts. Others
+# are guessed from a half to have ends, beyond which the other half has values.
+KINDS: dict[str, dict[str, Any]] = {
+    "patients": {"visits": "count"},
+    "breast cancer": {"worst concavity": "real"},
+    "diabetes": {"s4": "real"},
+}
 
 
 def hidden(X: pd.DataFrame, rng: np.random.RandomState) -> pd.DataFrame:
@@ -108,7 +114,18 @@ def imputed_by_most_common(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFr
 
 
 def imputed_by_iteration(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
-    """IterativeImputer on standardised columns; levels by their places, rounded."""
+    """Fill in cells by IterativeImputer."""
+
+    def impute(rows: Any, new: Any) -> Any:
+        return IterativeImputer(max_iter=10, random_state=0).fit(rows).transform(new)
+
+    return imputed_as_numbers(train, test, impute)
+
+
+def imputed_as_numbers(
+    train: pd.DataFrame, test: pd.DataFrame, impute: Callable[[Any, Any], Any]
+) -> pd.DataFrame:
+    """Fill in standardised columns; levels are their places, and rounded."""
     is_level = [not pd.api.types.is_numeric_dtype(x) for _, x in train.items()]
     names = [name for name, level in zip(train, is_level) if level]
     coder = OrdinalEncoder(encoded_missing_value=np.nan)
@@ -118,9 +135,9 @@ def imputed_by_iteration(train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFram
     rows = places.fit_transform(train).astype(float)
     new = places.transform(test).astype(float)
     scaler = StandardScaler().fit(rows)
-    model = IterativeImputer(max_iter=10, random_state=0)
-    model.fit(scaler.transform(rows))
-    filled = scaler.inverse_transform(model.transform(scaler.transform(new)))
+    filled = scaler.inverse_transform(
+        impute(scaler.transform(rows), scaler.transform(new))
+    )
     found = pd.DataFrame(filled, columns=rows.columns, index=test.index)
     for name, levels in zip(
         names, places.named_transformers_["ordinalencoder"].categories_
@@ -206,6 +223,7 @@ def one_split(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--tables", nargs="*", default=list(TABLES))
     parser.add_argument("--quick", action="store_true", help="one split, small tables")
     arguments = parser.parse_args()
@@ -219,7 +237,7 @@ def main() -> None:
     for table in names:
         X = TABLES[table]()
         splits = ShuffleSplit(n_splits, test_size=0.5, random_state=0).split(X)
-        runs = Parallel(n_jobs=2)(
+        runs = Parallel(n_jobs=arguments.jobs)(
             delayed(one_split)(X, KINDS.get(table, "auto"), *each, seed)
             for seed, each in enumerate(splits)
         )
