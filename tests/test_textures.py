@@ -293,6 +293,17 @@ def test_the_field_is_near_the_exact_one() -> None:
     assert distance.mean() < 1.05 * exact.mean()
 
 
+@pytest.mark.parametrize("name", ["brick", "grass", "gravel"])
+def test_the_field_of_a_photograph_is_near_the_exact_one(name: str) -> None:
+    data = pytest.importorskip("skimage.data")
+    image = getattr(data, name)()[::3, ::3] / 255.0
+    exemplar, other = image[:64, :64], image[-64:, -64:]
+    _, distance = PatchMatch(random_state=0).fit(exemplar).match(other)
+    exact = exact_distances(other, exemplar, 7)
+    assert (distance.ravel() > exact - 1e-4).all()
+    assert distance.mean() < 1.05 * exact.mean()
+
+
 def test_distances_are_those_of_the_field() -> None:
     image, exemplar = smooth_image((12, 14, 3)), smooth_image((15, 11, 3), 1)
     field, distance = (

@@ -3,7 +3,9 @@
 A field gives each patch of an image a patch of the exemplar. Neighbours of a patch tend
 to have neighbours of its match as theirs, so good matches propagate; random search
 around a match refines it. Here all patches take a step at once: they look at neighbours
-at falling distances, instead of one after the other along the rows.
+at falling distances, instead of one after the other along the rows. They start from
+matches that are near along a few principal axes, found by a k-d tree (He & Sun 2012):
+in textures neighbours often match nothing alike, so that little propagates.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
+from scipy.spatial import KDTree
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +42,9 @@ DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 # Random search: by how much its radius falls, and draws per radius. Measured: slower
 # falls find more per comparison than more rounds do.
 FALL, DRAWS = 0.8, 2
+# Principal axes of patches that the start is found along, patches that these are taken
+# from, and by how much a start may be farther than the nearest along them.
+N_AXES, AXES_PATCHES, SLACK = 16, 4096, 1.0
 
 
 class Patches(NamedTuple):
@@ -60,6 +66,19 @@ class Patches(NamedTuple):
         """Rows and columns of patches."""
         return self.known.shape[0], self.known.shape[1]
 
+    def axes(self) -> Tensor:
+        """Return the first principal axes (p * p * c, k) of known patches."""
+        i, j = self.known.nonzero().unbind(-1)
+        step = -(-len(i) // AXES_PATCHES)
+        rows = self.view[i[::step], j[::step]].flatten(1)
+        axes: Tensor = torch.linalg.svd(rows - rows.mean(0), full_matrices=False).Vh
+        return axes[:N_AXES].T
+
+    def along(self, axes: Tensor) -> NDArray[Any]:
+        """Return coordinates (rows, columns, k) of patches, row by row."""
+        parts = [patches.flatten(1) @ axes for patches in self.view]
+        return torch.stack(parts).cpu().numpy()
+
 
 class Search:
     """The search for the field of nearest patches: matches and their distances."""
@@ -72,17 +91,15 @@ class Search:
         start: Tensor | None = None,
     ) -> None:
         self.target, self.source, self.generator = target, source, generator
-        self.field = self._random() if start is None else start  # (rows, columns, 2)
+        self.field = self._start() if start is None else start  # (rows, columns, 2)
         self.cost = self._distances(self.field)
 
-    def _random(self) -> Tensor:
-        """Draw matches among the known patches of the source."""
-        places = self.source.known.nonzero()
-        shape = self.target.shape
-        index = torch.randint(
-            len(places), shape, generator=self.generator, device=places.device
-        )
-        return places[index]
+    def _start(self) -> Tensor:
+        """Match patches with known ones of the source that are near along its axes."""
+        axes, known = self.source.axes(), self.source.known
+        tree = KDTree(self.source.along(axes)[known.cpu().numpy()])
+        _, index = tree.query(self.target.along(axes), eps=SLACK)
+        return known.nonzero()[torch.from_numpy(index).to(known.device)]
 
     def _distances(self, field: Tensor) -> Tensor:
         """Squared distances (rows, columns) to the patches that a field gives."""
@@ -205,12 +222,12 @@ class PatchMatch(TextureModel):
     ----------
     patch_size : int, default=7
         Side of the square patches.
-    n_iter : int, default=6
+    n_iter : int, default=4
         Rounds of propagation and random search.
     n_votes : int, default=4
         Rounds of matching and voting per scale in ``fill``.
     random_state : int, RandomState, Generator or None, default=None
-        Source of the first field and of the search.
+        Source of the search.
     verbose : int, default=0
         Above 0, ``fill`` prints a line per scale.
     device : str or torch.device, default="cpu"
@@ -235,6 +252,9 @@ class PatchMatch(TextureModel):
     Barnes, Shechtman, Finkelstein & Goldman, "PatchMatch: a randomized correspondence
     algorithm for structural image editing", ACM Transactions on Graphics 28(3), 2009.
 
+    He & Sun, "Computing nearest-neighbor fields via propagation-assisted kd-trees",
+    CVPR 2012: the start.
+
     Wexler, Shechtman & Irani, "Space-time completion of video", IEEE Transactions on
     Pattern Analysis and Machine Intelligence 29(3), 2007: the filling of holes.
 
@@ -250,7 +270,7 @@ class PatchMatch(TextureModel):
 
     _: KW_ONLY
     patch_size: int = parameter(integer(1), default=7)
-    n_iter: int = parameter(integer(1), default=6)
+    n_iter: int = parameter(integer(1), default=4)
     n_votes: int = parameter(integer(1), default=4)
     random_state: Any = parameter(random_state, default=None)
     verbose: int = parameter(verbosity, default=0)
@@ -400,7 +420,7 @@ class PatchMatch(TextureModel):
             filled = torch.where(hole, vote(field, source, image.shape), image)
         for number in range(self.n_votes):
             # The votes change little, and later searches start from the last field.
-            n_iter = self.n_iter if number == 0 else -(-self.n_iter // 3)
+            n_iter = self.n_iter if number == 0 else -(-self.n_iter // 2)
             target = Patches.of(filled, self._patch_size)
             search = Search(target, source, generator, field).run(n_iter)
             field, weight = search.field, similarity(search.cost, over_hole)
