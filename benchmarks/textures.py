@@ -2,13 +2,15 @@
 
     python benchmarks/textures.py [--quick]
 
-- **Fields**: patches of one corner of scikit-image's brick, grass and gravel are matched
-  with those of the opposite corner, in the full resolution ("fine") and in every third
-  pixel ("coarse"). "excess" is the mean distance of the matches over that of the nearest
-  patches, found by comparing all, less one; "start" that of the matches along principal
-  axes alone, and "random" that of ``n_iter`` rounds from random matches, as in the paper.
+- **Fields**: patches of one corner of scikit-image's brick, grass and gravel are
+  matched with those of the opposite corner, in full resolution ("fine") and in every
+  third pixel ("coarse"). "exact" is the mean distance to the nearest patch, found by
+  comparing all, and "excess" that of the matches over it, less one; "start" is the
+  excess of matches along principal axes alone, and "random" that of ``n_iter`` rounds
+  from random matches, as in the paper. "of all" are the seconds of comparing all.
 - **Images**: seconds for 128 x 128 pixels from an exemplar of 96 x 96 (every fourth
-  pixel), for a hole of 24 x 24 in it, and for a noisy image of 48 x 48 to be restored.
+  pixel), for a hole of 24 x 24 in it, and for a noisy image of 48 x 48 to be
+  restored.
 
 Seconds are those of the processor, on one thread. Results go to
 ``benchmarks/results/textures.txt``.
@@ -54,7 +56,7 @@ def exact(target: Patches, source: Patches) -> float:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """Result, and seconds of the processor."""
+    """Return a result, and seconds of the processor."""
     start = time.process_time()
     found = work()
     return found, time.process_time() - start
@@ -92,20 +94,24 @@ def field_line(name: str, grain: str, size: int) -> str:
     )
 
 
+def image_seconds(exemplar: Image) -> list[float]:
+    """Seconds of a field, of growth, and of a hole that is grown or voted for."""
+    holes = exemplar.astype(float)
+    holes[36:60, 30:54] = np.nan
+    grow = NonparametricTexture(window=11)
+    works: list[Callable[[], Any]] = [
+        lambda: GaussianTexture().fit(exemplar).sample((128, 128), random_state=0),
+        lambda: grow.fit(exemplar).sample((128, 128), random_state=0),
+        lambda: grow.fit(holes).fill(holes, random_state=0),
+        lambda: PatchMatch(random_state=0).fit(holes).fill(holes),
+    ]
+    return [timed(work)[1] for work in works]
+
+
 def image_lines(names: tuple[str, ...]) -> Iterator[str]:
     yield f"\n{'seconds':10}{'Gaussian':>10}{'grown':>8}{'hole':>8}{'patches':>9}"
     for name in names:
-        exemplar = getattr(data, name)()[:384:4, :384:4]
-        holes = exemplar.astype(float)
-        holes[36:60, 30:54] = np.nan
-        grow = NonparametricTexture(window=11)
-        works: list[Callable[[], Any]] = [
-            lambda: GaussianTexture().fit(exemplar).sample((128, 128), random_state=0),
-            lambda: grow.fit(exemplar).sample((128, 128), random_state=0),
-            lambda: grow.fit(holes).fill(holes, random_state=0),
-            lambda: PatchMatch(random_state=0).fit(holes).fill(holes),
-        ]
-        taken = [timed(work)[1] for work in works]
+        taken = image_seconds(getattr(data, name)()[:384:4, :384:4])
         yield f"{name:10}{taken[0]:10.2f}{taken[1]:8.1f}{taken[2]:8.1f}{taken[3]:9.1f}"
 
 

@@ -67,14 +67,13 @@ LEAST_SIMILARITY = 1e-3
 class Game(NamedTuple):
     """How a game is played where nothing else is asked for."""
 
-    gamma: float  # weight of the penalty of the critic's slope
     critic_rate: float  # multiple of the generator's learning rate
     beta1: float  # of Adam: a Wasserstein critic that has momentum runs away
 
 
 GAMES = {
-    "non-saturating": Game(gamma=0.01, critic_rate=3.0, beta1=0.5),
-    "wasserstein": Game(gamma=0.1, critic_rate=5.0, beta1=0.0),
+    "non-saturating": Game(critic_rate=3.0, beta1=0.5),
+    "wasserstein": Game(critic_rate=5.0, beta1=0.0),
 }
 
 
@@ -318,11 +317,12 @@ class GAN(OptionallyConditioned):
         of being taken for data (Goodfellow et al. 2014); or the critic's mean
         difference is the Wasserstein distance of data and samples, as long as its slope
         is 1 (Gulrajani et al. 2017).
-    gradient_penalty : float or "auto", default="auto"
+    gradient_penalty : float, default=0.1
         Weight gamma of the penalty of the critic's slope in standardised rows:
         ``gamma / 2 |grad D|^2`` at the data for "non-saturating", without which the
         game may circle for ever (Mescheder et al. 2018); ``gamma (|grad D| - 1)^2``
-        between data and samples for "wasserstein". "auto" is 0.01 and 0.1.
+        between data and samples for "wasserstein". Too little, and modes of the data
+        are left out.
     hidden_layer_sizes : sequence of int or int, default=(128, 128)
         Widths of the hidden layers of the critic; the generator has them in reverse.
     activation : str, default="relu"
@@ -473,9 +473,7 @@ class GAN(OptionallyConditioned):
     loss: Literal["non-saturating", "wasserstein"] = parameter(
         options(*GAMES), default="non-saturating"
     )
-    gradient_penalty: float | Literal["auto"] = parameter(
-        options("auto"), real(0, LARGEST_STEP), default="auto"
-    )
+    gradient_penalty: float = parameter(real(0, LARGEST_STEP), default=0.1)
     hidden_layer_sizes: Sequence[int] | int = parameter(
         sequence(integer(1), 0, MOST_LAYERS),
         integer(1),
@@ -551,10 +549,7 @@ class GAN(OptionallyConditioned):
 
     @property
     def _objective(self) -> AdversarialLoss:
-        gamma = self.gradient_penalty
-        if isinstance(gamma, str):
-            gamma = GAMES[self.loss].gamma
-        return AdversarialLoss(self.loss, gamma)
+        return AdversarialLoss(self.loss, self.gradient_penalty)
 
     def _noise(self, module: Any, n: int, generator: torch.Generator) -> Tensor:
         noise: Tensor = module.standard_noise((1, n), generator)
