@@ -39,9 +39,14 @@ RESULTS = Path(__file__).parent / "results" / "parquet.txt"
 FEATURES, K = 32, 4
 FILE_ROWS = 2**19  # of 64 MiB
 MODELS: dict[str, Any] = {
-    "GaussianMixtureEM(4)": GaussianMixtureEM(K, max_iter=10, tol=0.0, random_state=0),
-    "VAE(8), two epochs": VAE(
-        8, max_iter=2, batch_size=4096, early_stopping=False, random_state=0
+    "GaussianMixtureEM(4)": GaussianMixtureEM(K, max_iter=3, tol=0.0, random_state=0),
+    "VAE(4), an epoch": VAE(
+        4,
+        hidden_layer_sizes=(32,),
+        max_iter=1,
+        batch_size=2**14,
+        early_stopping=False,
+        random_state=0,
     ),
 }
 
@@ -56,7 +61,7 @@ def write(folder: Path, n_files: int) -> None:
         rows = rng.standard_normal((FILE_ROWS, FEATURES), dtype=np.float32)
         rows += centres[k].astype(np.float32)
         pd.DataFrame(rows, columns=names).to_parquet(
-            folder / f"part-{i:04d}.parquet", compression=None
+            folder / f"part-{i:04d}.parquet", compression=None, use_dictionary=False
         )
 
 
@@ -81,7 +86,7 @@ class Memory:
         }
 
     def _watch(self) -> None:
-        while self.watches:
+        while self.watches and all(Path(f"/proc/{pid}").exists() for pid in self.pids):
             for name, value in self.now().items():
                 self.peaks[name] = max(self.peaks[name], value)
             time.sleep(0.02)
@@ -91,9 +96,11 @@ class Memory:
 def watched(pids: list[int]) -> Iterator[Memory]:
     """Sample memory inside the block."""
     memory = Memory(pids)
-    yield memory
-    memory.watches = False
-    time.sleep(0.1)
+    try:
+        yield memory
+    finally:
+        memory.watches = False
+        time.sleep(0.1)
 
 
 def row(name: str, where: str, seconds: float, memory: Memory) -> str:

@@ -1,7 +1,10 @@
-"""Fits that processes make together: a script for torchrun, and its cases.
+"""Fits that processes make together, and their cases.
 
-``python tests/distributed_fits.py FOLDER`` in each process leaves what its fits have
-learned in ``FOLDER/<case>-<rank>``. `tests.test_distributed` compares it.
+``python -m tests.distributed_fits FOLDER 2 fits`` leaves in ``FOLDER/2 fits`` what the
+fits of two processes have learned, in a file for each case and rank, which
+`tests.test_distributed` compares. The processes are started by what torchrun is made of
+(`elastic_launch`), forked from one that has imported all, since that takes most of the
+time; under torchrun itself this makes what the arguments say.
 """
 
 import math
@@ -18,11 +21,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from skgen import (
     IWAE,
     VAE,
     VQVAE,
+    BetaVAE,
     GaussianDensity,
     GaussianMixtureEM,
     KMeansAutoencoder,
@@ -61,6 +66,9 @@ NETWORK: dict[str, Any] = {
     "max_iter": 4,
     "random_state": 0,
 }
+# Steps on all rows, whose gradients are those of one process.
+STEPS: dict[str, Any] = {**NETWORK, "batch_size": N, "max_iter": 2}
+STEPS["early_stopping"] = False
 VQ: dict[str, Any] = {"codebook_size": 8, "code_size": 2, "n_tokens": 2, **NETWORK}
 
 
@@ -137,18 +145,18 @@ CASES: dict[str, tuple[Any, NDArray[Any], Any]] = {
         HOLES,
         None,
     ),
-    "vae, steps": (
-        VAE(2, early_stopping=False, **{**NETWORK, "batch_size": N, "max_iter": 2}),
-        X,
-        None,
-    ),
+    "vae, steps": (VAE(2, **STEPS), X, None),
+    "beta, steps": (BetaVAE(2, beta=4.0, **STEPS), X, WEIGHT),
+    "iwae, steps": (IWAE(2, n_draws=3, **STEPS), X, WEIGHT),
+    "vqvae, steps": (VQVAE(**{**VQ, **STEPS}), X, None),
+    "beta": (BetaVAE(2, beta=4.0, **NETWORK), X, None),
     "vae, vamp": (VAE(2, prior="vamp", prior_components=3, **NETWORK), X, None),
     "iwae": (IWAE(2, n_draws=3, **NETWORK), X, None),
     "vqvae": (VQVAE(**VQ), X, None),
     "vqvae, ema": (VQVAE(codebook_update="ema", **VQ), X, WEIGHT),
 }
 DISPERSED = ("products", "products, auto")
-NETWORKS = ("vae", "iwae", "vqvae")
+NETWORKS = ("vae", "beta", "iwae", "vqvae")
 
 
 def shard(values: Any, rank: int, size: int) -> Any:
@@ -253,18 +261,46 @@ def killed(folder: Path) -> None:
         (folder / f"killed {name}-{rank}").write_bytes(pickle.dumps(state))
 
 
-def main() -> None:
-    """Do what the second argument says."""
+JOBS: dict[str, Any] = {"fits": fit_all, "errors": errors, "killed": killed}
+
+
+def work(folder: Path, name: str) -> None:
+    """Do a job in a process of a group."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    folder, *names = sys.argv[1:]
-    if names == ["killed"]:  # data_parallel makes the groups
-        killed(Path(folder))
+    if name == "killed":  # data_parallel makes the groups
+        killed(folder)
         return
     dist.init_process_group("gloo")
-    for name in names:
-        {"fits": fit_all, "errors": errors}[name](Path(folder))
+    JOBS[name](folder)
     dist.destroy_process_group()
+
+
+def launch(folder: Path, size: int, name: str) -> None:
+    """Have so many processes do a job, as torchrun would, again if one is killed."""
+    folder.mkdir()
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=size,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id=folder.name,
+        max_restarts=len(LONG) if name == "killed" else 0,
+        monitor_interval=0.1,
+        start_method="fork",
+    )
+    elastic_launch(config, work)(folder, name)
+
+
+def main() -> None:
+    """Do the jobs that the arguments say, one after the other."""
+    folder, *jobs = sys.argv[1:]
+    if "RANK" in os.environ:  # torchrun's
+        work(Path(folder), *jobs)
+        return
+    for size, name in zip(jobs[::2], jobs[1::2], strict=True):
+        launch(Path(folder) / f"{size} {name}", int(size), name)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Dask collections: rows of a fit, and lazy results; here and on a cluster."""
 
 import gc
+import os
 import pickle
+import signal
 import sys
 import tempfile
 import threading
@@ -30,6 +32,7 @@ from skgen import (
 from skgen._utils import chunks
 from skgen._utils.collections import LAZY, give_pages_back, stored
 from skgen.distributed import fit, sample
+from skgen.exceptions import DistributedError
 from skgen.model_selection import BatchedGridSearchCV, Data
 from skgen.models import kmeans
 from tests.estimators import ONE_OF_EACH, class_name, dense, features
@@ -303,7 +306,7 @@ def client() -> Iterator[Any]:
     with (
         dask.config.set({"distributed.worker.daemon": True}),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as found,
     ):
@@ -361,6 +364,33 @@ def test_an_error_of_one_worker_is_raised(client: Any) -> None:
     with pytest.raises(ValueError, match="has to be a Dask array or Series"):
         fit(model, ARRAY, sample_weight=np.ones(90), client=client)
     assert_same(fit(model, ARRAY, client=client).mean_.round(8), X.mean(0).round(8))
+
+
+def test_a_worker_that_is_killed_ends_the_fit(client: Any) -> None:
+    here = os.getpid()
+
+    def fatal(block: Any) -> Any:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    last = ARRAY.map_blocks(fatal, dtype=float, meta=X[:0])
+    rows = da.concatenate([ARRAY, last])
+    said: list[str] = []
+
+    def fitted() -> None:
+        try:
+            fit(GaussianDensity(), rows, client=client)
+        except DistributedError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=fitted, daemon=True)
+    thread.start()
+    thread.join(60)  # it would wait for ever
+    assert "is lost: tcp://" in said[0]
+    client.wait_for_workers(2, timeout=60)
+    model = GaussianDensity()
+    np.testing.assert_allclose(fit(model, ARRAY, client=client).mean_, X.mean(0))
 
 
 def test_searches_run_on_the_workers(client: Any) -> None:

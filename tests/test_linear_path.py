@@ -55,7 +55,7 @@ def log_likelihood(factors: Any, covariance: Tensor) -> Any:
 
 def test_factor_analysis_is_at_least_probabilistic_pca() -> None:
     rows = torch.tensor(normal(200, 6, seed=3).numpy() @ np.diag([3, 2, 1, 1, 1, 0.5]))
-    covariance = covariance_of((rows - rows.mean(0)).double())
+    covariance = covariance_of(rows, rows.mean(0))
     free = factor_analysis(covariance, 2, lambda noise: noise)
     shared = factor_analysis(covariance, 2, lambda noise: noise.mean().expand(6))
     pca = GaussianDensity(2, reg_covar=0).fit(rows.numpy()).score(rows.numpy())

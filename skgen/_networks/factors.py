@@ -11,12 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from skgen._utils.tensors import wide_dtype
+
 # Rounds of the fit: it is a start, and stopping early keeps noise from vanishing.
 ROUNDS = 30
 # Columns beyond which one round is enough, since an eigendecomposition takes long.
 MANY_COLUMNS = 256
 # Least variance of the noise, as a part of that of its column.
 LEAST_NOISE = 1e-3
+# Numbers of the rows that are multiplied at a time.
+CHUNK_ELEMENTS = 2**22
 
 
 class Factors(NamedTuple):
@@ -51,19 +55,29 @@ class Factors(NamedTuple):
         return self.code_variances[:, None] * (self.loadings / self.noise[:, None]).T
 
 
-def covariance_of(x: Tensor) -> Tensor:
-    """Covariance (p, p) of centred rows (n, p), over the pairs of cells that are there.
+def covariance_of(x: Tensor, centre: Tensor) -> Tensor:
+    """Covariance (p, p) about a centre (p,), over the pairs of cells that are there.
 
-    Where cells are missing it is made positive semidefinite.
+    In float64 where the device has it, a chunk of the rows (n, p) at a time. Where
+    cells are missing it is made positive semidefinite.
     """
-    seen = (~x.isnan()).to(x)
-    x = x.nan_to_num()
-    covariance = x.T @ x / (seen.T @ seen).clamp(min=1)
-    if seen.all():
+    wide = wide_dtype(x.device)
+    parts = x.split(max(1, CHUNK_ELEMENTS // x.shape[1]))
+    sums = zip(*(_pairs((part - centre).to(wide)) for part in parts))
+    products, counts = (torch.stack(each).sum(0) for each in sums)
+    covariance: Tensor = products / counts.clamp(min=1)
+    if bool((counts == len(x)).all()):
         return covariance
     values, vectors = torch.linalg.eigh(covariance)
     positive: Tensor = vectors * values.clamp(min=0) @ vectors.T
     return positive
+
+
+def _pairs(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sums (p, p) of products of columns (n, p), and of how many cells."""
+    seen = (~x.isnan()).to(x)
+    x = x.nan_to_num()
+    return x.T @ x, seen.T @ seen
 
 
 def factor_analysis(

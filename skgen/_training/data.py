@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
@@ -137,10 +137,9 @@ class WeightedRows(ABC):
         if not self.out_of_core:
             return [self]
         n_pieces = math.ceil(len(self) / self._rows_of(PIECE_ELEMENTS))
-        pieces = torch.arange(len(self)).tensor_split(n_pieces)
         order = torch.randperm(n_pieces, generator=generator, device=generator.device)
         groups = order.cpu().tensor_split(math.ceil(n_pieces / WINDOW_PIECES))
-        return [self.take(torch.cat([pieces[i] for i in group])) for group in groups]
+        return Windows(self, n_pieces, groups)
 
     def loaded(self) -> Self:
         """Return these rows where single ones are read fast."""
@@ -160,6 +159,40 @@ class WeightedRows(ABC):
         if copies == 1:
             return self
         return self.take(torch.arange(len(self)).repeat(copies))
+
+
+class Windows(Sequence[Any]):
+    """Sets of pieces of rows, each made when it is asked for.
+
+    All together would be an index of all rows.
+
+    Parameters
+    ----------
+    rows : WeightedRows
+        The rows.
+    n_pieces : int
+        Number of pieces that they are cut into.
+    groups : sequence of Tensor
+        Numbers of the pieces of each set.
+    """
+
+    def __init__(
+        self, rows: WeightedRows, n_pieces: int, groups: Sequence[Tensor]
+    ) -> None:
+        self.rows, self.n_pieces, self.groups = rows, n_pieces, groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, i: Any) -> Any:
+        pieces = [self._piece(int(k)) for k in self.groups[i]]
+        return self.rows.take(torch.cat(pieces))
+
+    def _piece(self, k: int) -> Tensor:
+        """Return the numbers of the rows of a piece; the first ones have one more."""
+        size, more = divmod(len(self.rows), self.n_pieces)
+        start = k * size + min(k, more)
+        return torch.arange(start, start + size + (k < more))
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,7 +392,8 @@ class StoredRows(WeightedRows):
             return self.index[index]
         if isinstance(index, Tensor):
             return index
-        return torch.arange(len(self.store), device=self.store.device)[index]
+        first, last, step = index.indices(len(self.store))
+        return torch.arange(first, last, step, device=self.store.device)
 
     def _read(self, index: Index) -> Tensor:
         """Bring rows as they are stored (b, d) to the device."""
@@ -394,16 +428,17 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def prefetch(make: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
+def prefetch(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
     """Yield what is made of each item; the next is made while one is in use."""
+    rest = iter(items)
 
     def alone(item: Item) -> Made:
         with threads_for():
             return make(item)
 
-    made = make(items[0])
+    made = make(next(rest))
     with ThreadPoolExecutor(1) as pool:  # of which a thread is born at the first task
-        for item in items[1:]:
+        for item in rest:
             coming = pool.submit(alone, item)
             yield made
             made = coming.result()

@@ -35,8 +35,8 @@ class ShardedRows(WeightedRows):
     ----------
     own : Rows or StoredRows
         The rows that are here.
-    places : Tensor of shape (m,)
-        Their numbers among all, on the device.
+    places : Tensor of shape (m,), or range
+        Their numbers among all, on the device; a range where one follows the other.
     n : int
         Rows of all processes.
     out_of_core : bool, default=False
@@ -44,7 +44,7 @@ class ShardedRows(WeightedRows):
     """
 
     own: Any
-    places: Tensor
+    places: Tensor | range
     n: int
     out_of_core: bool = False
 
@@ -86,7 +86,13 @@ class ShardedRows(WeightedRows):
 
     def _at(self, index: Index) -> Tensor:
         """Return which of the rows here some rows are; -1 for those elsewhere."""
-        return self.home[index if isinstance(index, slice) else index.to(self.device)]
+        if isinstance(index, slice):
+            index = torch.arange(*index.indices(self.n))
+        index = index.to(self.device)
+        if not isinstance(self.places, range):
+            return self.home[index]
+        at = index - self.places.start
+        return at.masked_fill_((at < 0) | (at >= len(self.places)), -1)
 
     def with_weight(self, weight: Tensor | None) -> Self:
         """Give the rows that are here other weights."""
@@ -98,7 +104,8 @@ class ShardedRows(WeightedRows):
             index = index.sort().values
         at = self._at(index)
         places = (at >= 0).nonzero()[:, 0]
-        return replace(self, own=self.own.take(at[places]), places=places, n=len(at))
+        own = self.own.take(at[places])
+        return replace(self, own=own, places=_as_range(places), n=len(at))
 
     def gather(self, index: Index) -> Rows:
         """Select rows; in the place of those of other processes are zeros."""
@@ -195,8 +202,16 @@ def in_shards(rows: StoredRows) -> FitRows:
     if is_alone():
         return rows
     start, stop, n = span(len(rows))
-    places = torch.arange(start, stop, device=rows.device)
-    return ShardedRows(rows, places, n, out_of_core=any_true(rows.out_of_core))
+    is_far = any_true(rows.out_of_core)
+    return ShardedRows(rows, range(start, stop), n, out_of_core=is_far)
+
+
+def _as_range(places: Tensor) -> Tensor | range:
+    """Return places (m,) that rise as a range, where one follows the other."""
+    if not len(places):
+        return range(0)
+    first, last = int(places[0]), int(places[-1])
+    return range(first, last + 1) if last - first + 1 == len(places) else places
 
 
 def _spread(values: Tensor | None, here: Tensor) -> Any:

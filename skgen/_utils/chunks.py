@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
+from sklearn.utils.random import sample_without_replacement
 from torch import Tensor
 
 from skgen._utils.reduce import (
@@ -30,15 +31,24 @@ from skgen._utils.tensors import wide_dtype
 # Numbers that a chunk's largest intermediate may hold. On a CPU it should stay in
 # the cache; elsewhere a launch should have enough to do.
 CPU_CHUNK, DEVICE_CHUNK = 3 * 2**16, 2**24
-# Rows above which a start is sought on so many. K-means would copy all rows, and
-# responsibilities (n, K) may be larger than they.
-MANY_ROWS = 2**20
+# Rows, and numbers, above which a start is sought on some. K-means would copy all rows,
+# and responsibilities (n, K) may be larger than they.
+MANY_ROWS, MANY_ELEMENTS = 2**20, 2**24
+# Numbers of these, 64 MiB in float64, and rows that they are of at least.
+START_ELEMENTS, START_ROWS = 2**23, 2**16
 
 
 def chunk_rows(device: torch.device, row_elements: int) -> int:
     """Rows of a chunk whose intermediates hold ``row_elements`` numbers per row."""
     elements = CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
     return max(1, elements // row_elements)
+
+
+def rows_of_start(n: int, d: int) -> int:
+    """Return on how many of n rows of d numbers a start is sought."""
+    if n <= MANY_ROWS and n * d <= MANY_ELEMENTS:
+        return n
+    return min(n, MANY_ROWS, max(START_ROWS, START_ELEMENTS // d))
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
@@ -118,9 +128,11 @@ class CentredRows(NamedTuple):
     def sampled(self, rng: np.random.RandomState) -> Self:
         """Return rows of all processes that a start is sought on: of many, some."""
         n = self.n_rows
-        if n > MANY_ROWS:
-            index = torch.as_tensor(rng.choice(n, size=MANY_ROWS, replace=False))
-            at = index.to(self.x.device)
+        some = rows_of_start(n, self.x.shape[1])
+        if some < n:
+            # In order, and without a permutation of n numbers.
+            index = sample_without_replacement(n, some, random_state=rng)
+            at = torch.as_tensor(index).sort().values.to(self.x.device)
             x, weight = rows_at(self.x, at), rows_at(self.weight, at)
             return self._replace(x=x, weight=weight)
         return self.everywhere()

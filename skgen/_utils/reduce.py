@@ -251,14 +251,15 @@ def gathered(values: Tensor) -> Tensor:
     if group is None:
         return values
     counts = _counts(len(values))
-    home = group.home(values.device)
-    padded = torch.zeros(max(counts), *values.shape[1:], dtype=values.dtype)
-    padded = padded.to(home)
-    padded[: len(values)] = values
-    parts = [torch.empty_like(padded) for _ in counts]
-    group.call(dist.all_gather, parts, padded)
-    cut = [part[:n] for part, n in zip(parts, counts)]
-    return torch.cat(cut).to(values.device)
+    shape, home = (sum(counts), *values.shape[1:]), group.home(values.device)
+    found = torch.empty(shape, dtype=values.dtype, device=home)
+    parts = found.split(counts)
+    parts[group.rank].copy_(values)
+    # Each sends its part into its place: a list of parts would be a second copy of all.
+    for sender, part in enumerate(parts):
+        if len(part):
+            group.call(dist.broadcast, part, group_src=sender)
+    return found.to(values.device)
 
 
 def rows_at(values: Any, index: Tensor) -> Any:
@@ -272,7 +273,9 @@ def rows_at(values: Any, index: Tensor) -> Any:
 
 def in_places(values: Tensor, places: Tensor) -> Tensor:
     """Put rows (m, ...), of which each process has some, in their places (m,)."""
-    rows, where = gathered(values.contiguous()), gathered(places)
+    rows, where = gathered(values), gathered(places)
+    if bool((where.diff() > 0).all()):  # in order already
+        return rows
     found = torch.empty_like(rows)
     found[where] = rows
     return found

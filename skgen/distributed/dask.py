@@ -8,7 +8,7 @@ else.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
@@ -27,12 +27,15 @@ from skgen._utils.collections import (
 )
 from skgen._utils.tensors import fresh_random_state
 from skgen.distributed.processes import data_parallel
+from skgen.exceptions import DistributedError
 from skgen.models.base import whole_or_as_before
 
 Model = TypeVar("Model")
 
 # Rows that a partition of draws has.
 DRAWN_AT_A_TIME = 2**16
+# Seconds between two looks at the workers of a fit: is each still there?
+LOOKED_EVERY = 1.0
 
 
 def fit(
@@ -73,6 +76,8 @@ def fit(
     ------
     TypeError
         If X is no collection of rows of numbers.
+    skgen.exceptions.DistributedError
+        If a worker is lost: killed, for instance, for the memory that it takes.
     ValueError
         If there are other partitions of y or weights than of X.
     ImportError
@@ -187,9 +192,10 @@ def fit_on_workers(estimator: Any, data: Sequence[Any], client: Any) -> Any:
     for name, values in zip(("y", "sample_weight"), beside):
         _check_partitions(X, values, name)
     shares = _shares(X, client)
+    before = _processes(client, shares)
     futures = _submitted(estimator, (X, *beside), shares, client)
     try:
-        return _first_or_error(client, futures)
+        return _first_or_error(client, futures, before)
     finally:
         client.cancel(futures)
 
@@ -267,16 +273,53 @@ def _on(client: Any, address: str, function: Callable[..., Any], *args: Any) -> 
     )
 
 
-def _first_or_error(client: Any, futures: Sequence[Any]) -> Any:
+def _processes(client: Any, addresses: Iterable[str]) -> dict[str, Any]:
+    """Return what tells the processes of workers apart, by their addresses.
+
+    One that is started anew may have the address of the old one, not its folder.
+    """
+    known = client.scheduler_info(n_workers=-1)["workers"]
+    return {each: known[each]["local_directory"] for each in addresses if each in known}
+
+
+def _first_or_error(client: Any, futures: Sequence[Any], before: dict[str, Any]) -> Any:
     """Return the result of the first rank; raise the error of the rank that failed.
 
-    The others then fail, too, since they miss it: theirs are not what went wrong.
+    The others then fail, too, since they miss it: theirs are not what went wrong. That
+    of a worker that is lost stays pending, for no other worker may take it.
     """
-    dask("distributed").wait(futures, return_when="ALL_COMPLETED")
+    while not _have_ended(futures):
+        _check_workers(client, before)
+    if any(each.status != "finished" for each in futures):
+        _check_workers(client, before)
     errors = [each.exception() for each in futures if each.status != "finished"]
     for error in sorted(errors, key=_is_of_the_group):
         raise error
     return futures[0].result()
+
+
+def _have_ended(futures: Sequence[Any]) -> bool:
+    """Wait for futures, and return whether they have ended by then."""
+    distributed = dask("distributed")
+    try:
+        distributed.wait(futures, timeout=LOOKED_EVERY, return_when="ALL_COMPLETED")
+    except distributed.TimeoutError:
+        return False
+    return True
+
+
+def _check_workers(client: Any, before: dict[str, Any]) -> None:
+    """Raise a DistributedError if workers are not the processes that they were."""
+    now = _processes(client, before)
+    lost = [each for each, process in before.items() if now.get(each) != process]
+    if lost:
+        raise DistributedError(
+            f"A worker of the {len(before)} that fit together is lost: "
+            f"{', '.join(lost)} was killed, as Dask does with a worker that takes more "
+            "memory than it has (see its log), or left the cluster. Give workers more "
+            "memory, or make partitions smaller, and call fit again. With checkpoint= "
+            "on a disk that workers share it goes on from there."
+        )
 
 
 def _is_of_the_group(error: BaseException) -> bool:

@@ -66,8 +66,9 @@ def data_parallel(group: Any = None, *, timeout: float | None = None) -> Iterato
     dropout, draw other numbers than one process would, and so does ``VQVAE`` where it
     fills missing cells.
 
-    A start is sought on the rows of all processes, up to 2^20 of them or 2^26 numbers,
-    which are sent to all.
+    A start is sought on the rows of all processes, which are sent to all: in mixtures
+    and K-means up to 2^20 rows and 2^24 numbers, or 2^23 numbers of larger sets (2^16
+    rows at least), and in networks up to 2^26 numbers, or 2^24 of larger sets.
 
     References
     ----------

@@ -129,7 +129,7 @@ class KMeansAutoencoder(ExactDensity):
     Lloyd's algorithm in torch, which equals it from the same start. It also takes over
     where rounding keeps scikit-learn from telling clusters apart, as beside a sentinel
     far from all other rows, and for large files that are mapped into memory, where the
-    start is sought on 2^20 of the rows. The score is the exact log-density of the
+    start is sought on some of the rows. The score is the exact log-density of the
     mixture ``sum_k p_k N(c_k, s2 I)``. Fitted attributes are float64.
 
     Parameters

@@ -58,8 +58,9 @@ class StudentMixtureEM(EllipticalMixture):
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
             default="kmeans"
         Where EM starts: from clusters, from rows picked far apart, from random
-        responsibilities, or from random rows. With more than 2^20 rows, a start looks
-        at 2^20 of them only, drawn at random.
+        responsibilities, or from random rows. Of more than 2^20 rows or 2^24 numbers,
+        a start looks at some only, drawn at random: 2^23 numbers, and 2^16 rows or
+        more.
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from.
     means_init : array-like of shape (n_components, n_features), default=None

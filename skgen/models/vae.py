@@ -47,7 +47,7 @@ from skgen._utils.parameters import (
     real,
     sequence,
 )
-from skgen._utils.tensors import to_array, wide_dtype
+from skgen._utils.tensors import to_array
 from skgen.likelihoods import Likelihood
 from skgen.models.building import image_networks, networks
 from skgen.models.evaluation import BoundedModel
@@ -182,7 +182,7 @@ class VariationalAutoencoder(BoundedModel):
         start = decoder[-1].bias.data
         values, inputs, outputs = self.likelihood.normal_cells(x)
         centre = start[outputs].clone()
-        covariance = covariance_of((values - centre).to(wide_dtype(x.device)))
+        covariance = covariance_of(values, centre)
         varies = covariance.diagonal() > 0
         q = min(self.n_components, int(varies.sum()) - 1)
         if q < 1:
