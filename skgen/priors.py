@@ -21,8 +21,8 @@ from skgen._utils.tensors import LOG_2PI
 
 # Bounds on log sigma(x): beyond them exp leaves the range where training is stable.
 LOG_SIGMA_MIN, LOG_SIGMA_MAX = -12.0, 6.0
-# Scale that components of a mixture prior start with, where there are several.
-NARROW = 0.5
+# Standard deviation of the means that components of a mixture prior start with.
+MOST_SPREAD = math.sqrt(0.75)
 
 
 class Normal(NamedTuple):
@@ -231,7 +231,8 @@ class ModesPrior(LearnedPrior):
 class MixturePrior(ModesPrior):
     """Mixture of normal densities with means, scales and weights of its own.
 
-    It starts near N(0, I): one component is that, and more are narrower and spread.
+    It starts near N(0, I): one component is that, and more are narrower and spread, the
+    less so the more coordinates there are.
 
     Parameters
     ----------
@@ -243,8 +244,10 @@ class MixturePrior(ModesPrior):
 
     def __init__(self, n_components: int, n_modes: int) -> None:
         super().__init__(n_components, n_modes)
-        width = 1.0 if n_modes == 1 else NARROW
-        spread = math.sqrt(1 - width**2)
+        # Squared distances of modes stay at 8: farther apart, in many coordinates, each
+        # would keep the rows that begin near it.
+        spread = 0.0 if n_modes == 1 else min(MOST_SPREAD, 2 / math.sqrt(n_components))
+        width = math.sqrt(1 - spread**2)
         self.means = nn.Parameter(spread * torch.randn(n_modes, n_components))
         log_scales = torch.full((n_modes, n_components), math.log(width))
         self.log_scales = nn.Parameter(log_scales)
