@@ -93,7 +93,7 @@ TOKENS: dict[str, Any] = {
 
 def further_runs() -> list[Run]:
     """Return what the normal prior, one way of inference and a plain decoder face."""
-    common: dict[str, Any] = {"stages": ((12, 1e-3),), "long": False}
+    common: dict[str, Any] = {"stages": ((12, 1e-3),), "long": False, "n_rows": 20_000}
     fewer = {**common, "n_rows": 10_000, "n_test_draws": 20}
     few = {**common, "n_rows": 3000, "n_test_draws": 20}
     return [
