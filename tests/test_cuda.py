@@ -1,6 +1,7 @@
 """Every estimator on a CUDA device: the laws that only a device can break."""
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
+from skgen import VAE, GaussianMixtureEM
 from skgen._utils.tensors import has_room
+from skgen.distributed import data_parallel
 from tests.estimators import CLOSED_FORM, ONE_OF_EACH, class_name, dense, rows_for
 
 pytestmark = [
@@ -100,3 +103,29 @@ def test_holes_and_conditions_on_cuda_are_those_of_the_host(name: Any) -> None:
     assert (drawn[:, 1] <= 20).all()
     assert len(code) == 50
     assert np.isfinite(on_cuda(host).fit(holes).score(holes))
+
+
+@pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_nccl_available()),
+    reason="torch has no nccl",
+)
+@pytest.mark.parametrize(
+    "estimator",
+    [GaussianMixtureEM(2, random_state=0), VAE(2, max_iter=2, random_state=0)],
+    ids=class_name,
+)
+def test_one_process_with_nccl_equals_no_group(estimator: Any, tmp_path: Path) -> None:
+    X = rows_for(estimator)
+    alone = on_cuda(estimator).fit(X)
+    torch.distributed.init_process_group(
+        "cpu:gloo,cuda:nccl",
+        init_method=f"file://{tmp_path / 'group'}",
+        rank=0,
+        world_size=1,
+    )
+    try:
+        with data_parallel():
+            found = on_cuda(estimator).fit(X)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert_allclose(found.score_samples(X), alone.score_samples(X), rtol=1e-4)
