@@ -41,10 +41,11 @@ test-lowest:
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-# The site, into docs/_build/html; a warning is an error.
+# The site, into docs/_build/html; a warning and a link that leads nowhere are errors.
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/sphinx-build --builder html --fail-on-warning --keep-going docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 # All comparisons of speed, into benchmarks/results; BENCH=--quick takes minutes.
 bench: $(READY)

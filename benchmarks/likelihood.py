@@ -92,6 +92,8 @@ def new_model(run: Run) -> Any:
         likelihood = Autoregressive(likelihood, n_hidden=settings.pop("n_hidden"))
     if run.model in ("VAE", "IWAE"):  # as the papers and pythae do
         settings.update(kl_warmup=0, linear_path=False)
+    if run.model == "VAE" and np.ndim(run.n_components):
+        settings.update(kl_warmup="auto")  # without it, ladders lose their top
     if run.model == "IWAE":
         settings.update(n_draws=run.K, gradient=run.gradient, max_grad_norm=None)
     return MODELS[run.model](

@@ -1,6 +1,7 @@
 """The HTML representation of an estimator, and where its links lead."""
 
 import re
+import runpy
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -105,3 +106,21 @@ def test_the_distribution_has_one_name_and_one_version() -> None:
     extras = project["optional-dependencies"].values()
     with_extras = [each for extra in extras for each in extra if "[" in each]
     assert {each.partition("[")[0] for each in with_extras} == {DISTRIBUTION, "dask"}
+
+
+def test_links_of_the_site_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+    found = runpy.run_path(str(ROOT / "docs" / "check_links.py"))["broken_links"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<p id="top"></p><a href="#top">1</a><a href="a/b.html#x">2</a>'
+        '<a href="a/c.html">3</a><img src="no.png"><a href="https://x.example">4</a>'
+        '<a href="a">5</a><a href="#none">6</a>'
+    )
+    (tmp_path / "a" / "b.html").write_text('<a id="x" href="../index.html#top">1</a>')
+    (tmp_path / "a" / "index.html").write_text('<a href="b.html#y">1</a>')
+    links, n_outside = found(tmp_path)
+    assert links == [
+        "a/index.html: b.html#y",
+        *(f"index.html: {link}" for link in ("a/c.html", "no.png", "#none")),
+    ]
+    assert n_outside == 1
