@@ -25,7 +25,7 @@ exemplars = {
 SHAPE = (128, 128)
 
 fig, axes = plt.subplots(3, 4, figsize=(9, 7), layout="constrained")
-for row, (name, exemplar) in zip(axes, exemplars.items()):
+for row, (name, exemplar) in zip(axes.tolist(), exemplars.items()):
     pictures = {
         "exemplar": exemplar,
         "tiles": tile(exemplar, SHAPE),
@@ -36,7 +36,7 @@ for row, (name, exemplar) in zip(axes, exemplars.items()):
     }
     for ax, (title, picture) in zip(row, pictures.items()):
         ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(title if row is axes[0] else "")
+        ax.set_title(title if name == "brick" else "")
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(name)
 plt.show()
@@ -49,7 +49,7 @@ plt.show()
 # and by patches that vote, from coarse to fine.
 
 fig, axes = plt.subplots(3, 3, figsize=(7, 7), layout="constrained")
-for row, (name, exemplar) in zip(axes, exemplars.items()):
+for row, (name, exemplar) in zip(axes.tolist(), exemplars.items()):
     holes = exemplar.astype(float)
     holes[36:60, 30:54] = np.nan
     pictures = {
@@ -61,7 +61,7 @@ for row, (name, exemplar) in zip(axes, exemplars.items()):
     }
     for ax, (title, picture) in zip(row, pictures.items()):
         ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        ax.set_title(title if row is axes[0] else "")
+        ax.set_title(title if name == "brick" else "")
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(name)
 plt.show()
@@ -99,7 +99,7 @@ prior = DeepImagePrior(width=16, n_iter_no_change=100, random_state=0)
 prior.fit(noisy)
 
 
-def decibels(image):
+def decibels(image, clean=clean):
     """Peak signal-to-noise ratio, for images in [0, 1]."""
     return -10 * np.log10(np.mean((image - clean) ** 2))
 
@@ -118,4 +118,21 @@ axes[3].semilogy(steps, prior.validation_curve_)
 axes[3].axvline(prior.best_iter_, color="grey", linestyle=":", label="kept")
 axes[3].set(xlabel="step", title="squared error of held-out pixels")
 axes[3].legend()
+plt.show()
+
+# %%
+# It knows noise by its fineness alone: the wall has smooth bricks and gains; grass and
+# gravel are as fine as the noise, and are lost with it.
+
+fig, axes = plt.subplots(2, 3, figsize=(7, 5), layout="constrained")
+for column, (name, exemplar) in zip(axes.T, exemplars.items()):
+    own = exemplar[:48, :48] / 255
+    noisy = own + np.random.RandomState(0).normal(0, 0.1, own.shape)
+    prior = DeepImagePrior(width=16, n_iter_no_change=100, random_state=0).fit(noisy)
+    for ax, (title, picture) in zip(
+        column, {f"{name}, noisy": noisy, "restored": prior.image_}.items()
+    ):
+        ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        ax.set_title(f"{title}: {decibels(picture, own):.1f} dB")
+        ax.set(xticks=[], yticks=[])
 plt.show()
