@@ -64,7 +64,9 @@ def table_row(results: list[Result]) -> str:
             for name in ("nll", "nll_some", "nll_pythae")
         ),
         ", ".join(joined(r["active"]) for r in results if r["active"] is not None),
-        PUBLISHED.get((run["data"], model_name(run).split(", ")[0], run["K"], z), ""),
+        ""
+        if run["n_rows"]
+        else PUBLISHED.get((run["data"], run["model"], run["K"], z), ""),
         first["device"],
     ]
     return as_row(cells)
@@ -102,7 +104,7 @@ def verdicts(ours: list[Result], theirs: list[Result]) -> list[str]:
 
 def versions() -> str:
     found = [f"Python {platform.python_version()}"]
-    for name in ("skgen", "torch", "numpy", "scikit-learn", "pythae"):
+    for name in ("scikit-generative", "torch", "numpy", "scikit-learn", "pythae"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -154,7 +156,9 @@ def is_base(base: dict[str, Any], run: dict[str, Any]) -> bool:
     changed = {**run, "seed": base["seed"]}
     if run["model"] == "VQVAE2":
         return {**changed, "model": "VQVAE"} == base
-    return changed != base and {**base, "settings": run.get("settings")} == changed
+    if "settings" in base or "settings" not in run:
+        return False
+    return {**base, "settings": run["settings"]} == changed
 
 
 def difference(ours: list[Result], theirs: list[Result]) -> str:
