@@ -13,16 +13,23 @@ import pytest
 import scipy.stats
 import torch
 from numpy.typing import NDArray
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_iris,
+    load_wine,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import skgen
-from skgen import VAE, MixedDensity
+from skgen import VAE, MixedDensity, MixtureEM
 from skgen._tables.frames import Columns, saturated
 from skgen._tables.kinds import guessed
 from skgen._training.data import Rows
 from skgen._utils.tensors import make_generator
 from skgen.likelihoods import Mixed
 from skgen.likelihoods.kinds import Levels, negative_binomial_log_prob
+from skgen.likelihoods.specs import limits
 
 # Few iterations, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -404,14 +411,100 @@ def test_a_kind_that_was_given_keeps_its_name() -> None:
     assert table_model(kinds=kinds).fit(table).kinds_ == {**kinds, "c": "real"}
 
 
-def test_an_error_of_a_guess_names_the_kind_that_would_do() -> None:
+def test_a_guess_names_the_kind_that_would_do() -> None:
     table = pd.DataFrame({"n": [0, 1] * 20, "x": np.arange(40.0)})
     model = table_model().fit(table)
     assert model.kinds_["n"] == "binary"
-    with pytest.raises(ValueError, match=r"taken for 'binary'.*kinds={'n': 'count'}"):
+    with pytest.warns(UserWarning, match=r"taken for 'binary'.*kinds={'n': 'count'}"):
         model.score(table.assign(n=2))
-    with pytest.raises(ValueError, match=r"taken for 'binary'.*kinds={'n': 'real'}"):
+    with pytest.warns(UserWarning, match=r"taken for 'binary'.*kinds={'n': 'real'}"):
         model.score(table.assign(n=0.5))
+
+
+BEYOND = {"debt": 1e6, "losses": 1e6, "sentinel": -1e3}  # others: a negative value
+
+
+@pytest.mark.filterwarnings("ignore:Column:UserWarning")
+def test_later_values_beyond_a_guess_are_missing_at_a_price(tmp_path: Path) -> None:
+    table = pd.DataFrame(random_columns(400, seed=7))
+    model = MixedDensity(MixtureEM(2, random_state=0)).fit(table)
+    skgen.save(model, tmp_path / "model")
+    row, price = table[:1].astype(object), math.log(len(table) + 1)
+    for each in (model, skgen.load(tmp_path / "model")):
+        for name in (name for name, kind in each.kinds_.items() if kind != "real"):
+            score = each.score(row.assign(**{name: BEYOND.get(name, -1e6)}))
+            lost = score - each.score(row.assign(**{name: None}))
+            if name in each.levels_:
+                assert lost == pytest.approx(-price)
+            else:
+                assert -price - 40 < lost < -price, name
+            assert score < each.score(table[:1])
+
+
+def test_a_price_beyond_is_due_where_the_cell_is_not_given() -> None:
+    rng = np.random.RandomState(0)
+    table = pd.DataFrame({"n": rng.randint(0, 2, 99), "x": rng.randn(99)})
+    model = MixedDensity(MixtureEM(1)).fit(table)
+    row = table[:1].assign(n=7)
+    scores = []
+    for given in (["n"], ["x"], None):
+        with pytest.warns(UserWarning, match="none of 99 cells has"):
+            scores.append(model.score_samples(row, given=given))
+    of_x, of_n, whole = scores
+    assert of_n == pytest.approx([-math.log(100)])
+    assert whole == pytest.approx(of_x + of_n)
+    with pytest.raises(ValueError, match="taken for 'binary'"):
+        model.sample(3, given={"n": 7})
+    with pytest.raises(ValueError, match="unknown categories"):
+        table_model(kinds={"n": [0, 1]}).fit(table).score(row)
+
+
+def test_a_constant_that_changes_has_a_price() -> None:
+    table = pd.DataFrame(
+        {"c": np.full(60, 0.1), "x": np.random.RandomState(0).randn(60)}
+    )
+    model = MixedDensity(MixtureEM(1)).fit(table)
+    assert np.isfinite(model.score(table.assign(c=np.nextafter(0.1, 1.0))))
+    with pytest.warns(UserWarning, match="Column 'c' has one value, 0.1, in the rows"):
+        lost = model.score(table.assign(c=0.3)) - model.score(table.assign(c=None))
+    assert -math.log(61) - 10 < lost < -math.log(61)
+
+
+LOADERS: dict[str, Any] = {
+    "iris": load_iris,
+    "wine": load_wine,
+    "breast cancer": load_breast_cancer,
+    "diabetes": load_diabetes,
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.filterwarnings("ignore:Column:UserWarning")
+def test_kinds_guessed_from_half_a_table_suit_the_other(name: str, seed: int) -> None:
+    table = LOADERS[name](as_frame=True).frame
+    order = np.random.RandomState(seed).permutation(len(table))
+    first, second = (table.iloc[half] for half in np.array_split(order, 2))
+    model = MixedDensity(MixtureEM(2, random_state=0)).fit(first)
+    fitted, later = model.score_samples(first), model.score_samples(second)
+    # A few nats a row are what the half has of its own.
+    assert later.mean() > fitted.mean() - 2.5 - 0.1 * table.shape[1]
+    assert later.min() > fitted.min() - 60
+
+
+def test_guesses_need_evidence() -> None:
+    rng = np.random.RandomState(0)
+    ratio = rng.gamma(1.5, 0.2, 300)
+    ratio = ratio[ratio < 0.95]  # which ends below 1 by accident
+    found = guessed(ratio, is_whole=False)
+    assert limits(found.spec)[1] == INF
+    # Levels of a scale may be rare.
+    scale = np.repeat([0.79, 1.17, 1.5, 4.3], [33, 26, 14, 1])
+    assert guessed(scale, is_whole=False).kind == "ordinal"
+    # Values that repeat inside a column are no sign that it is cut off at the least.
+    steps = np.where(rng.rand(300) < 0.4, rng.randint(2, 6, 300), 2 + 4 * rng.rand(300))
+    found = guessed(steps[steps > 1.99], is_whole=False)
+    assert found.kind != "inflated" or limits(found.spec)[0] <= 0
 
 
 def test_two_values_of_which_one_is_rare_are_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -29,7 +30,15 @@ from skgen._tables.values import (
     difference,
     ticks_at,
 )
-from skgen.likelihoods.specs import MAX_LEVELS, Spec, checked, limits, outside, support
+from skgen.likelihoods.specs import (
+    MAX_LEVELS,
+    Spec,
+    checked,
+    is_whole_kind,
+    limits,
+    outside,
+    support,
+)
 
 #: What a column may be called. "binary" is "categorical" with two levels.
 LEVELS = ("binary", "categorical", "ordinal")
@@ -114,6 +123,45 @@ class Scale(NamedTuple):
         return ticks
 
 
+class Beyond(NamedTuple):
+    """What a later value is worth that a guessed kind does not have.
+
+    By Laplace's rule it comes once in n + 1 cells; numbers have a Cauchy density there.
+    """
+
+    n_cells: int
+    centre: float = 0.0
+    spread: float = 0.0  # 0: no numbers
+
+    @classmethod
+    def of(cls, x: NDArray[Any], *, is_mass: bool) -> Beyond:
+        """Learn it from numbers (n,), whole ones if each has a mass."""
+        low, centre, high = np.quantile(x, [0.25, 0.5, 0.75])
+        spread = float(high - low) / 2 or float(x.std() if np.ptp(x) else abs(centre))
+        spread = spread or 1.0
+        return cls(len(x), float(centre), max(spread, float(is_mass)))
+
+    @classmethod
+    def checked(cls, given: Any) -> Beyond | None:
+        """Return what a file states; a ValueError for what cannot be."""
+        if given is None:
+            return None
+        found = cls(*given)
+        if type(found.n_cells) is not int or not all(
+            type(n) is float and math.isfinite(n) for n in found[1:]
+        ):
+            raise ValueError("what a column has beyond its kind is out of order")
+        return found
+
+    def log_prob(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """Return log-densities (n,) of numbers; log-masses where there are none."""
+        found = np.full(len(x), -math.log(self.n_cells + 1.0))
+        if self.spread > 0:
+            distance = np.hypot(self.spread, x - self.centre)
+            found += math.log(self.spread / math.pi) - 2 * np.log(distance)
+        return found
+
+
 class ColumnCode(NamedTuple):
     """A column's kind, and how its values become numbers."""
 
@@ -123,6 +171,7 @@ class ColumnCode(NamedTuple):
     spec: Any = None  # what ``Mixed`` calls a kind of numbers; None: the kind
     scale: Scale = Scale()
     is_guess: bool = False
+    beyond: Beyond | None = None  # None: values that the kind lacks are errors
 
     @classmethod
     def checked(cls, name: Any, kind: Any, levels: Any, *more: Any) -> ColumnCode:
@@ -136,12 +185,15 @@ class ColumnCode(NamedTuple):
                 raise ValueError(f"the levels of the column {name!r} are out of order")
         code = cls(name, kind, levels, *more)
         checked(code.density)
-        return code._replace(scale=_checked_scale(code.scale))
+        beyond = Beyond.checked(code.beyond)
+        return code._replace(scale=_checked_scale(code.scale), beyond=beyond)
 
     def plain(self) -> tuple[Any, ...]:
         """Return what a file states of the column."""
         levels = None if self.levels is None else [to_plain(x) for x in self.levels]
-        return self.name, self.kind, levels, self.spec, tuple(self.scale), self.is_guess
+        beyond = None if self.beyond is None else tuple(self.beyond)
+        stated = self.name, self.kind, levels, self.spec, tuple(self.scale)
+        return *stated, self.is_guess, beyond
 
     @property
     def density(self) -> Spec:
@@ -153,10 +205,44 @@ class ColumnCode(NamedTuple):
         return ("ordinal", n_levels) if self.kind == "ordinal" else n_levels
 
     def encode(self, cells: Cells, owner: str) -> NDArray[np.float64]:
-        """Numbers (n,) of cells (n,): levels by their places; NaN where missing."""
+        """Numbers (n,) of cells (n,): levels by their places; NaN where missing.
+
+        Values that the kind does not have raise a ValueError.
+        """
+        code, wrong = self._read(cells, owner)
+        if wrong.any():
+            raise ValueError(self._fault(cells, code, wrong, owner))
+        return code
+
+    def encode_later(
+        self, cells: Cells, owner: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return numbers (n,) of cells of later rows, and what to add to scores (n,).
+
+        Values that a guessed kind does not have are missing, at their price.
+        """
+        code, wrong = self._read(cells, owner)
+        terms = np.zeros(len(code))
+        if not wrong.any():
+            return code, terms
+        fault = self._fault(cells, code, wrong, owner)
+        if self.beyond is None:
+            raise ValueError(fault)
+        warnings.warn(
+            f"{fault} Such cells are taken for missing, and cost in the score what a "
+            f"value does that none of {self.beyond.n_cells} cells has.",
+            stacklevel=4,
+        )
+        terms[wrong] = self.beyond.log_prob(code[wrong])
+        return np.where(wrong, np.nan, code), terms
+
+    def _read(
+        self, cells: Cells, owner: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return numbers (n,) of cells (n,), and which of them the kind lacks."""
         code = np.full(len(cells.values), np.nan)
         if cells.missing.all():  # which has no form
-            return code
+            return code, np.zeros(len(code), dtype=bool)
         try:
             code[~cells.missing] = self._numbers(cells)
         except (TypeError, ValueError) as error:
@@ -165,18 +251,27 @@ class ColumnCode(NamedTuple):
                 f"is of {self._what}, but: {error}. Give the column the kind "
                 "'categorical'."
             ) from error
-        unknown = np.isnan(code) & ~cells.missing
-        if unknown.any():
-            raise ValueError(self._unknown(cells.values[unknown][:3].tolist(), owner))
         if np.isinf(code).any():
             raise ValueError(
                 f"Column {self.name!r} given to {owner} contains infinity. Give NaN "
                 "for a value that is missing."
             )
-        wrong = outside(code, self.density)
-        if wrong.any():
-            raise ValueError(self._outside(code[np.argmax(wrong)], owner))
-        return code
+        is_unknown = np.isnan(code) & ~cells.missing
+        return code, is_unknown | outside(code, self.density) | self._changed(code)
+
+    def _changed(self, code: NDArray[Any]) -> Any:
+        """Return which numbers (n,) are another than that of a constant column."""
+        if self.beyond is None or self.kind != "real":
+            return False
+        return ~(np.isclose(code, self.beyond.centre, 1e-9, 0.0) | np.isnan(code))
+
+    def _fault(
+        self, cells: Cells, code: NDArray[Any], wrong: NDArray[np.bool_], owner: str
+    ) -> str:
+        """Say which values the kind lacks, and what to do."""
+        if self.levels is None:
+            return self._outside(code[np.argmax(wrong)], owner)
+        return self._unknown(cells.values[wrong][:3].tolist(), owner)
 
     def _numbers(self, cells: Cells) -> NDArray[np.float64]:
         if self.levels is None:
@@ -209,6 +304,12 @@ class ColumnCode(NamedTuple):
 
     def _outside(self, value: float, owner: str) -> str:
         """Say that a value is outside of the support, and what to do."""
+        if self.beyond is not None and self.kind == "real":
+            return (
+                f"Column {self.name!r} has one value, {self.beyond.centre:.10g}, in "
+                f"the rows that {owner} was fitted on, but here {value:.10g}. "
+                "Fit with more rows, or leave the column out."
+            )
         kinds = "'real'"
         if self.is_guess and self.kind == "bounded":
             kinds += " or ('bounded', low, high)"
@@ -333,6 +434,19 @@ def _none_is_inf(ends: Sequence[Any]) -> tuple[float, float]:
 
 
 def _guess(cells: Cells, X: Any, owner: str) -> ColumnCode:
+    """Guess the kind of a column, and what values beyond it are worth."""
+    code = _guessed_code(cells, X, owner)
+    if cells.dtype in LISTED:  # which states its levels
+        return code
+    if code.levels is not None:
+        return code._replace(beyond=Beyond(len(cells.seen)))
+    x = code.scale.numbers(cells)
+    if code.kind == "real" and x.min() < x.max():  # has all values
+        return code
+    return code._replace(beyond=Beyond.of(x, is_mass=is_whole_kind(code.density)))
+
+
+def _guessed_code(cells: Cells, X: Any, owner: str) -> ColumnCode:
     """Guess the kind of a column from its type, or its numbers."""
     name = cells.name
     if cells.form == "object":
@@ -404,6 +518,15 @@ def encode_table(X: Any, codes: Sequence[ColumnCode], owner: str) -> NDArray[Any
     return np.column_stack(
         [code.encode(cells, owner) for code, cells in zip(codes, cells_of(X))]
     )
+
+
+def encode_later(
+    X: Any, codes: Sequence[ColumnCode], owner: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return later rows of numbers (n, d), and what each cell adds to scores (n, d)."""
+    pairs = zip(codes, cells_of(X))
+    rows, terms = zip(*(code.encode_later(cells, owner) for code, cells in pairs))
+    return np.column_stack(rows), np.column_stack(terms)
 
 
 def with_cells_of(X: Any, filled: Any) -> Any:

@@ -18,7 +18,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import gammaln, log_expit, log_ndtr, xlogy
 
 from skgen.likelihoods.kinds import negative_binomial_log_prob
-from skgen.likelihoods.specs import MAX_COUNT, Spec, limits
+from skgen.likelihoods.specs import MAX_COUNT, Spec, is_whole_kind, limits
 
 Array = NDArray[np.float64]
 
@@ -33,6 +33,8 @@ FIRM = 3
 # Cells for each different value, in the mean, from which on floats that are whole, or
 # few, are taken for a scale and not for rounded numbers.
 CELLS_PER_LEVEL = 10
+# Part of the cells of a scale of floats that rare values may have.
+MOST_RARE = 0.05
 # Levels that numbers may be, at most.
 MOST_LEVELS = 128
 # A value is an atom when it is seen so many times, so large a part of all cells, and so
@@ -280,19 +282,32 @@ def _density_fits(values: Values) -> Iterator[Fit]:
     if low > 0:
         free += _log_normal(values)
     yield from free
-    logistic = _truncated(values, -math.inf, math.inf) - values.cost(2)
-    best = max([logistic, *(fit.score for fit in free)])
+    best = max(fit.score for fit in free)
+    found: dict[tuple[float, float], float] = {}
+
+    def score(first: float, last: float) -> float:
+        ends = first, last
+        if ends not in found:
+            found[ends] = _truncated(values, first, last) - values.cost(2)
+        return found[ends]
+
     for first, last in NATURAL:
         if _fits_in(low, high, first, last):
-            score = _truncated(values, first, last) - values.cost(2)
-            if score > best + MARGIN:
-                yield Fit(score, Guess("bounded", ("bounded", first, last)))
+            # Each end has to earn its keep: later rows may be beyond it.
+            wider = {(-math.inf, math.inf), (first, math.inf), (-math.inf, last)}
+            rivals = [score(*ends) for ends in wider - {(first, last)}]
+            if score(first, last) > max(best, *rivals) + MARGIN:
+                yield Fit(
+                    score(first, last), Guess("bounded", ("bounded", first, last))
+                )
 
 
 def _few_levels(values: Values) -> Iterator[Fit]:
-    """Take few values, all of them repeated, for levels."""
-    n_levels = len(values.x)
-    if values.n >= CELLS_PER_LEVEL * n_levels and values.counts.min() >= FIRM:
+    """Take few values, nearly all cells at repeated ones, for levels."""
+    n_levels, is_firm = len(values.x), values.counts >= FIRM
+    is_repeated = values.counts[is_firm].sum() >= (1 - MOST_RARE) * values.n
+    is_few = values.n >= CELLS_PER_LEVEL * n_levels
+    if is_few and is_repeated and (is_firm.sum() > 1 or is_firm.all()):
         log_step = math.log(np.diff(values.x).min())
         fit = _levels_fit(values, "ordinal", values.x)
         rivals = [fit.score + values.n * log_step for fit in _density_fits(values)]
@@ -371,17 +386,21 @@ def _inflated_fits(
 
 
 def _base(guess: Guess, rest: Values, atoms: tuple[float, ...]) -> Spec | None:
-    """Return the density of the rest, within atoms that are its ends."""
+    """Return the density of the rest, within atoms that are its ends.
+
+    Zero is one, and others are where no atom is inside: then values repeat since they
+    are cut off there, and not since the column is rounded.
+    """
     if guess.levels:
         return None
-    low, high = limits(guess.spec)
-    first = max([low, *(atom for atom in atoms if atom < rest.x[0])])
-    last = min([high, *(atom for atom in atoms if atom > rest.x[-1])])
+    (low, high), (least, most) = limits(guess.spec), rest.ends
+    is_cut = not any(least < atom < most for atom in atoms)
+    ends = [atom for atom in atoms if is_cut or atom == 0]
+    first = max([low, *(atom for atom in ends if atom < least)])
+    last = min([high, *(atom for atom in ends if atom > most)])
     if (first, last) == (low, high):
         return guess.spec
-    names = guess.spec if isinstance(guess.spec, tuple) else (guess.spec,)
-    is_whole = names[0] in ("count", "whole")
-    return ("whole" if is_whole else "bounded", first, last)
+    return ("whole" if is_whole_kind(guess.spec) else "bounded", first, last)
 
 
 def atoms_of(values: Values) -> NDArray[np.bool_]:

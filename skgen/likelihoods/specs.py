@@ -167,6 +167,12 @@ def support(spec: Spec) -> str:
     raise ValueError(f"{spec!r} is no kind of column")
 
 
+def is_whole_kind(spec: Spec) -> bool:
+    """Return whether cells of a kind of numbers are whole, each with a mass."""
+    name, *more = spec if isinstance(spec, tuple) else (spec,)
+    return is_whole_kind(more[0]) if name == "inflated" else name in ("count", "whole")
+
+
 def limits(spec: Spec) -> tuple[float, float]:
     """Return the least and the largest value of a column of a kind of numbers."""
     match spec:

@@ -23,6 +23,7 @@ from skgen._tables.columns import (
     WITH_OPTIONS,
     ColumnCode,
     as_python,
+    encode_later,
     encode_table,
     learn_codes,
     with_cells_of,
@@ -199,8 +200,10 @@ class MixedDensity(
     their own unit. Samples come back in the dtype of the column, rounded to the steps
     of the training rows, and integers within their dtype.
 
-    A kind that is guessed from rows is that of these rows: later values that it does
-    not have raise an error, which says what kind to give.
+    A kind that is guessed from n cells is that of these cells. For later values that it
+    does not have, a warning says what kind to give. Each is taken for missing, at a
+    price in the score: the mass 1 / (n + 1), and of numbers a Cauchy density about the
+    median. Values that a kind or levels that were given do not have raise an error.
 
     Any cells of a row may be missing, whatever cells the training rows had: a network
     of its own learns the posterior of incomplete rows, from rows that the model draws
@@ -362,10 +365,14 @@ class MixedDensity(
 
     def _mapped_in(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return rows of numbers, NaN where missing; a score stays as it is."""
+        rows, terms = self._numbers(X)
+        return rows, terms.sum(1)
+
+    def _numbers(self, X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return rows of numbers (n, d), and what each cell adds to scores (n, d)."""
         check_is_fitted(self)
         X = self._validated(X, reset=False)
-        rows = encode_table(X, self._codes, type(self).__name__)
-        return rows, np.zeros(len(rows))
+        return encode_later(X, self._codes, type(self).__name__)
 
     # Conditions.
 
@@ -386,15 +393,16 @@ class MixedDensity(
             With ``given``, log p(rest of x given those columns), a difference of two
             such scores.
         """
-        scores = super().score_samples(X)
         if given is None:
-            return scores
+            return super().score_samples(X)
+        rows, terms = self._numbers(X)
         names = [code.name for code in self._codes]
         columns = column_numbers(given, names, len(names), type(self).__name__)
-        rows = self._encoded(X)
         known = np.full_like(rows, np.nan)
         known[:, columns] = rows[:, columns]
-        found: NDArray[Any] = scores - self.estimator_.score_samples(known)
+        rest = np.delete(terms, columns, axis=1).sum(1)
+        whole, part = (self.estimator_.score_samples(each) for each in (rows, known))
+        found: NDArray[Any] = (whole - part + rest).astype(whole.dtype)
         return found
 
     def _drawn_given(
