@@ -26,7 +26,8 @@ test-clients: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 		--editable ".[test-clients]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_third_party.py \
-		tests/test_readme.py -k "optuna or imbalanced or serving or mlflow"
+		tests/test_clients.py tests/test_dask.py tests/test_readme.py \
+		-k "optuna or imbalanced or serving or mlflow or skops or a_fit_is_that_of"
 
 # The same on the lowest versions that pyproject.toml claims.
 LOWEST := .venv-lowest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import KW_ONLY
 from typing import Any, Literal, Self
 
@@ -54,7 +55,9 @@ class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, Estimator):
         ``level``.
     level : float, default=0.05
         Part of the inliers that may be called outliers, where ``contamination`` is
-        "auto". No p-value is below 1 / (n + 1) of n rows that calibrate.
+        "auto". No p-value is below 1 / (n + 1) of n rows that calibrate: where that is
+        above ``level``, the threshold is the least likely of them, and a warning says
+        so.
     trim : "auto" or float, default="auto"
         Part of the rows that the fit leaves out as the least likely, in [0, 0.5].
         "auto" is three times ``contamination``, half of the rows at most, since the
@@ -165,6 +168,11 @@ class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, Estimator):
         ------
         ValueError
             If a parameter is out of its range, or there are too few rows.
+
+        Warns
+        -----
+        UserWarning
+            If too few rows calibrate for ``level``.
         """
         with whole_or_as_before(self):
             self._fit(X, sample_weight)
@@ -233,7 +241,21 @@ class DensityOutlierDetector(OutlierMixin, MetaEstimatorMixin, Estimator):
             return float(np.quantile(scores, self.contamination))
         judges = self.calibration_scores_
         n_below = math.floor(self.level * (len(judges) + 1)) - 1
+        if n_below < 0:
+            self._warn_of_level(len(judges))
         return float(judges[max(n_below, 0)])
+
+    def _warn_of_level(self, n: int) -> None:
+        """Warn of a level that so few rows cannot show."""
+        warnings.warn(
+            f"{type(self).__name__}: level={self.level:g} takes "
+            f"{math.ceil(1 / self.level) - 1} rows that calibrate, and there are {n}. "
+            f"The threshold is the least likely of them, below which 1 inlier in "
+            f"{n + 1} lies in the mean. Give more rows, a larger calibration_size, or "
+            f"level={1 / (n + 1):.2g} or more.",
+            UserWarning,
+            stacklevel=4,
+        )
 
     def score_samples(self, X: Any) -> NDArray[Any]:
         """Evaluate the log-density of rows.

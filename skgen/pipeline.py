@@ -8,9 +8,10 @@ earlier ones are changes of variables, and the whole is a density of the rows as
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from inspect import signature
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +21,12 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._tables.conditions import Conditions, read_conditions
-from skgen._tables.frames import Columns, as_container, numbered_frame
+from skgen._tables.frames import (
+    Columns,
+    as_container,
+    listed_levels,
+    numbered_frame,
+)
 from skgen._utils.documentation import DocumentationLinks
 from skgen._utils.tensors import without_mask
 from skgen.bijections import (
@@ -31,7 +37,9 @@ from skgen.bijections import (
     log_det,
     pull_back,
     push_forward,
+    without_marks,
 )
+from skgen.bijections.levels import INFREQUENT
 from skgen.models.base import FLOATS, whole_or_as_before
 from skgen.models.mapped import MappedDensity
 
@@ -123,6 +131,8 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
     """
 
     _columns: Columns | None = None
+    # Levels of the columns whose dtype lists them.
+    _levels: Mapping[Any, list[Any]] = MappingProxyType({})
 
     @property
     def _inner(self) -> Any:
@@ -156,7 +166,7 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
         X = self._unmasked(X)
         with whole_or_as_before(self):
             super().fit(X, y, **params)
-            self._columns = Columns.of(X)
+            self._columns, self._levels = Columns.of(X), listed_levels(X)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
@@ -179,7 +189,7 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
         X = self._unmasked(X)
         with whole_or_as_before(self):
             code = super().fit_transform(X, y, **params)
-            self._columns = Columns.of(X)
+            self._columns, self._levels = Columns.of(X), listed_levels(X)
         return code
 
     def set_output(self, *, transform: str | None = None) -> Self:
@@ -369,7 +379,7 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
                 "list of values: the earlier steps change what weighs one against "
                 "another. Draw for each value, or use MixedDensity."
             )
-        fillers = np.asarray(self.sample(2, rng), dtype=np.float64)
+        fillers = self._fillers(rng)
         mapped = self._mapped_known(rows, fillers)
         if not intervals:
             return mapped if is_table else mapped[0]
@@ -384,6 +394,19 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
             both = both if rising[j] else both[::-1]
             found[j] = tuple(None if np.isnan(end) else end for end in both)
         return found
+
+    def _fillers(self, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Draw two rows (2, d), for cells of which nothing is known."""
+        drawn = np.asarray(self.sample(2, rng))
+        if drawn.dtype == object:
+            words = [x[0] for x in drawn.T if not isinstance(x[0], float | int)]
+            if words:
+                raise ValueError(
+                    f"'given' of {type(self).__name__} needs rows of numbers, and "
+                    f"there are columns of words, such as {words[0]!r}. "
+                    "skgen.MixedDensity takes such tables, and 'given' with them."
+                )
+        return drawn.astype(np.float64)
 
     def _mapped_known(
         self, rows: NDArray[np.float64], fillers: NDArray[np.float64]
@@ -421,7 +444,18 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
 
     def _as_container(self, rows: NDArray[Any], like: Any = None) -> Any:
         """Return rows (n, d) in the container that ``set_output`` asks for."""
-        return as_container(self, rows, self._columns, like)
+        rows = without_marks(rows)
+        levels = {
+            name: [*levels, INFREQUENT] if (column == INFREQUENT).any() else levels
+            for (name, levels), column in self._listed(rows)
+        }
+        return as_container(self, rows, self._columns, like, levels)
+
+    def _listed(self, rows: NDArray[Any]) -> Iterator[tuple[Any, NDArray[Any]]]:
+        """Yield names and levels of columns whose dtype lists them, and their cells."""
+        names = [] if self._columns is None else self._columns.names
+        for item in self._levels.items():
+            yield item, rows[:, names.index(item[0])]
 
 
 def _are_same(first: NDArray[Any], second: NDArray[Any]) -> bool:

@@ -31,6 +31,7 @@ from skgen import (
 )
 from skgen.io import TRUSTED_TYPES
 from skgen.likelihoods import (
+    Autoregressive,
     Bernoulli,
     Categorical,
     ContinuousBernoulli,
@@ -126,6 +127,24 @@ def test_a_search_sets_options_of_likelihoods(search: Any) -> None:
         assert score == pytest.approx(expected["mean_test_score"][0], rel=1e-4)
     assert model.likelihood == Gaussian()
     assert repr(model.set_params(likelihood__sigma=0.5).likelihood) in repr(model)
+
+
+def test_options_of_a_likelihood_inside_another_are_options() -> None:
+    whole = Autoregressive(Gaussian())
+    assert "base__sigma" not in whole.get_params(deep=False)
+    model = VAE(2, likelihood=whole, **TINY)
+    assert model.get_params()["likelihood__base__sigma"] == "feature"
+    grid: dict[str, Any] = {"likelihood__base__sigma": ["feature", "shared"]}
+    search = GridSearchCV(model, grid, cv=2).fit(X)
+    best = search.best_params_["likelihood__base__sigma"]
+    assert search.best_estimator_.likelihood == Autoregressive(Gaussian(best))
+    assert model.likelihood == Autoregressive(Gaussian())
+    changed = Autoregressive().set_params(base=Laplace(), base__sigma="row")
+    assert changed == Autoregressive(Laplace("row"))
+    with pytest.raises(ValueError, match="'scale' for likelihood Gaussian"):
+        Autoregressive(Gaussian()).set_params(base__scale=1.0)
+    with pytest.raises(ValueError, match="'base__sigma' for likelihood Auto"):
+        Autoregressive().set_params(base__sigma="row")
 
 
 def test_a_name_has_no_options() -> None:
@@ -297,6 +316,13 @@ def test_a_mixed_density_reads_tables_of_arrow() -> None:
     assert model.score(batch) == model.score(table)
     with pytest.raises(ValueError, match=r"in the same order|feature names"):
         model.score(table.rename_columns(list("abcdef")))
+
+
+def test_a_lazy_table_is_to_be_collected() -> None:
+    polars = pytest.importorskip("polars")
+    for model in (VAE(1, **TINY), GaussianDensity(), mixed()):
+        with pytest.raises(TypeError, match=r"Give X\.collect\(\)"):
+            model.fit(polars.DataFrame(TABLE).lazy())
 
 
 # Names and arguments of scikit-learn's.

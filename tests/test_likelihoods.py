@@ -46,7 +46,7 @@ def levels_of(likelihood: Any, dtype: torch.dtype = torch.float64) -> Any:
     return likelihood.standardizer(Rows(levels, None), True)(levels)
 
 
-def with_log_sigma(kind: str, log_sigma: Tensor) -> Any:
+def with_log_sigma(kind: Any, log_sigma: Tensor) -> Any:
     likelihood = Gaussian(kind)
     likelihood.log_sigma.data = log_sigma
     return likelihood
@@ -81,7 +81,7 @@ def test_gaussian_draws_have_its_mean_and_spread(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["shared", "feature"])
-def test_a_learned_sigma_has_a_floor(kind: str) -> None:
+def test_a_learned_sigma_has_a_floor(kind: Any) -> None:
     likelihood = Gaussian(kind, min_sigma=0.01)
     likelihood.log_sigma.data = torch.full((3,), -200.0, dtype=torch.float64)
     torch.testing.assert_close(likelihood.sigma, torch.full((3,), 0.01).double())

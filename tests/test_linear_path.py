@@ -95,7 +95,7 @@ def test_the_posterior_of_a_linear_model_is_exact_for_any_cells() -> None:
 @pytest.mark.parametrize("sigma", ["feature", "shared", "row"])
 @pytest.mark.parametrize("n_components", [1, 2, 10])
 def test_a_fit_starts_at_least_at_probabilistic_pca(
-    sigma: str, n_components: int
+    sigma: Any, n_components: int
 ) -> None:
     model = VAE(
         n_components, likelihood=Gaussian(sigma), early_stopping=False, **START

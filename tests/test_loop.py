@@ -420,7 +420,7 @@ def test_an_absurd_learning_rate_leaves_a_partial_fit_usable(model: Any) -> None
 @pytest.mark.parametrize("kind", ["feature", "shared"])
 @pytest.mark.parametrize("value", [1e30, 1e100])
 def test_rows_beyond_reason_leave_a_usable_model(
-    model: Any, kind: str, value: float
+    model: Any, kind: Any, value: float
 ) -> None:
     X = TABLE.copy()
     X[3, 1] = value

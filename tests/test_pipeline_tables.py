@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -129,3 +130,109 @@ def test_encoders_inside_a_pipeline_of_columns_come_back() -> None:
     density = GaussianDensity(reg_covar=1e-3)
     fitted = make_generative_pipeline(columns, density).fit(TABLE)
     assert set(fitted.sample(20, random_state=0)[:, 2]) <= WORDS
+
+
+# Levels of every kind.
+
+HOLED = TABLE.assign(species=TABLE["species"].where(TABLE.index % 3 > 0, np.nan))
+MISSING_AS = [
+    OneHotEncoder(sparse_output=False),
+    OrdinalEncoder(encoded_missing_value=-1),
+    OrdinalEncoder(encoded_missing_value=9),
+]
+
+
+@pytest.mark.parametrize("encoder", MISSING_AS, ids=str)
+@pytest.mark.parametrize("output", ["default", "pandas"])
+def test_a_missing_level_is_a_level(encoder: Any, output: Any) -> None:
+    columns = make_column_transformer(
+        (StandardScaler(), NUMBERS), (clone(encoder), ["species"])
+    )
+    fitted = make_generative_pipeline(columns, GaussianDensity(reg_covar=1e-6))
+    fitted.set_output(transform=output).fit(HOLED)
+    # Whitening loses nothing, and no draw is taken for lost: a warning is an error.
+    rows = fitted.reconstruct(HOLED)
+    found = np.asarray(rows, dtype=object)[:, 2]
+    missing = HOLED["species"].isna().to_numpy()
+    assert_array_equal(pd.isna(found), missing)
+    assert_array_equal(found[~missing], HOLED["species"][~missing])
+    drawn = np.asarray(fitted.sample(60, random_state=0), dtype=object)[:, 2]
+    assert 0 < pd.isna(drawn).sum() < 60
+    assert all(type(cell) is float for cell in drawn[pd.isna(drawn)])
+
+
+def test_missing_levels_of_numbers_come_back_as_numbers() -> None:
+    X = np.column_stack([IRIS.data.iloc[:, 0], IRIS.target.where(IRIS.target > 0)])
+    columns = make_column_transformer(
+        (StandardScaler(), [0]), (OneHotEncoder(sparse_output=False), [1])
+    )
+    fitted = make_generative_pipeline(columns, GaussianDensity(reg_covar=1e-6)).fit(X)
+    rows = fitted.reconstruct(X)
+    assert rows.dtype == np.float64
+    assert_allclose(rows, X)
+
+
+COUNTED = TABLE[NUMBERS].assign(k=np.arange(len(TABLE)) % 13)
+
+
+@pytest.mark.parametrize("kind", [OneHotEncoder, OrdinalEncoder])
+def test_infrequent_levels_are_one_word_and_no_number(kind: Any) -> None:
+    columns = make_column_transformer(
+        (StandardScaler(), NUMBERS), (kind(max_categories=3), ["k"])
+    )
+    fitted = make_generative_pipeline(columns, GaussianDensity(reg_covar=1e-3))
+    with pytest.raises(ValueError, match="Leave max_categories and min_frequency out"):
+        fitted.fit(COUNTED).sample(3, random_state=0)
+    words = COUNTED.assign(k=("level " + COUNTED["k"].astype(str)).astype("category"))
+    drawn = np.asarray(fitted.fit(words).sample(300, random_state=0))[:, 2]
+    assert len(set(drawn)) == 3
+    assert "infrequent_sklearn" in drawn
+    if kind is OrdinalEncoder:
+        table = fitted.set_output(transform="pandas").fit(words).sample(40, 0)
+        assert table["k"].notna().all()
+        assert set(table["k"].cat.categories) == {*words["k"], "infrequent_sklearn"}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_dtype_that_lists_levels_keeps_them(library: str) -> None:
+    module: Any = pytest.importorskip(library)
+    levels = ["virginica", "versicolor", "setosa"]
+    if library == "pandas":
+        dtype = pd.CategoricalDtype(levels, ordered=True)
+        table: Any = TABLE.assign(species=TABLE["species"].astype(dtype))
+    else:
+        dtype = module.Enum(levels)
+        table = module.from_pandas(TABLE)
+        table = table.with_columns(module.col("species").cast(dtype))
+    columns = make_column_transformer(
+        (StandardScaler(), NUMBERS), (OneHotEncoder(sparse_output=False), ["species"])
+    )
+    fitted = make_generative_pipeline(columns, GaussianDensity(reg_covar=1e-3))
+    fitted.set_output(transform=library).fit(table)
+    assert fitted.sample(2, random_state=0)["species"].dtype == dtype
+
+
+def test_given_points_from_tables_of_words_to_mixed_density() -> None:
+    fitted = pipeline(OneHotEncoder())
+    for given in ({NUMBERS[0]: 5.0}, {"species": "setosa"}):
+        with pytest.raises(ValueError, match="MixedDensity takes"):
+            fitted.sample(3, given=given)
+
+
+def with_ratio(names: Any = None) -> Any:
+    return FunctionTransformer(
+        lambda frame: frame.assign(ratio=frame[NUMBERS[0]] / frame[NUMBERS[1]]),
+        lambda frame: frame.drop(columns="ratio"),
+        feature_names_out=names,
+    )
+
+
+def test_a_function_that_adds_columns_says_their_names() -> None:
+    X = TABLE[NUMBERS]
+    density = GaussianDensity(reg_covar=1e-6)
+    fitted = make_generative_pipeline(with_ratio(), density).fit(X)
+    with pytest.raises(ValueError, match="Give feature_names_out="):
+        fitted.sample(3)
+    named = with_ratio(lambda step, names: [*names, "ratio"])
+    fitted = make_generative_pipeline(named, density).fit(X)
+    assert_allclose(fitted.reconstruct(X), X, rtol=1e-6)

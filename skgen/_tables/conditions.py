@@ -125,9 +125,10 @@ def _is_unknown(value: Any) -> bool:
 
 def _value(value: Any, column: Any, owner: str) -> float:
     if not isinstance(value, Real) or not math.isfinite(value):
+        words = " skgen.MixedDensity takes words." if isinstance(value, str) else ""
         raise ValueError(
             f"'given' of {owner} has {value!r} for the column {column!r}. It must be a "
-            "finite number, an interval (low, high), or a list of numbers."
+            f"finite number, an interval (low, high), or a list of numbers.{words}"
         )
     return float(value)
 

@@ -150,8 +150,20 @@ def output_library(estimator: Any) -> str:
     return library
 
 
+def listed_levels(X: Any) -> dict[Any, list[Any]]:
+    """Return the levels of the columns of a DataFrame whose dtypes list them."""
+    if _library_of(X) is None:
+        return {}
+    dtypes = {name: X[name].dtype for name in X.columns}
+    return {n: list(d.categories) for n, d in dtypes.items() if _name_of(d) in LISTED}
+
+
 def as_container(
-    estimator: Any, rows: NDArray[Any], columns: Columns | None, like: Any = None
+    estimator: Any,
+    rows: NDArray[Any],
+    columns: Columns | None,
+    like: Any = None,
+    levels: Mapping[Any, Sequence[Any]] | None = None,
 ) -> Any:
     """Return rows (n, d) in the container that ``set_output`` asks for.
 
@@ -161,7 +173,7 @@ def as_container(
     if library == "default":
         return rows
     columns = columns or Columns.numbered(rows.shape[1])
-    return indexed(columns.table(rows.T, library), like)
+    return indexed(columns.table(rows.T, library, levels), like)
 
 
 def indexed(frame: Any, like: Any) -> Any:

@@ -191,6 +191,8 @@ def without_mask(X: Any, name: str = "X", *, allows_missing: bool = False) -> An
 
 def on_host(X: Any, name: str = "X", *, allows_missing: bool = False) -> Any:
     """Bring a torch tensor to the host, and look below a mask; all else is as it is."""
+    if hasattr(X, "collect_schema") and hasattr(X, "lazy") and hasattr(X, "explain"):
+        raise TypeError(f"{name} is a lazy table of polars. Give {name}.collect().")
     if not isinstance(X, Tensor):
         return without_mask(X, name, allows_missing=allows_missing)
     # NumPy has no bfloat16.

@@ -14,6 +14,7 @@ from skgen.bijections import transformers as transformers
 from skgen.bijections.chains import active, come_back, pull_back, push_forward
 from skgen.bijections.functions import InvertibleFunction
 from skgen.bijections.generic import inverse, log_det
+from skgen.bijections.levels import without_marks
 
 __all__ = [
     "InvertibleFunction",
@@ -23,4 +24,5 @@ __all__ = [
     "log_det",
     "pull_back",
     "push_forward",
+    "without_marks",
 ]

@@ -15,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skgen._tables.frames import numbered_frame
 from skgen.bijections.generic import Array, inverse, log_det
+from skgen.bijections.levels import MissingLevel
 
 
 class Pushed(NamedTuple):
@@ -83,10 +84,13 @@ def come_back(rows: Array) -> NDArray[np.bool_]:
     if rows.dtype != object:
         return np.asarray(np.isfinite(rows).all(axis=1))
     cells = [
-        [not isinstance(cell, float) or math.isfinite(cell) for cell in row]
-        for row in rows
+        [not isinstance(cell, float) or _is_there(cell) for cell in row] for row in rows
     ]
     return np.asarray(np.array(cells, dtype=bool).all(axis=1))
+
+
+def _is_there(cell: float) -> bool:
+    return math.isfinite(cell) or isinstance(cell, MissingLevel)
 
 
 def _as_fitted(step: Any, rows: Array) -> Any:
@@ -94,9 +98,12 @@ def _as_fitted(step: Any, rows: Array) -> Any:
 
     Other transformers take arrays.
     """
-    names = getattr(step, "feature_names_in_", None)
     is_function = isinstance(step, FunctionTransformer) and not step.validate
-    if not is_function or names is None or len(names) != rows.shape[1]:
+    if not is_function or not hasattr(step, "feature_names_in_"):
+        return rows
+    is_named = step.feature_names_out is not None
+    names = step.get_feature_names_out() if is_named else step.feature_names_in_
+    if len(names) != rows.shape[1]:
         return rows
     frame = numbered_frame(rows, list(names))
     return rows if frame is None else frame

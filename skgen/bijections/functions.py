@@ -38,7 +38,19 @@ def _function_back(step: FunctionTransformer, Z: Any) -> Any:
             f"FunctionTransformer with func={step.func!r} has inverse_func=None, and "
             "rows do not come back through it. Give inverse_func."
         )
-    return step.inverse_transform(Z)
+    try:
+        return step.inverse_transform(Z)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        names = getattr(step, "feature_names_in_", None)
+        if hasattr(Z, "columns") or names is None:
+            raise
+        raise ValueError(
+            f"FunctionTransformer with inverse_func={step.inverse_func!r} was fitted "
+            f"on a DataFrame, and makes {Z.shape[1]} columns of "
+            f"{len(names)}. On the way back their names are not known, and an "
+            f"array gave {error!r}. Give feature_names_out=, a function of the "
+            "transformer and the names that it is given."
+        ) from error
 
 
 class InvertibleFunction(OneToOneFeatureMixin, TransformerMixin, Estimator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ class Autoregressive(Likelihood):
     def __init__(
         self,
         base: Likelihood | None = None,
-        order: str | Sequence[int] = "given",
+        order: Literal["given", "random"] | Sequence[int] = "given",
         n_hidden: int = 128,
     ) -> None:
         super().__init__()

@@ -81,7 +81,8 @@ class Likelihood(nn.Module, ABC):
         Parameters
         ----------
         deep : bool, default=True
-            Ignored: no option has parameters of its own.
+            Whether to give the options of an option that is a likelihood, too, as
+            ``base__sigma``.
 
         Returns
         -------
@@ -94,7 +95,12 @@ class Likelihood(nn.Module, ABC):
         >>> Gaussian(sigma="shared").get_params()
         {'sigma': 'shared', 'min_sigma': 0.001}
         """
-        return dict(self.options)
+        found = dict(self.options)
+        for name, option in self.options.items() if deep else ():
+            if isinstance(option, Likelihood):
+                inner = option.get_params().items()
+                found |= {f"{name}__{key}": value for key, value in inner}
+        return found
 
     def set_params(self, **params: Any) -> Self:
         """Set options, as if it were made with them.
@@ -102,7 +108,7 @@ class Likelihood(nn.Module, ABC):
         Parameters
         ----------
         **params : object
-            Options by name.
+            Options by name; ``base__sigma`` is ``sigma`` of the option ``base``.
 
         Returns
         -------
@@ -120,16 +126,29 @@ class Likelihood(nn.Module, ABC):
         >>> Gaussian().set_params(sigma="shared")
         Gaussian(sigma='shared')
         """
+        if params:
+            self.__dict__ = type(self)(**self._options_with(params)).__dict__
+        return self
+
+    def _options_with(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options with others in their place, those of options last."""
+        own = {name: value for name, value in params.items() if "__" not in name}
+        options = {**self.options, **own}
         for name in params:
-            if name not in self.options:
-                known = ", ".join(map(repr, self.options)) or "none"
+            outer, _, inner = name.partition("__")
+            option = options.get(outer)
+            if outer not in self.options or (
+                inner and not isinstance(option, Likelihood)
+            ):
+                names = ", ".join(map(repr, self.get_params())) or "none"
                 raise ValueError(
                     f"Invalid parameter {name!r} for likelihood {self!r}. It has "
-                    f"{known}."
+                    f"{names}."
                 )
-        if params:
-            self.__dict__ = type(self)(**{**self.options, **params}).__dict__
-        return self
+            if inner and isinstance(option, Likelihood):
+                changed = option.__sklearn_clone__()
+                options[outer] = changed.set_params(**{inner: params[name]})
+        return options
 
     @property
     def _arguments(self) -> tuple[Any, ...] | None:

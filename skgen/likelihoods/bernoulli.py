@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class Bernoulli(UnitInterval):
     is_mass = True
     remedy = "Binarise or rescale"
 
-    def __init__(self, binarize: str | None = None) -> None:
+    def __init__(self, binarize: Literal["dynamic"] | None = None) -> None:
         super().__init__()
         if binarize not in (None, "dynamic"):
             raise ValueError(

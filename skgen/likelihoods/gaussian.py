@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 from skgen._utils.parameters import real
 from skgen._utils.tensors import LOG_2PI
 from skgen.likelihoods.base import Likelihood, NormalCells, TwoValues
+
+#: How wide a density is: learned for each column, for all, given by the decoder; fixed.
+Sigma = Literal["feature", "shared", "row"] | float
 
 # Bounds on a log sigma that a decoder gives: squares beyond them leave float32.
 LOG_SIGMA_MIN, LOG_SIGMA_MAX = -20.0, 40.0
@@ -27,7 +31,7 @@ class LocationScale(Likelihood):
     constants: Tensor  # (d,)
     _any_constant: bool | None = None  # whether there are such; None: to be found
 
-    def __init__(self, sigma: str | float = "feature", min_sigma: float = 1e-3) -> None:
+    def __init__(self, sigma: Sigma = "feature", min_sigma: float = 1e-3) -> None:
         super().__init__()
         free = sigma in ("feature", "shared", "row")
         if not (free or real(0, closed="neither").accepts(sigma)):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from skgen._utils.parameters import real
 from skgen._utils.tensors import wide_dtype
-from skgen.likelihoods.gaussian import LocationScale
+from skgen.likelihoods.gaussian import LocationScale, Sigma
 
 # Degrees of freedom that are learned: those at the start, and the least, above which
 # there is a mean.
@@ -112,9 +113,9 @@ class StudentT(LocationScale):
 
     def __init__(
         self,
-        sigma: str | float = "feature",
+        sigma: Sigma = "feature",
         min_sigma: float = 1e-3,
-        df: str | float = "feature",
+        df: Literal["feature", "shared"] | float = "feature",
     ) -> None:
         super().__init__(sigma, min_sigma)
         free = df in ("feature", "shared")
