@@ -10,6 +10,9 @@ import torch
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import skgen
@@ -182,3 +185,58 @@ def test_a_missing_extra_is_named(
         ImportError, match=r"onnx and onnxscript: pip install \"scikit-generative\["
     ):
         skgen.to_onnx(model, encoder=tmp_path / "encoder.onnx")
+
+
+# Whole pipelines, by skl2onnx.
+
+
+def pipeline_graph(model: Any, rows: Any, **options: Any) -> bytes:
+    skl2onnx = pytest.importorskip("skl2onnx")
+    skgen.io.register_converters()
+    graph = skl2onnx.to_onnx(model, rows[:1], target_opset=18, **options)
+    return bytes(graph.SerializeToString())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["network", "mixture"])
+def test_a_pipeline_is_one_graph(name: str, dtype: Any) -> None:
+    models: dict[str, Any] = {
+        "network": VAE(2, **TINY),
+        "mixture": GaussianMixtureEM(3, random_state=0),
+    }
+    X = np.random.RandomState(0).randn(60, 4).astype(dtype)
+    steps = StandardScaler(), models[name], LogisticRegression()
+    model = make_pipeline(*steps).fit(X, X[:, 0] > 0)
+    graph = pipeline_graph(model, X, options={"zipmap": False})
+    _, found = runtime.InferenceSession(graph).run(None, {"X": X})
+    assert found.dtype == dtype
+    assert_allclose(found, model.predict_proba(X), atol=1e-5)
+
+
+def test_a_density_ends_a_pipeline_with_codes_and_scores() -> None:
+    X = np.random.RandomState(0).randn(60, 4) * [1, 2, 3, 4]
+    density = GaussianDensity()
+    model = skgen.make_generative_pipeline(StandardScaler(), density).fit(X)
+    graph = pipeline_graph(model, X, options={id(density): {"score_samples": True}})
+    code, log_prob = runtime.InferenceSession(graph).run(None, {"X": X})
+    assert_allclose(code, model.transform(X), atol=1e-9)
+    log_det = -np.log(model[0].scale_).sum()
+    assert_allclose(log_prob + log_det, model.score_samples(X), atol=1e-9)
+    with pytest.raises(TypeError, match=r"skgen\.io\.register_converters\(\)"):
+        skgen.to_onnx(model)  # type: ignore[arg-type]
+
+
+def test_graphs_of_pipelines_have_an_opset() -> None:
+    skl2onnx = pytest.importorskip("skl2onnx")
+    skgen.io.register_converters()
+    X = np.random.RandomState(0).randn(20, 2)
+    model = make_pipeline(GaussianDensity()).fit(X)
+    with pytest.raises(ValueError, match="Give target_opset=18"):
+        skl2onnx.to_onnx(model, X[:1], target_opset=15)
+
+
+def test_without_skl2onnx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["skgen.io.converters"]
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"skl2onnx: pip install \"scikit-generative"):
+        skgen.io.register_converters()

@@ -89,7 +89,7 @@ OF_OTHERS = ["docs/howto/serving.md", "docs/howto/mlflow.md"]
 NEEDS = {
     "docs/howto/serving.md": "fastapi",
     "docs/howto/mlflow.md": "mlflow",
-    "docs/howto/files.md": "onnxruntime",
+    "docs/howto/files.md": "skl2onnx",
     "docs/howto/callbacks.md": "rich",
     "docs/faq.md": "rich",
 }

@@ -32,6 +32,9 @@ EXAMPLES = 2
 
 
 Function = Callable[[Tensor], Tensor]
+PIPELINES = (
+    " Of a pipeline, skl2onnx makes a graph after skgen.io.register_converters()."
+)
 # Opset of ONNX that graphs are written in where none is asked for.
 OPSET = 18
 
@@ -79,8 +82,10 @@ def to_onnx(
     Parameters
     ----------
     model : estimator
-        A fitted VAE, BetaVAE, IWAE or VQVAE, with networks of skgen or your own;
-        GaussianDensity, GaussianMixtureEM or KMeansAutoencoder.
+        A fitted model with an encoder and a decoder (VAE, BetaVAE, IWAE, InfoVAE,
+        TCVAE, DiscreteVAE, Autoencoder, VQVAE, VQVAE2; ConditionalVAE as without y),
+        with networks of skgen or your own; GaussianDensity, GaussianMixtureEM or
+        KMeansAutoencoder.
     encoder, decoder, score : path-like, default=None
         Where to write each. All files are written, or none.
     opset : int, default=18
@@ -110,6 +115,7 @@ def to_onnx(
     See Also
     --------
     skgen.save : The whole of a model.
+    skgen.io.register_converters : Whole pipelines, by skl2onnx.
 
     References
     ----------
@@ -125,8 +131,8 @@ def to_onnx(
         )
     _check(model, opset)
     with torch.no_grad(), forked_rng(0):
-        parts = _parts(model, asked)
-        graphs = {name: _graph(name, parts[name], opset) for name in asked or parts}
+        parts = parts_of(model, asked)
+        graphs = {name: graph_of(name, parts[name], opset) for name in asked or parts}
     write_atomically({place: [graphs[name]] for name, place in places.items()})
     return graphs
 
@@ -134,8 +140,9 @@ def to_onnx(
 def _check(model: Any, opset: int) -> None:
     if not isinstance(model, NeuralModel | Exact):
         raise TypeError(
-            "to_onnx takes a fitted VAE, BetaVAE, IWAE or VQVAE, GaussianDensity, "
-            f"GaussianMixtureEM or KMeansAutoencoder. Got {type(model).__name__}."
+            "to_onnx takes a fitted model with an encoder and a decoder, such as VAE "
+            "or VQVAE, GaussianDensity, GaussianMixtureEM or KMeansAutoencoder. Got "
+            f"{type(model).__name__}.{PIPELINES if hasattr(model, 'steps') else ''}"
         )
     check_is_fitted(model)
     if not (isinstance(opset, int) and opset >= OPSET):
@@ -148,7 +155,7 @@ def _check(model: Any, opset: int) -> None:
         )
 
 
-def _parts(model: Any, asked: Collection[str]) -> dict[str, Traced]:
+def parts_of(model: Any, asked: Collection[str]) -> dict[str, Traced]:
     """Return the parts of a model that have a graph."""
     name = type(model).__name__
     if isinstance(model, Exact):
@@ -210,7 +217,7 @@ def _one_hot_of_nearest(centres: Tensor, units: Tensor) -> Function:
     return encode
 
 
-def _graph(name: str, traced: Traced, opset: int) -> bytes:
+def graph_of(name: str, traced: Traced, opset: int) -> bytes:
     """Trace a part, and return its graph."""
     with _quiet():
         program: Any = torch.onnx.export(
