@@ -437,7 +437,7 @@ def test_skops_loads_what_is_around_estimators() -> None:
     classifier = GenerativeClassifier(GaussianDensity()).fit(rows, y)
     found = through_skops(classifier)
     assert np.array_equal(found.predict_proba(rows), classifier.predict_proba(rows))
-    detector = DensityOutlierDetector(GaussianDensity()).fit(rows)
+    detector = DensityOutlierDetector(GaussianDensity(), level=0.1).fit(rows)
     found = through_skops(detector)
     assert np.array_equal(found.predict(rows), detector.predict(rows))
 

@@ -75,7 +75,7 @@ def _check_levels_come_back(step: Any) -> None:
             raise ValueError(
                 f"{type(step).__name__} makes one level of {len(infrequent)} "
                 "infrequent ones, such as "
-                f"{infrequent[0]!r}, and rows do not come back through it as numbers. "
+                f"{infrequent[0]!s}, and rows do not come back through it as numbers. "
                 "Leave max_categories and min_frequency out."
             )
 
