@@ -78,4 +78,4 @@ $(READY): pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .mypy_cache examples/output \
-		docs/_build docs/auto_examples docs/api/generated docs/api/backreferences
+		docs/_build docs/_outputs docs/auto_examples docs/api/generated docs/api/backreferences

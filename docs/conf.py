@@ -2,14 +2,20 @@
 
 import inspect
 import re
+import shutil
+import sys
+import textwrap
+from html import escape
 from importlib import import_module
 from pathlib import Path
 
 import matplotlib
 import torch
+from docutils import nodes
 
 import skgen
 
+sys.path.insert(0, str(Path(__file__).parent))  # page_outputs
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
@@ -28,6 +34,17 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "page_outputs",
+]
+# No whole program; a minute of searches; libraries that the site is built without.
+pages_not_run = ["index", "howto/distributed", "howto/search", "howto/files"]
+pages_not_run += ["howto/mlflow", "howto/serving"]
+# Pages whose fits are cut short, to show how and no more.
+pages_of_brief_fits = ["family_tree"]
+pages_of_brief_fits += [f"howto/{name}" for name in ("images", "large_data", "metrics")]
+pages_of_brief_fits += ["howto/networks", "howto/pictures"]
+pages_of_brief_fits += [
+    f"models/{name}" for name in ("diffusion", "discrete_vae", "flow", "gan", "vqvae2")
 ]
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
@@ -46,6 +63,11 @@ def own_methods(module, name):
         and not name.startswith("_")
     ]
 
+
+SUMMARY = (
+    "Latent-variable generative models as scikit-learn estimators: dimensionality "
+    "reduction, density estimation, anomaly detection, synthetic tables"
+)
 
 # The gallery has the order of the examples' own index.
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -72,14 +94,11 @@ nitpick_ignore_regex = [("py:.*", r"(?!skgen).*")]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-myst_html_meta = {
-    "description": "Latent-variable generative models as scikit-learn estimators: "
-    "dimensionality reduction, density estimation, anomaly detection, synthetic tables",
-}
 
 # A prompt and what was printed are not copied.
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.output) > div.highlight > pre"
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -95,6 +114,8 @@ sphinx_gallery_conf = {
     "doc_module": ("skgen",),
     "min_reported_time": 3600,
     "thumbnail_size": (400, 280),
+    "image_srcset": ["2x"],
+    "reset_modules": ("matplotlib", "page_outputs.use_palette"),
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
@@ -105,6 +126,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skgen {release}"
 html_static_path = ["_static"]
 html_css_files = ["skgen.css"]
+html_js_files = ["skgen.js"]
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
@@ -121,10 +143,13 @@ ALONE = [
     "glossary",
     "faq",
     "coming_from",
+    "citing",
 ]
 html_sidebars = {page: [] for page in ALONE}  # no section, no list of its pages
 html_theme_options = {
     "logo": {"text": "skgen"},
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
     "header_links_before_dropdown": 8,
     "navbar_align": "left",
     "show_prev_next": True,
@@ -139,3 +164,29 @@ html_theme_options = {
         }
     ],
 }
+
+
+def describe(app, page, template, context, doctree):
+    """Say what a page is about where search engines look: in its first words."""
+    paragraphs = doctree.findall(nodes.paragraph) if doctree else []
+    text = next((p.astext() for p in paragraphs if len(p.astext()) > 40), "")
+    words = textwrap.shorten(text or SUMMARY, 160, placeholder=" ...")
+    meta = f'<meta name="description" content="{escape(words)}" />'
+    context["metatags"] = context.get("metatags", "") + meta
+
+
+def keep_what_formulas_use(app, exception):
+    """Remove the nine tenths of MathJax that pages of TeX in HTML never load."""
+    mathjax = Path(app.outdir) / "_static" / "mathjax"
+    for path in mathjax.iterdir() if mathjax.is_dir() else ():
+        if path.is_dir() and path.name not in ("input", "output"):
+            shutil.rmtree(path)
+        elif path.is_file() and path.name != "tex-chtml.js":
+            path.unlink()
+    shutil.rmtree(mathjax / "output" / "svg", ignore_errors=True)
+
+
+def setup(app):
+    """Add what is ours to the building of a page."""
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", keep_what_formulas_use, priority=900)

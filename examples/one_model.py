@@ -12,16 +12,10 @@ from sklearn.datasets import make_moons
 
 from skgen import IWAE
 from skgen.display import DensityDisplay
-from skgen.likelihoods import Gaussian
 
 X, moon = make_moons(1000, noise=0.08, random_state=0)
 model = IWAE(
-    2,
-    hidden_layer_sizes=(64, 64),
-    learning_rate_init=1e-2,
-    n_iter_no_change=20,
-    likelihood=Gaussian(sigma=0.15),
-    random_state=0,
+    2, hidden_layer_sizes=(64, 64), learning_rate_init=1e-2, random_state=0
 ).fit(X)
 
 # %%
@@ -39,7 +33,7 @@ data.scatter(*X.T, c=moon, s=5, cmap="coolwarm")
 data.set_title("X", family="monospace", fontsize=13)
 code.scatter(*codes.T, c=moon, s=5, cmap="coolwarm")
 code.set_title("transform(X)", family="monospace", fontsize=13)
-new.scatter(*drawn.T, s=5, color="#832db6")
+new.scatter(*drawn.T, s=5, color="C4")
 new.set_title("sample(1000)", family="monospace", fontsize=13)
 display = DensityDisplay.from_estimator(model, X, ax=density)
 display.colorbar_.remove()

@@ -103,9 +103,72 @@ def test_the_distribution_has_one_name_and_one_version() -> None:
     assert "Documentation" not in project["urls"]
     citation = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {skgen.__version__}\n" in citation
+    citing = (ROOT / "docs" / "citing.md").read_text()
+    assert f"version = {{{skgen.__version__}}}" in citing
     extras = project["optional-dependencies"].values()
     with_extras = [each for extra in extras for each in extra if "[" in each]
     assert {each.partition("[")[0] for each in with_extras} == {DISTRIBUTION, "dask"}
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a colour, as WCAG defines it."""
+    levels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04 else ((v + 0.055) / 1.055) ** 2.4 for v in levels]
+    return sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_code_of_the_site_has_the_contrast_of_wcag_aa(theme: str) -> None:
+    pytest.importorskip("a11y_pygments")
+    styles = pytest.importorskip("pygments.styles")
+    sheet = (ROOT / "docs" / "_static" / "skgen.css").read_text()
+    grounds = dict(re.findall(r'data-theme="(\w+)".*?(#\w{6});', sheet))
+    # No other colour is set: the rest is the theme's.
+    assert set(re.findall(r"#[0-9a-f]{3,8}\b|rgb", sheet)) == set(grounds.values())
+    conf = (ROOT / "docs" / "conf.py").read_text()
+    name = re.findall(rf'"pygments_{theme}_style": "(.*)"', conf)
+    tokens = [token for _, token in styles.get_style_by_name(name[0]) if token["color"]]
+    assert len(tokens) > 20
+    for token in tokens:
+        ground = f"#{token['bgcolor']}" if token["bgcolor"] else grounds[theme]
+        assert contrast(f"#{token['color']}", ground) >= 4.5
+
+
+# Words that people search for. The search of the site ranks titles, and names of the
+# glossary, before text.
+FOUND = {
+    "anomaly": "howto/outliers.md",
+    "dimensionality reduction": "howto/two_dimensions.md",
+    "missing values": "howto/missing_cells.md",
+    "synthetic": "howto/synthetic.md",
+    "hyper-parameters": "howto/search.md",
+    "large data": "howto/large_data.md",
+    "export": "howto/files.md",
+    "deployment": "howto/serving.md",
+    "progress bar": "howto/callbacks.md",
+    "overfitting": "glossary.md",
+    "posterior collapse": "glossary.md",
+}
+
+
+@pytest.mark.parametrize(("words", "page"), FOUND.items())
+def test_a_search_of_the_site_finds_the_page(words: str, page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    names = re.findall(r"^# .*|^\w.*(?=\n  \w)", text, re.MULTILINE)
+    assert any(words in name.lower() for name in names)
+
+
+def test_the_picture_of_the_first_page_is_of_the_code_beside_it() -> None:
+    drawn = (ROOT / "examples" / "one_model.py").read_text()
+    code = (ROOT / "docs" / "index.md").read_text().split("{code-block} python")[1]
+    made = re.findall(r"^X, moon = .*?^\).fit\(X\)$", code, re.DOTALL | re.MULTILINE)
+    assert made
+    assert made[0] in drawn
 
 
 def test_links_of_the_site_that_lead_nowhere_are_found(tmp_path: Path) -> None:

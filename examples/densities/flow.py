@@ -54,6 +54,6 @@ line = np.linspace(-2.5, 2.5, 200)
 for level in np.linspace(-2, 2, 9):
     for code in (np.c_[line, 0 * line + level], np.c_[0 * line + level, line]):
         axes[3].plot(*model.inverse_transform(code).T, lw=0.7, color="0.3")
-axes[3].scatter(*model.sample(500, random_state=0).T, s=4, color="tab:blue")
+axes[3].scatter(*model.sample(500, random_state=0).T, s=4, color="C0")
 axes[3].set(title="a grid of codes, and samples")
 plt.show()

@@ -76,7 +76,7 @@ for name, gradient in {
     away = TARGET / np.linalg.norm(TARGET)
     variances = [moments(gradient, TARGET - d * away)[1] for d in distances]
     right.plot(distances, variances, marker="o", label=name)
-left.plot(*TARGET, "*", color="green", markersize=16, label="target")
+left.plot(*TARGET, "*", color="C2", markersize=16, label="target")
 left.set(
     title="Descent: 300 steps, 10 draws each",
     xlabel="$\\mu_1$",

@@ -81,7 +81,7 @@ figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained", sharey=
 places = np.arange(len(rows))
 titles = "bound on log p(x), nats per row", "KL, nats per row", "active units of 8"
 for ax, title, values in zip(axes, titles, zip(*rows.values())):
-    ax.barh(places, values, color=["tab:gray", *["tab:blue"] * (len(rows) - 1)])
+    ax.barh(places, values, color=["C3", *["C0"] * (len(rows) - 1)])
     ax.set(title=title, yticks=places, yticklabels=list(rows))
 scores = [score for score, *_ in rows.values()]
 axes[0].set_xlim(min(scores) - 1, max(scores) + 1)
