@@ -498,6 +498,14 @@ def test_guesses_need_evidence() -> None:
     ratio = ratio[ratio < 0.95]  # which ends below 1 by accident
     found = guessed(ratio, is_whole=False)
     assert limits(found.spec)[1] == INF
+    # Amounts of which there are few are levels, though some, and the ends, are rare.
+    few = rng.choice([1876, 1902, 1977, 2415, 5178], 5000)
+    amounts = np.where(rng.rand(5000) < 0.9, 0.0, few)
+    amounts[:3] = 41, 3900, 4356
+    found = guessed(amounts, is_whole=True)
+    assert set(found.levels) == {*np.unique(amounts)}
+    shares = np.where(rng.rand(900) < 0.9, 0.0, rng.choice([0.2, 0.4, 0.6, 0.8], 900))
+    assert guessed(shares, is_whole=False).kind == "ordinal"
     # Levels of a scale may be rare.
     scale = np.repeat([0.79, 1.17, 1.5, 4.3], [33, 26, 14, 1])
     assert guessed(scale, is_whole=False).kind == "ordinal"

@@ -33,7 +33,7 @@ FIRM = 3
 # Cells for each different value, in the mean, from which on floats that are whole, or
 # few, are taken for a scale and not for rounded numbers.
 CELLS_PER_LEVEL = 10
-# Part of the cells of a scale of floats that rare values may have.
+# Part of the cells of a scale that rare values may have.
 MOST_RARE = 0.05
 # Levels that numbers may be, at most.
 MOST_LEVELS = 128
@@ -202,10 +202,10 @@ def _whole_fits(values: Values) -> Iterator[Fit]:
         yield from _log_normal(values)
     firm = _firm_ends(values)
     if firm is not None:
-        spec = ("whole", *firm)
         score = _truncated(values, *firm, margin=0.5) - values.cost(4)
-        for fit in (Fit(score, Guess("bounded", spec)), *_ordinal_fit(values)):
-            yield fit._replace(score=fit.score - MARGIN)
+        yield Fit(score - MARGIN, Guess("bounded", ("whole", *firm)))
+    for fit in _ordinal_fit(values, is_firm=firm is not None):
+        yield fit._replace(score=fit.score - MARGIN)
 
 
 def _firm_ends(values: Values) -> tuple[float, float] | None:
@@ -217,18 +217,26 @@ def _firm_ends(values: Values) -> tuple[float, float] | None:
     return (low, high) if is_low and is_high else None
 
 
-def _ordinal_fit(values: Values) -> Iterator[Fit]:
-    """Fit ordered levels: all of a lattice, or of a sparse one those that are seen."""
+def _ordinal_fit(values: Values, *, is_firm: bool) -> Iterator[Fit]:
+    """Fit ordered levels: of a lattice of firm ends all, of others those repeated."""
     low, high = values.ends
     step = float(np.gcd.reduce(np.diff(values.x).astype(np.int64)))
     n_lattice, n_seen = (high - low) / step + 1, len(values.x)
-    if n_lattice <= min(2 * n_seen, MOST_LEVELS):
+    is_dense = n_lattice <= 2 * n_seen
+    if is_dense and is_firm and n_lattice <= MOST_LEVELS:
         levels = low + step * np.arange(int(n_lattice), dtype=np.float64)
-    elif n_seen <= MOST_LEVELS and values.counts.min() >= FIRM:
+    elif not is_dense and n_seen <= MOST_LEVELS and _are_repeated(values):
         levels = values.x
     else:
         return
     yield _levels_fit(values, "ordinal", levels)
+
+
+def _are_repeated(values: Values) -> bool:
+    """Say whether nearly all cells are at values that are seen time and again."""
+    is_firm = values.counts >= FIRM
+    is_most = values.counts[is_firm].sum() >= (1 - MOST_RARE) * values.n
+    return bool(is_most and (is_firm.sum() > 1 or is_firm.all()))
 
 
 def _levels_fit(values: Values, kind: str, levels: Array) -> Fit:
@@ -278,9 +286,7 @@ def _count_log_prob(values: Values) -> tuple[int, Array]:
 def _density_fits(values: Values) -> Iterator[Fit]:
     """Fit the kinds of real numbers, those without ends first."""
     low, high = values.ends
-    free = [Fit(_normal(values) - values.cost(2), Guess("real", "real"))]
-    if low > 0:
-        free += _log_normal(values)
+    free = [*_free_fits(values)]
     yield from free
     best = max(fit.score for fit in free)
     found: dict[tuple[float, float], float] = {}
@@ -302,15 +308,20 @@ def _density_fits(values: Values) -> Iterator[Fit]:
                 )
 
 
+def _free_fits(values: Values) -> Iterator[Fit]:
+    """Fit the densities that have no ends, but for one that is zero."""
+    yield Fit(_normal(values) - values.cost(2), Guess("real", "real"))
+    if values.ends[0] > 0:
+        yield from _log_normal(values)
+
+
 def _few_levels(values: Values) -> Iterator[Fit]:
     """Take few values, nearly all cells at repeated ones, for levels."""
-    n_levels, is_firm = len(values.x), values.counts >= FIRM
-    is_repeated = values.counts[is_firm].sum() >= (1 - MOST_RARE) * values.n
-    is_few = values.n >= CELLS_PER_LEVEL * n_levels
-    if is_few and is_repeated and (is_firm.sum() > 1 or is_firm.all()):
+    n_levels = len(values.x)
+    if values.n >= CELLS_PER_LEVEL * n_levels and _are_repeated(values):
         log_step = math.log(np.diff(values.x).min())
         fit = _levels_fit(values, "ordinal", values.x)
-        rivals = [fit.score + values.n * log_step for fit in _density_fits(values)]
+        rivals = [fit.score + values.n * log_step for fit in _free_fits(values)]
         if n_levels <= MOST_LEVELS and fit.score > max(rivals):
             yield fit
 
