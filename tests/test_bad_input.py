@@ -60,6 +60,7 @@ BAD_PARAMETERS: dict[str, Any] = {
     "corruption": [*NO_NAME, None],
     "covariance_prior": [-1.0, NAN, "some", True],
     "covariance_type": [*NO_NAME, None],
+    "acceleration": ["anderson", True, 1],
     "decay": [0.0, 0.5, 1.5, NAN, "slow", True],
     "decoder": NO_NAME,
     "degrees_of_freedom": [0, -1.0, NAN, "many", True, None],

@@ -30,8 +30,10 @@ from skgen import (
     MixtureEM,
 )
 from skgen._utils import chunks
-from skgen._utils.collections import LAZY, give_pages_back, stored
+from skgen._utils.collections import LAZY, stored
+from skgen._utils.pages import give_pages_back
 from skgen.distributed import fit, sample
+from skgen.distributed.dask import _workers
 from skgen.exceptions import DistributedError
 from skgen.model_selection import BatchedGridSearchCV, Data
 from skgen.models import kmeans
@@ -311,6 +313,16 @@ def client() -> Iterator[Any]:
         distributed.Client(cluster) as found,
     ):
         yield found
+
+
+def test_workers_are_known_whatever_the_client_asked_last(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_update(**options: Any) -> None:
+        client._scheduler_identity = {"workers": {}}
+
+    monkeypatch.setattr(client, "_update_scheduler_info", no_update)
+    assert len(_workers(client)) == 2
 
 
 FITTED_ON_WORKERS: dict[str, Any] = {

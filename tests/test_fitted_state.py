@@ -207,6 +207,7 @@ OTHER: dict[str, Any] = {
     "corruption": "masking",
     "covariance_prior": "auto",
     "covariance_type": "spherical",
+    "acceleration": "squarem",
     "decay": 0.9,
     "decoder": torch.nn.Linear,
     "degrees_of_freedom": 3.0,

@@ -24,7 +24,9 @@ from skgen._training.adam import StepRule
 from skgen._training.batches import HeldOut
 from skgen._training.data import Rows, StoredRows, prefetch
 from skgen._training.loop import Source
+from skgen._training.shards import ShardedRows
 from skgen._training.trainer import Trainer
+from skgen._utils import pages
 from skgen._utils.moments import Moments
 from skgen._utils.tensors import is_mapped, to_tensor
 from skgen.likelihoods import Gaussian, Mixed
@@ -85,6 +87,31 @@ def rows_of(n: int, out_of_core: bool = False, **options: Any) -> Any:
 
 def numbers(rows: Any) -> Any:
     return rows.in_memory().x[:, 0].long().tolist()
+
+
+def test_rows_of_a_file_are_selected_as_any_while_its_pages_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = mapped(X, tmp_path)
+    monkeypatch.setattr(pages, "MOST_ROWS", 7)
+    monkeypatch.setattr(pages, "_FILES", {rows.base})
+    index = torch.randperm(len(X), generator=generator(0)).int()
+    found = pages.select(to_tensor(rows, torch.device("cpu")), index)
+    assert_array_equal(found, X[index.numpy()])
+
+
+@pytest.mark.parametrize("out_of_core", [False, True])
+def test_shards_know_which_rows_are_here(out_of_core: bool) -> None:
+    places = torch.tensor([1, 2, 5, 8], dtype=torch.int32)
+    rows = ShardedRows(rows_of(4), places, 10, out_of_core=out_of_core)
+    index = torch.tensor([8, 0, 9, 1, 6], dtype=torch.int32)
+    found = rows.gather(index)
+    assert found.here is not None
+    assert found.here.tolist() == [True, False, False, True, False]
+    assert found.x[:, 0].tolist() == [3, 0, 0, 0, 0]
+    some = rows.take(torch.tensor([2, 3, 7, 8]))
+    assert list(some.places) == [0, 3]
+    assert numbers(some.own) == [1, 3]
 
 
 # A fit.

@@ -19,11 +19,11 @@ class Terms(Protocol):
 
     @property
     def loss(self) -> Tensor:
-        """Loss that is descended."""
+        """Training loss of each row."""
 
     @property
     def watched(self) -> Tensor:
-        """Held-out quantity of early stopping."""
+        """Value of each row that early stopping watches."""
 
     def __len__(self) -> int:
         """Return how many there are."""

@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skgen._utils.chunks import slices
+from skgen._utils.pages import select
 from skgen._utils.sparse import SparseRows, dense, equal
 from skgen._utils.threads import threads_for
 
@@ -30,7 +32,7 @@ KEPT_ELEMENTS = 2**26
 SAMPLE_ELEMENTS, CHUNK_ELEMENTS = 2**24, 2**22
 # Rows that are far from the device are read in pieces of about a megabyte, in random
 # order; rows are shuffled within a window of many pieces.
-PIECE_ELEMENTS, WINDOW_PIECES = 2**18, 128
+PIECE_ELEMENTS, WINDOW_PIECES = 2**18, 64
 
 
 Index = Tensor | slice
@@ -83,11 +85,6 @@ class WeightedRows(ABC):
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    @property
-    def n_own(self) -> int:
-        """Number of the rows that this process has."""
-        return len(self)
 
     @property
     def is_kept(self) -> bool:
@@ -299,7 +296,7 @@ class StoredRows(WeightedRows):
     def take(self, index: Index) -> StoredRows:
         """Select rows, as an index."""
         if isinstance(index, Tensor) and self.out_of_core:
-            index = index.sort().values
+            index = in_order(index)
         return replace(
             self,
             index=self._places(index),
@@ -411,7 +408,21 @@ def _taken(values: Any, index: Index) -> Any:
         return None
     if isinstance(index, slice):
         return values[index]
+    if isinstance(values, Tensor):
+        return select(values, index)
     return values.index_select(0, index)  # half the time of values[index]
+
+
+def in_order(index: Tensor) -> Tensor:
+    """Return the numbers of rows in rising order; torch would say their ranks, too."""
+    return torch.from_numpy(np.sort(index.cpu().numpy())).to(index.device)
+
+
+def shuffled(n: int, rng: np.random.RandomState) -> Tensor:
+    """Return n rows in random order; of 32 bits where that will do."""
+    order = np.arange(n, dtype=np.int32 if n < 2**31 else np.int64)
+    rng.shuffle(order)
+    return torch.from_numpy(order)
 
 
 def _same(one: Tensor | SparseRows | None, other: Tensor | SparseRows | None) -> bool:

@@ -360,18 +360,17 @@ class Loop:
 
         The last of the means is what is watched.
         """
-        dtype, n = wide_dtype(self.device), self.trainings[0].rows.n_own
-        seen = SeenTerms(n, dtype, is_sharded=self.is_sharded)
+        seen = SeenTerms(wide_dtype(self.device), is_sharded=self.is_sharded)
         self.way.train(True)
         streams = [s.training.trainer.batches(s.training.rows) for s in self.sources]
         for parts in zip(*streams):
             batch = self.way.joined([batch for _, batch in parts], self.which)
             terms = self._step(batch, parts[0][0])
-            seen.add(terms, batch.weight)
+            seen.see(terms, batch.weight)
         self.way.train(False)
         for run in self.trainings:
             run.trainer.n_epochs += 1
-        means = seen.means()
+        means = seen.value()
         return terms._fields, means.view(len(means), -1)
 
     def _step(self, batch: Batch, part: float) -> Terms:
@@ -412,16 +411,13 @@ class Loop:
     @torch.no_grad()
     def evaluate(self) -> Tensor:
         """Mean over the held-out rows of what is watched, (C,)."""
-        values, weights = [], list[Any]()
+        found = RowMean(wide_dtype(self.device), is_sharded=self.is_sharded)
         n_draws = self.held_out_chunk // len(self.trainings)
         judges = [source.judges for source in self.sources]
         for parts in zip(*(each.batches(n_draws) for each in judges if each)):
             batch = self.way.joined(parts, self.which)
-            values.append(self.way.terms(batch).watched)
-            weights.append(batch.weight)
-        weight = None if weights[0] is None else torch.cat(weights, dim=-1)
-        values_of_all = torch.cat(values, dim=-1)
-        return row_mean(values_of_all, weight, is_sharded=self.is_sharded).view(-1)
+            found.add(self.way.terms(batch).watched, batch.weight)
+        return found.value().view(-1)
 
     def _are_finite(self) -> Tensor:
         """Return whether all weights of a run are, (C,)."""
@@ -473,65 +469,75 @@ def merged(values: Sequence[Any], device: torch.device) -> Any:
     return torch.tensor(values, device=device, dtype=torch.float32)[:, None]
 
 
-class SeenTerms:
-    """The T terms of the n rows of an epoch, which come in batches.
+class RowMean:
+    """Weighted mean over rows, whose values (..., b) come in parts.
 
-    They are copied into one tensor, some steps at a time. Many small ones, made between
-    those of the steps, would keep the allocator from using the memory of large ones
-    again; a copy of its own would cost a small step 1 %.
+    Parameters
+    ----------
+    dtype : torch.dtype
+        What sums are kept in.
+    is_sharded : bool, default=False
+        Whether other processes have some of the rows.
     """
 
-    N_STEPS = 32  # whose terms are copied at once
+    sums: Any = 0  # (...)
+    weight: Any = 0  # () or as the sums
 
-    kind: Any  # of the terms
-    values: Tensor  # (T, ..., n), and one more for weights where rows have them
+    def __init__(self, dtype: torch.dtype, *, is_sharded: bool = False) -> None:
+        self.dtype, self.is_sharded = dtype, is_sharded
 
-    def __init__(self, n: int, dtype: torch.dtype, *, is_sharded: bool = False) -> None:
-        self.n, self.dtype, self.is_sharded = n, dtype, is_sharded
-        self.n_seen = 0
-        self.recent: list[tuple[Tensor, ...]] = []  # not copied yet
+    def add(self, values: Tensor, weight: Tensor | None) -> None:
+        """Take values of some rows, and their weights."""
+        if weight is None:
+            weight = values.new_ones(()).expand(values.shape[-1:])
+            self.sums = self.sums + values.sum(-1, dtype=self.dtype)
+        else:
+            self.sums = self.sums + (values * weight).sum(-1, dtype=self.dtype)
+        self.weight = self.weight + weight.sum(-1, dtype=self.dtype)
 
-    def add(self, terms: Terms, weight: Tensor | None) -> None:
+    def value(self) -> Tensor:
+        """Return the mean over the rows of all processes, (...)."""
+        sums, weight = self.sums, self.weight
+        if self.is_sharded:
+            sums, weight = totals(sums, weight)
+        found: Tensor = sums / weight
+        return found
+
+
+class SeenTerms(RowMean):
+    """Means of the T terms of the rows of an epoch, and of what is watched.
+
+    Terms are summed some steps at a time: small tensors, made between those of the
+    steps, would keep the allocator from using the memory of large ones again, and sums
+    at each step would cost a small one 1 %.
+    """
+
+    N_STEPS = 32  # whose terms are summed at once
+
+    def __init__(self, dtype: torch.dtype, *, is_sharded: bool = False) -> None:
+        super().__init__(dtype, is_sharded=is_sharded)
+        self.recent: list[tuple[Terms, Tensor | None]] = []  # not summed yet
+
+    def see(self, terms: Terms, weight: Tensor | None) -> None:
         """Take the terms (..., b) of a step, and the weights of its rows."""
-        self.kind = type(terms)
-        weights = () if weight is None else (weight,)
-        self.recent.append((*[term.detach() for term in terms], *weights))
+        kind: Any = type(terms)
+        self.recent.append((kind._make(term.detach() for term in terms), weight))
         if len(self.recent) == self.N_STEPS:
-            self._copy()
+            self._sum()
 
-    def _copy(self) -> None:
-        """Copy the terms of recent steps to their place."""
-        parts = [torch.cat(each, -1) for each in zip(*self.recent)]
-        start, self.n_seen = self.n_seen, self.n_seen + parts[0].shape[-1]
-        if start == 0:
-            shape = len(parts), *parts[0].shape[:-1], self.n
-            self.values = parts[0].new_empty(shape, dtype=self.dtype)
-        for into, part in zip(self.values[..., start : self.n_seen], parts):
-            into.copy_(part)
+    def _sum(self) -> None:
+        """Add the terms of recent steps to the sums."""
+        terms, weights = zip(*self.recent)
+        of_all = type(terms[0])._make(torch.cat(each, -1) for each in zip(*terms))
+        weight = None if weights[0] is None else torch.cat(weights, -1)
+        self.add(torch.stack((*of_all, of_all.watched)), weight)
         self.recent = []
 
-    def means(self) -> Tensor:
-        """Return weighted means over the rows, what is watched last: (T + 1, ...)."""
+    def value(self) -> Tensor:
+        """Return the means, what is watched last: (T + 1, ...)."""
         if self.recent:
-            self._copy()
-        n_terms = len(self.kind._fields)
-        each = self.kind._make(self.values[:n_terms])
-        weight = self.values[n_terms] if len(self.values) > n_terms else None
-        values = torch.stack((*each, each.watched))
-        return row_mean(values, weight, is_sharded=self.is_sharded)
-
-
-def row_mean(
-    values: Tensor, weight: Tensor | None, *, is_sharded: bool = False
-) -> Tensor:
-    """Weighted mean over rows of values (..., n), with those of other processes."""
-    if is_sharded:
-        weight = torch.ones_like(values) if weight is None else weight
-        sums, weights = totals((values * weight).sum(-1), weight.sum(-1))
-        return sums / weights
-    if weight is None:
-        return values.mean(-1)
-    return (values * weight).sum(-1) / weight.sum(-1)
+            self._sum()
+        return super().value()
 
 
 def averaging_decay(decay: float, n_steps: int) -> float:

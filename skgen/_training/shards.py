@@ -22,6 +22,7 @@ from skgen._training.data import (
     StoredRows,
     WeightedRows,
     are_few,
+    in_order,
 )
 from skgen._utils.chunks import slices
 from skgen._utils.reduce import any_true, in_places, is_alone, span
@@ -68,11 +69,6 @@ class ShardedRows(WeightedRows):
         return found
 
     @property
-    def n_own(self) -> int:
-        """Number of the rows that are here."""
-        return len(self.own)
-
-    @property
     def is_kept(self) -> bool:
         """Return whether rows are in memory, as the networks see them."""
         return isinstance(self.own, Rows)
@@ -81,7 +77,7 @@ class ShardedRows(WeightedRows):
     def home(self) -> Tensor:
         """Which of the rows here each of all rows is, (n,); -1 for those elsewhere."""
         found = torch.full((self.n,), -1, device=self.device)
-        found[self.places] = torch.arange(self.n_own, device=self.device)
+        found[self.places] = torch.arange(len(self.own), device=self.device)
         return found
 
     def _at(self, index: Index) -> Tensor:
@@ -89,10 +85,15 @@ class ShardedRows(WeightedRows):
         if isinstance(index, slice):
             index = torch.arange(*index.indices(self.n))
         index = index.to(self.device)
-        if not isinstance(self.places, range):
+        if isinstance(self.places, range):
+            at = index - self.places.start
+            return at.masked_fill_((at < 0) | (at >= len(self.places)), -1)
+        if not self.out_of_core:
             return self.home[index]
-        at = index - self.places.start
-        return at.masked_fill_((at < 0) | (at >= len(self.places)), -1)
+        # In order, as they are stored: many rows need no array of all.
+        at = torch.searchsorted(self.places, index.to(self.places.dtype))
+        at.clamp_(max=len(self.places) - 1)
+        return at.masked_fill_(self.places[at] != index, -1)
 
     def with_weight(self, weight: Tensor | None) -> Self:
         """Give the rows that are here other weights."""
@@ -101,9 +102,9 @@ class ShardedRows(WeightedRows):
     def take(self, index: Index) -> Self:
         """Select rows, of all processes."""
         if isinstance(index, Tensor) and self.out_of_core:
-            index = index.sort().values
+            index = in_order(index)
         at = self._at(index)
-        places = (at >= 0).nonzero()[:, 0]
+        places = (at >= 0).nonzero()[:, 0].to(at.dtype)
         own = self.own.take(at[places])
         return replace(self, own=own, places=_as_range(places), n=len(at))
 

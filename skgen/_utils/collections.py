@@ -8,20 +8,18 @@ is imported only where a user has given something of it.
 from __future__ import annotations
 
 import errno
-import mmap
 import sys
 import tempfile
-import time
-import weakref
 from collections.abc import Callable, Iterator
 from functools import wraps
 from importlib import import_module
-from threading import Thread
 from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skgen._utils.pages import give_pages_back
 
 Model = TypeVar("Model")
 
@@ -36,8 +34,6 @@ LAZY = {
     "reconstruct": "rows",
     "impute": "rows",
 }
-# Seconds between two moments at which pages of a file are given back to the system.
-RELEASED_EVERY = 0.05
 
 
 def dask(name: str) -> Any:
@@ -195,24 +191,6 @@ def give_buffers_back() -> None:
     """Let the system have what Arrow keeps of the buffers of a partition read."""
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
-
-
-def give_pages_back(rows: NDArray[Any]) -> None:
-    """Let the system have the pages of a memory map that have been read, while it is.
-
-    They would go by themselves where memory is short. But they count as the process's
-    own until then, and a Dask worker ends processes by that count.
-    """
-    pages = rows.base
-    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        Thread(target=_give_back, args=(weakref.ref(pages),), daemon=True).start()
-
-
-def _give_back(known: Callable[[], mmap.mmap | None]) -> None:
-    while (pages := known()) is not None:
-        pages.madvise(mmap.MADV_DONTNEED)
-        del pages
-        time.sleep(RELEASED_EVERY)
 
 
 # Evaluation.

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
+from skgen._utils.pages import select
 from skgen.exceptions import DistributedError
 
 LOST = (
@@ -265,10 +266,14 @@ def gathered(values: Tensor) -> Tensor:
 def rows_at(values: Any, index: Tensor) -> Any:
     """Return the rows (m, ...) at places (m,) among those of all processes."""
     if is_alone():
-        return values[index]
+        return _at(values, index)
     where = span(len(values))
     own = ((index >= where.start) & (index < where.stop)).nonzero()[:, 0]
-    return in_places(values[index[own] - where.start], own)
+    return in_places(_at(values, index[own] - where.start), own)
+
+
+def _at(values: Any, index: Tensor) -> Any:
+    return select(values, index) if isinstance(values, Tensor) else values[index]
 
 
 def in_places(values: Tensor, places: Tensor) -> Tensor:

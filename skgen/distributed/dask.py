@@ -218,7 +218,7 @@ def _check_partitions(X: Any, values: Any, name: str) -> None:
 
 def _shares(X: Any, client: Any) -> dict[str, list[int]]:
     """Return the numbers of the partitions that each worker fits, by its address."""
-    addresses = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    addresses = sorted(_workers(client))
     if not addresses:
         raise RuntimeError("The cluster has no workers. Wait for them, or start some.")
     homes = _homes(X, client)
@@ -273,12 +273,23 @@ def _on(client: Any, address: str, function: Callable[..., Any], *args: Any) -> 
     )
 
 
+def _workers(client: Any) -> dict[str, Any]:
+    """Return what the scheduler knows of its workers, by their addresses.
+
+    ``client.scheduler_info`` gives what was asked last, and the client asks for no
+    workers from time to time.
+    """
+    found = client.sync(client.scheduler.identity, n_workers=-1)
+    workers: dict[str, Any] = found["workers"]
+    return workers
+
+
 def _processes(client: Any, addresses: Iterable[str]) -> dict[str, Any]:
     """Return what tells the processes of workers apart, by their addresses.
 
     One that is started anew may have the address of the old one, not its folder.
     """
-    known = client.scheduler_info(n_workers=-1)["workers"]
+    known = _workers(client)
     return {each: known[each]["local_directory"] for each in addresses if each in known}
 
 

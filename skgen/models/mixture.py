@@ -19,6 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from skgen._em.acceleration import squared_steps
 from skgen._em.covariance import COVARIANCES
 from skgen._em.factors import factor_analysed, factor_steps
 from skgen._em.fitted import FittedMixture
@@ -533,6 +534,11 @@ class GaussianMixtureEM(EllipticalMixture):
         How fast ``partial_fit`` forgets: batch t replaces the part
         ``(t + 2) ** -decay`` of the sums, where t is the weight of all rows before in
         batches of this one's weight.
+    acceleration : {"squarem"} or None, default=None
+        "squarem" makes an iteration of three steps of EM, the last of which starts from
+        where the two before it lead to, or is left out where the likelihood would fall.
+        It takes fewer passes over the rows where components overlap, or ``tol`` is
+        small. Starts are then not taken as a batch.
 
     Attributes
     ----------
@@ -608,7 +614,9 @@ class GaussianMixtureEM(EllipticalMixture):
     "Bayesian regularization for normal mixture estimation and model-based clustering",
     Journal of Classification 24, 2007. Cappé & Moulines, "On-line expectation-
     maximization algorithm for latent data models", JRSS B 71(3), 2009. Liang & Klein,
-    "Online EM for unsupervised models", NAACL 2009.
+    "Online EM for unsupervised models", NAACL 2009. Varadhan & Roland, "Simple and
+    globally convergent methods for accelerating the convergence of any EM algorithm",
+    Scandinavian Journal of Statistics 35, 2008.
 
     Examples
     --------
@@ -635,6 +643,9 @@ class GaussianMixtureEM(EllipticalMixture):
     )
     weight_prior: float = parameter(real(0), default=0.0)
     decay: float = parameter(real(0.5, 1, closed="right"), default=0.7)
+    acceleration: Literal["squarem"] | None = parameter(
+        options("squarem"), none, default=None
+    )
 
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         **EllipticalMixture._goes_on_from,
@@ -767,8 +778,11 @@ class GaussianMixtureEM(EllipticalMixture):
         return super()._check_start(rows)
 
     def _make_steps(self) -> MakeSteps:
-        steps = factor_steps if self.covariance_type == "factor" else normal_steps
-        return partial(penalised_steps, steps) if self._has_priors else steps
+        is_factor = self.covariance_type == "factor"
+        steps: MakeSteps = factor_steps if is_factor else normal_steps
+        if self._has_priors:
+            steps = partial(penalised_steps, steps)
+        return steps if self.acceleration is None else partial(squared_steps, steps)
 
     @property
     def _has_priors(self) -> bool:

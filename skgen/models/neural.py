@@ -26,12 +26,13 @@ from torch import Tensor
 
 from skgen._networks.dense import Blank, Standardizer
 from skgen._training.adam import BETA1
-from skgen._training.data import StoredRows, WeightedRows, are_few
+from skgen._training.data import StoredRows, WeightedRows, are_few, shuffled
 from skgen._training.driver import Steps, run_each
 from skgen._training.early_stopping import History
 from skgen._training.loop import Training
 from skgen._training.shards import FitRows, in_shards
 from skgen._training.trainer import Update
+from skgen._utils.chunks import chunk_rows
 from skgen._utils.collections import computed
 from skgen._utils.moments import Moments
 from skgen._utils.parameters import integer
@@ -76,6 +77,8 @@ from skgen.models.reporting import print_epoch, recorded, warn_of_end
 
 # Standard errors of its held-out gain that a fit has to be better by than its start.
 LEAST_GAIN = 1.5
+# Rows that this is seen on, of many: each takes as many draws as a score.
+JUDGED_ROWS = 2**14
 
 
 class available_unless:
@@ -295,15 +298,17 @@ class TrainedModel(TrainingSettings, GenerativeModel):
         The best of many epochs gains a little by chance; and what a network learns
         from chance is wrong by most where rows are few, in the tails.
         """
+        rows = held_out.first(JUDGED_ROWS)
+        size = chunk_rows(rows.device, self.module_.score_elements)
         with torch.no_grad():
             gain = Moments.of_parts(
                 (
                     self.module_.row_bounds(part.x) - start.row_bounds(part.x),
                     part.weight,
                 )
-                for part in held_out.chunks(self.module_.pass_rows)
+                for part in rows.chunks(size)
             )
-        if not gain.mean > LEAST_GAIN * (gain.variance / len(held_out)).sqrt():
+        if not gain.mean > LEAST_GAIN * (gain.variance / len(rows)).sqrt():
             self.module_.load_state_dict(start.state_dict())
             history.best_epoch = -1
 
@@ -439,7 +444,7 @@ class TrainedModel(TrainingSettings, GenerativeModel):
 
     def _shuffled(self, rows: FitRows, rng: np.random.RandomState) -> Tensor:
         """Return the rows in random order (n,), of which the first are held out."""
-        return torch.from_numpy(rng.permutation(len(rows)))
+        return shuffled(len(rows), rng)
 
     @property
     def _is_warm(self) -> bool:
