@@ -111,6 +111,10 @@ def test_shards_know_which_rows_are_here(out_of_core: bool) -> None:
     assert found.x[:, 0].tolist() == [3, 0, 0, 0, 0]
     some = rows.take(torch.tensor([2, 3, 7, 8]))
     assert list(some.places) == [0, 3]
+    between = ShardedRows(rows_of(4), range(3, 7), 10, out_of_core=out_of_core)
+    few = between.take(torch.tensor([0, 2, 4, 6, 9]))
+    assert list(few.places) == [2, 3]
+    assert numbers(few.own) == [1, 3]
     assert numbers(some.own) == [1, 3]
 
 

@@ -103,10 +103,19 @@ class ShardedRows(WeightedRows):
         """Select rows, of all processes."""
         if isinstance(index, Tensor) and self.out_of_core:
             index = in_order(index)
+            if isinstance(self.places, range):
+                return self._take_between(index, self.places)
         at = self._at(index)
         places = (at >= 0).nonzero()[:, 0].to(at.dtype)
         own = self.own.take(at[places])
         return replace(self, own=own, places=_as_range(places), n=len(at))
+
+    def _take_between(self, index: Tensor, here: range) -> Self:
+        """Select many rows, in order: those that are here follow each other."""
+        ends = index.new_tensor([here.start, here.stop])
+        first, last = torch.searchsorted(index, ends).tolist()
+        own = self.own.take(index[first:last] - here.start)
+        return replace(self, own=own, places=range(first, last), n=len(index))
 
     def gather(self, index: Index) -> Rows:
         """Select rows; in the place of those of other processes are zeros."""

@@ -152,12 +152,14 @@ def _extremes(rows: WeightedRows) -> Tensor:
 
     Two of each chunk of any process: they contradict what any of its rows does.
     """
-    ends = []
+    # As lists: small tensors, made between chunks, would keep the allocator from using
+    # the memory of these again.
+    ends: list[list[float]] = []
     for x in (chunk.x for chunk in rows.chunks()):
         if len(x):
-            ends.append(torch.where(x.isnan(), torch.inf, x).amin(0))
-            ends.append(torch.where(x.isnan(), -torch.inf, x).amax(0))
-    found = torch.stack(ends) if ends else x[:0]
+            ends.append(torch.where(x.isnan(), torch.inf, x).amin(0).tolist())
+            ends.append(torch.where(x.isnan(), -torch.inf, x).amax(0).tolist())
+    found = x.new_tensor(ends) if ends else x[:0]
     return gathered(torch.where(found.isinf(), torch.nan, found))
 
 
