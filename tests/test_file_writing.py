@@ -155,7 +155,7 @@ def network() -> Any:
 def quick_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins for graphs, which take seconds."""
     pytest.importorskip("onnxscript")
-    monkeypatch.setattr(onnx, "_graph", lambda name, *_: b"graph")
+    monkeypatch.setattr(onnx, "graph_of", lambda name, *_: b"graph")
 
 
 class Failed(Exception):
@@ -180,7 +180,7 @@ def test_graphs_that_fail_leave_nothing(
     left = []
     match part:
         case "trace":
-            monkeypatch.setattr(onnx, "_graph", _fail)
+            monkeypatch.setattr(onnx, "graph_of", _fail)
         case "folder":
             paths["decoder"] = tmp_path / "missing" / "decoder.onnx"
         case "special":

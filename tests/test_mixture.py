@@ -249,8 +249,8 @@ def test_parameters_are_scikit_learns_and_a_device() -> None:
     theirs = GaussianMixture().get_params(deep=False)
     ours = GaussianMixtureEM().get_params(deep=False)
     new = {"device": "cpu", "checkpoint": None, "n_factors": 1, "decay": 0.7}
-    priors = {"covariance_prior": None, "weight_prior": 0.0}
-    assert ours == {**theirs, **new, **priors}
+    more = {"covariance_prior": None, "weight_prior": 0.0, "acceleration": None}
+    assert ours == {**theirs, **new, **more}
 
 
 @every_type
