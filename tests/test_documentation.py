@@ -158,7 +158,9 @@ FOUND = {
 
 
 @pytest.mark.parametrize(("words", "page"), FOUND.items())
-def test_a_page_has_the_words_that_are_searched_in_its_titles(words: str, page: str) -> None:
+def test_a_page_has_the_words_that_are_searched_in_its_titles(
+    words: str, page: str
+) -> None:
     text = (ROOT / "docs" / page).read_text()
     names = re.findall(r"^# .*|^\w.*(?=\n  \w)", text, re.MULTILINE)
     assert any(words in name.lower() for name in names)
