@@ -124,7 +124,7 @@ class Scale(NamedTuple):
 
 
 class Beyond(NamedTuple):
-    """What a later value is worth that a guessed kind does not have.
+    """Price in the score of a later value that a guessed kind does not have.
 
     By Laplace's rule it comes once in n + 1 cells; numbers have a Cauchy density there.
     """

@@ -88,12 +88,7 @@ class ShardedRows(WeightedRows):
         if isinstance(self.places, range):
             at = index - self.places.start
             return at.masked_fill_((at < 0) | (at >= len(self.places)), -1)
-        if not self.out_of_core:
-            return self.home[index]
-        # In order, as they are stored: many rows need no array of all.
-        at = torch.searchsorted(self.places, index.to(self.places.dtype))
-        at.clamp_(max=len(self.places) - 1)
-        return at.masked_fill_(self.places[at] != index, -1)
+        return self.home[index]
 
     def with_weight(self, weight: Tensor | None) -> Self:
         """Give the rows that are here other weights."""
@@ -106,7 +101,7 @@ class ShardedRows(WeightedRows):
             if isinstance(self.places, range):
                 return self._take_between(index, self.places)
         at = self._at(index)
-        places = (at >= 0).nonzero()[:, 0].to(at.dtype)
+        places = (at >= 0).nonzero()[:, 0]
         own = self.own.take(at[places])
         return replace(self, own=own, places=_as_range(places), n=len(at))
 

@@ -41,10 +41,13 @@ def _give_back(known: Callable[[], mmap.mmap | None]) -> None:
         time.sleep(RELEASED_EVERY)
 
 
-def select(values: Tensor, index: Tensor) -> Tensor:
-    """Return rows (m, ...) at places (m,); pages of files do not add up meanwhile."""
-    if not _FILES or not values.is_cpu:
-        return values.index_select(0, index)
+def select(values: Any, index: Tensor) -> Any:
+    """Return rows (m, ...) at places (m,); pages of files do not add up meanwhile.
+
+    Of a tensor, or of sparse rows.
+    """
+    if not (_FILES and isinstance(values, Tensor) and values.is_cpu):
+        return values.index_select(0, index)  # half the time of values[index]
     found = values.new_empty(len(index), *values.shape[1:])
     for some, into in zip(index.split(MOST_ROWS), found.split(MOST_ROWS)):
         torch.index_select(values, 0, some, out=into)

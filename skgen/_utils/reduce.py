@@ -266,14 +266,10 @@ def gathered(values: Tensor) -> Tensor:
 def rows_at(values: Any, index: Tensor) -> Any:
     """Return the rows (m, ...) at places (m,) among those of all processes."""
     if is_alone():
-        return _at(values, index)
+        return select(values, index)
     where = span(len(values))
     own = ((index >= where.start) & (index < where.stop)).nonzero()[:, 0]
-    return in_places(_at(values, index[own] - where.start), own)
-
-
-def _at(values: Any, index: Tensor) -> Any:
-    return select(values, index) if isinstance(values, Tensor) else values[index]
+    return in_places(select(values, index[own] - where.start), own)
 
 
 def in_places(values: Tensor, places: Tensor) -> Tensor:
