@@ -105,6 +105,7 @@ def further_runs() -> list[Run]:
                 ("VAE", {**common, "settings": (("prior", prior),)})
                 for prior in ("vamp", "mixture", "flow")
             ),
+            ("VAE", {**common, "settings": (("posterior_type", "mixture"),)}),
             ("VAE", {**common, **TWO_LAYERS}),
             ("VAE", {**common, **TWO_LAYERS, "settings": (("inference", "top-down"),)}),
             ("VAE", fewer),

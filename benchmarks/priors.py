@@ -37,6 +37,7 @@ def models(k: int, seed: int) -> dict[str, Any]:
         "VAE, mixture of 20": VAE(prior="mixture", prior_components=20, **settings),
         "VAE, VampPrior of 20": VAE(prior="vamp", prior_components=20, **settings),
         "VAE, full covariance": VAE(posterior_type="full", **settings),
+        "VAE, mixture posterior": VAE(posterior_type="mixture", **settings),
         "VAE, flow posterior": VAE(posterior_type="flow", **settings),
         "VAE, and 2 above": VAE(**{**settings, "n_components": (k, 2)}),
         "VAE, and 2 above, top-down": VAE(

@@ -184,6 +184,24 @@ class FlowPrior(LearnedPrior):
         return codes
 
 
+def picked(logits: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a component for each row (...), and noise (..., k) that is left.
+
+    The first number of standard normal noise (..., k) picks the component, by the
+    distribution function of the normal density; what is left of it is uniform, and
+    made normal again. Weights have the logits (C,), or those (..., C) of each row.
+    """
+    ends = logits.double().softmax(-1).cumsum(-1)
+    uniform = torch.special.ndtr(eps[..., :1].double())
+    ends = ends.expand(*uniform.shape[:-1], -1)
+    mode = (uniform >= ends[..., :-1]).sum(-1, keepdim=True)
+    starts = F.pad(ends[..., :-1], (1, 0)).gather(-1, mode)
+    within = (uniform - starts) / (ends.gather(-1, mode) - starts)
+    tiny = torch.finfo(torch.float32).eps
+    first = torch.special.ndtri(within.clamp(tiny, 1 - tiny)).to(eps)
+    return mode.squeeze(-1), torch.cat([first, eps[..., 1:]], -1)
+
+
 class ModesPrior(LearnedPrior):
     """p(z) = sum_c w_c N(z; mean_c, diag sigma_c^2).
 
@@ -211,19 +229,8 @@ class ModesPrior(LearnedPrior):
         return (each + self.logits.log_softmax(0)).logsumexp(-1)
 
     def draw_layers(self, eps: Tensor) -> Tensor:
-        """Draw codes (..., k) from standard noise (..., k).
-
-        The first number of a row picks the component, by the distribution function of
-        the normal density; what is left of it is uniform, and made normal again.
-        """
-        ends = self.logits.double().softmax(0).cumsum(0)
-        uniform = torch.special.ndtr(eps[..., 0].double())
-        mode = torch.searchsorted(ends, uniform, right=True).clamp(max=len(ends) - 1)
-        starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-        within = (uniform - starts[mode]) / (ends - starts)[mode]
-        tiny = torch.finfo(torch.float32).eps
-        first = torch.special.ndtri(within.clamp(tiny, 1 - tiny)).to(eps)
-        noise = torch.cat([first[..., None], eps[..., 1:]], -1)
+        """Draw codes (..., k) from standard noise (..., k)."""
+        mode, noise = picked(self.logits, eps)
         mean, sigma = self.modes()
         return mean[mode] + sigma[mode] * noise
 

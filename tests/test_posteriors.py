@@ -21,6 +21,7 @@ from skgen._networks.posteriors import (
     Diagonal,
     Flow,
     Full,
+    Mixture,
     family_of,
     normal_points,
 )
@@ -119,12 +120,18 @@ def fitted_gap(make: Any, n_steps: int = 60) -> float:
     return float(MARGINAL.log_prob(x).mean() - log_w.mean())
 
 
-def test_a_flow_closes_the_gap_that_the_diagonal_leaves() -> None:
+def test_flows_and_mixtures_close_the_gap_that_the_diagonal_leaves() -> None:
     assert fitted_gap(Diagonal, 10) > 0.9 * GAP
     assert fitted_gap(lambda: Flow(K, "VAE")) < 0.3 * GAP
+    assert fitted_gap(lambda: Mixture(K)) < 0.6 * GAP
 
 
 # Densities.
+
+
+def mixture_posterior(n: int = 3, k: int = 2, scale: float = 1.0) -> Any:
+    family = Mixture(k).double()
+    return family.of(scale * normal(n, family.width(k), seed=1))
 
 
 @leaves_generators
@@ -133,6 +140,96 @@ def flow_posterior(n: int = 3, k: int = 2) -> Any:
     for weight in family.parameters():
         weight.data += 0.1 * torch.randn_like(weight)
     return family.of(normal(n, family.width(k), seed=1))
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 4_001), (2, 401)])
+def test_the_density_of_a_mixture_integrates_to_one(k: int, n: int) -> None:
+    q = mixture_posterior(1, k, scale=0.4)
+    ticks = torch.linspace(-30, 30, n).double()
+    z = q.mean + q.sigma.amin() * torch.cartesian_prod(*[ticks] * k).view(-1, 1, k)
+    mass = q.log_prob(z).exp().sum() * (q.sigma.amin() * 60 / (n - 1)) ** k
+    assert mass == pytest.approx(1, abs=1e-4)
+
+
+def test_draws_of_a_mixture_have_its_moments_and_density() -> None:
+    q = mixture_posterior()
+    z = q.draw(normal(100_000, 3, 2, seed=5))
+    error = z.std(0) / math.sqrt(len(z))
+    assert ((z.mean(0) - q.mean).abs() < 4 * error).all()
+    torch.testing.assert_close(q.sigma, z.std(0), rtol=0.02, atol=0)
+    # E_q[N(z) / q(z)] = 1 of a narrower density N.
+    narrow = Normal(q.modes.mean[:, 0], 0.7 * q.modes.sigma[:, 0])
+    ratio = (narrow.log_prob(z) - q.log_prob(z)).exp()
+    assert ((ratio.mean(0) - 1).abs() < 5 * ratio.std(0) / math.sqrt(len(z))).all()
+    eps = normal(4, 3, 2, seed=6)
+    torch.testing.assert_close(q.draw(eps[0]), q.draw(eps)[0])
+
+
+def test_a_mixture_starts_with_the_moments_of_a_normal_density() -> None:
+    family, k = Mixture(3).double(), 3
+    outputs = torch.zeros(5, family.width(k)).double()
+    outputs[:, : 2 * k] = normal(5, 2 * k)
+    q, expected = family.of(outputs), Normal.of(outputs[:, : 2 * k])
+    torch.testing.assert_close(q.mean, expected.mean, atol=1e-6, rtol=0)
+    torch.testing.assert_close(q.sigma, expected.sigma, atol=1e-6, rtol=1e-6)
+
+
+def test_one_component_is_the_diagonal_density_with_its_gradient() -> None:
+    one, k, x = Mixture(K, 1).double(), K, normal(7, K, seed=2)
+    for family, width in ((one, one.width(k)), (Diagonal(), 2 * k)):
+        outputs = torch.zeros(7, width).double()
+        outputs[:, : 2 * k] = normal(7, 2 * k)
+        q = family.of(outputs.requires_grad_())
+        z = q.draw(normal(4, 7, k, seed=3))
+        value = (z**3 * x).sum(-1) + q.log_prob(z)
+        gradient = torch.autograd.grad(value.sum(), outputs)[0][:, : 2 * k]
+        if family is one:
+            found = z, value, gradient
+    for each, same in zip(found, (z, value, gradient), strict=True):
+        torch.testing.assert_close(each, same, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_gradients_of_draws_from_a_mixture_are_unbiased(k: int) -> None:
+    # E[f] of f(z) = a z + z' B z is a function of the moments of each component.
+    family, n = Mixture(k).double(), 60_000
+    a, B = normal(k, seed=8), normal(k, k, seed=9)
+    outputs = 0.5 * normal(1, family.width(k), seed=1)
+    rows = outputs.expand(n, -1).clone().requires_grad_()
+    z = family.of(rows).draw(normal(n, k, seed=10))
+    gradients = torch.autograd.grad((z @ a + ((z @ B) * z).sum(-1)).sum(), rows)[0]
+    q = family.of(outputs.requires_grad_())
+    mean, sigma = q.modes
+    each = mean @ a + ((mean @ B) * mean + sigma**2 * B.diagonal()).sum(-1)
+    expected = torch.autograd.grad((q.logits.softmax(-1) * each).sum(), outputs)[0]
+    error = gradients.std(0) / math.sqrt(n)
+    assert ((gradients.mean(0) - expected[0]).abs() < 4 * error + 1e-9).all()
+    logits = slice(-family.n_modes, None)
+    assert (expected[0, logits].abs() > 4 * error[logits]).any()
+
+
+def test_the_score_of_a_mixture_has_no_mean() -> None:
+    # So gradients that leave it out have the same mean.
+    family, n = Mixture(2).double(), 60_000
+    rows = (0.5 * normal(1, family.width(2), seed=1)).expand(n, -1).clone()
+    q = family.of(rows.requires_grad_())
+    z = q.draw(normal(n, 2, seed=11))
+    through = torch.autograd.grad(q.frozen().log_prob(z).sum(), rows, retain_graph=True)
+    whole = torch.autograd.grad(q.log_prob(z).sum(), rows)[0]
+    difference = through[0] - whole
+    error = difference.std(0) / math.sqrt(n)
+    assert (difference.mean(0).abs() < 4 * error + 1e-9).all()
+
+
+def test_a_mixture_far_apart_has_finite_gradients() -> None:
+    family = Mixture(20)
+    outputs = 3 * normal(50, family.width(20), dtype=torch.float32)
+    z = family.of(outputs.requires_grad_()).draw(
+        normal(5, 50, 20, dtype=torch.float32, seed=2)
+    )
+    gradient = torch.autograd.grad(z.sum(), outputs)[0]
+    assert z.isfinite().all()
+    assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize(("k", "n"), [(1, 4_001), (2, 201)])
@@ -241,7 +338,7 @@ SMALL: dict[str, Any] = {
     "n_importance_samples": 8,
     "random_state": 0,
 }
-kinds = pytest.mark.parametrize("kind", ["full", "flow"])
+kinds = pytest.mark.parametrize("kind", ["full", "mixture", "flow"])
 
 
 @kinds
@@ -260,7 +357,7 @@ def test_an_estimator_of_each_family(cls: Any, kind: Any, prior: Any) -> None:
 @pytest.mark.parametrize("k", [1, 3])
 @kinds
 def test_files_and_pickles_have_it(kind: Any, k: int, tmp_path: Path) -> None:
-    model = VAE(k, posterior_type=kind, **SMALL).fit(X)
+    model = BetaVAE(k, posterior_type=kind, free_bits=0.1, **SMALL).fit(X)
     skgen.save(model, tmp_path / "model.safetensors")
     for same in (
         skgen.load(tmp_path / "model.safetensors"),
@@ -278,9 +375,10 @@ def test_rows_with_missing_cells_have_it(kind: Any) -> None:
     assert np.isfinite(model.impute(rows)).all()
 
 
-def test_a_conditional_vae_has_a_full_covariance() -> None:
+@pytest.mark.parametrize("kind", ["full", "mixture"])
+def test_a_conditional_vae_has_other_posteriors(kind: Any) -> None:
     labels = X[:, 0] > 0
-    model = ConditionalVAE(2, posterior_type="full", **SMALL).fit(X, labels)
+    model = ConditionalVAE(2, posterior_type=kind, **SMALL).fit(X, labels)
     assert np.isfinite(model.score_samples(X, labels)).all()
     assert model.predict_proba(X).shape == (80, 2)
 

@@ -20,11 +20,14 @@ from torch.quasirandom import SobolEngine
 from skgen._networks.flows import invertible_map
 from skgen._networks.proposals import CoupledNormal
 from skgen._utils.tensors import LOG_2PI
-from skgen.priors import LOG_SIGMA_MAX, LOG_SIGMA_MIN, Normal
+from skgen.priors import LOG_SIGMA_MAX, LOG_SIGMA_MIN, Normal, picked
 
 # Of the flow of a posterior: layers, bins of their splines, hidden widths, and outputs
 # of the encoder that it sees beside a normal density's.
 N_LAYERS, N_BINS, WIDTHS, N_CONTEXT = 4, 6, (64,), 32
+# Components of a mixture of a posterior, and how far apart they start: the part of a
+# standard deviation between a component and the middle, in few and in many coordinates.
+N_MODES, MOST_APART, ALL_APART = 4, 0.5, 1.0
 # Points that the moments of a posterior without closed forms are a mean over.
 N_POINTS = 64
 # Nats that a coordinate may commit itself to: its sigma stays above that of exp(-11).
@@ -241,6 +244,129 @@ class FlowPosterior(NamedTuple):
         return self._points().std(0)
 
 
+class Mixture(nn.Module):
+    """q(z|x) = sum_m w_m(x) N(mu_m(x), diag sigma_m(x)^2): several modes, or skewed.
+
+    An encoder gives a normal density, and how each component differs from where it
+    starts: all of them within that density, a little apart, with its moments.
+
+    Parameters
+    ----------
+    n_components : int
+        k, latent coordinates.
+    n_modes : int, default=4
+        M, components of the mixture.
+    """
+
+    gives_mean = is_normal = False
+    places: Tensor  # (M, k), where components start, in units of the standard deviation
+    log_width: Tensor  # (k,), and the logarithm of their own
+
+    def __init__(self, n_components: int, n_modes: int = N_MODES) -> None:
+        super().__init__()
+        self.n_components, self.n_modes = n_components, n_modes
+        apart = min(MOST_APART, ALL_APART / math.sqrt(n_components))
+        places = apart * normal_points(n_modes, n_components)
+        width = (1 - places.square().mean(0)).sqrt()
+        for name, value in {"places": places, "log_width": width.log()}.items():
+            default = value.to(torch.get_default_dtype())
+            self.register_buffer(name, default, persistent=False)
+
+    @property
+    def row_elements(self) -> int:
+        """Numbers that a pass of a code holds: a distance to every component."""
+        return self.n_modes * self.n_components
+
+    def width(self, k: int) -> int:
+        """Return the number of means, log sigmas, differences from them and logits."""
+        return 2 * k + self.n_modes * (2 * k + 1)
+
+    def of(self, outputs: Tensor) -> MixturePosterior:
+        """Return the density of outputs (..., n, width)."""
+        k, n_modes = self.n_components, self.n_modes
+        mean, log_sigma, each, logits = outputs.split(
+            [k, k, 2 * k * n_modes, n_modes], -1
+        )
+        log_sigma = F.hardtanh(log_sigma, LOG_SIGMA_MIN, LOG_SIGMA_MAX)[..., None, :]
+        shift, change = each.unflatten(-1, (n_modes, -1)).chunk(2, -1)  # (..., M, k)
+        means = mean[..., None, :] + log_sigma.exp() * (self.places + shift)
+        log_sigmas = log_sigma + self.log_width + change
+        return MixturePosterior(Normal.of(torch.cat([means, log_sigmas], -1)), logits)
+
+
+class MixturePosterior(NamedTuple):
+    """q(z|x) of a ``Mixture``, of rows (n, ...)."""
+
+    modes: Normal  # (n, M, k)
+    logits: Tensor  # (n, M), log w up to constants
+
+    @property
+    def n_dims(self) -> int:
+        """Dimensions of the parameters; draws may have one more."""
+        return self.logits.ndim
+
+    def draw(self, eps: Tensor) -> Tensor:
+        """Draw codes (..., n, k) from standard normal noise, with a gradient."""
+        with torch.no_grad():
+            mode, noise = picked(self.logits, eps)
+            index = mode[..., None, None].expand(*noise.shape[:-1], 1, noise.shape[-1])
+            mean, sigma = (
+                each.expand(*mode.shape, *each.shape[-2:]).gather(-2, index).squeeze(-2)
+                for each in self.modes
+            )
+            z = mean + sigma * noise
+        return self._moving(z) if torch.is_grad_enabled() else z
+
+    def _moving(self, z: Tensor) -> Tensor:
+        """Return draws z (..., n, k), with the gradient of implicit reparameterisation.
+
+        Draws move so that theirs remains the density. As a component moves, a draw goes
+        along by the part that it has in it. As weights change, the distribution
+        function ``F_j = sum_m r_mj Phi_mj`` of each coordinate given those before it
+        is to stay what it is, where ``r_mj`` is the part of component m given those:
+        ``dF/dz dz = -dF/dlogits dlogits``, ``dF/dz`` lower triangular.
+        """
+        with torch.no_grad():
+            eps = (z[..., None, :] - self.modes.mean) / self.modes.sigma  # (..., M, k)
+            each = self.modes.coordinate_log_probs(z[..., None, :])
+            log_joint = self.logits.log_softmax(-1)[..., None] + each.cumsum(-1)
+            start = self.logits[..., None].expand(*z.shape[:-1], -1, -1)
+            log_before = torch.cat([start, log_joint[..., :-1]], -1).log_softmax(-2)
+            density = (log_before + each).logsumexp(-2)  # (..., k), log dF_j/dz_j
+            before, cdf = log_before.exp(), torch.special.ndtr(eps)
+            to_logits = before * (cdf - (before * cdf).sum(-2, keepdim=True))
+            to_logits = (to_logits * (-density).exp()[..., None, :]).mT  # (..., k, M)
+            to_z = (to_logits @ (-eps / self.modes.sigma)).tril(-1)
+            part = log_joint[..., -1:].softmax(-2)  # (..., M, 1)
+        along = (part * (self.modes.mean + self.modes.sigma * eps)).sum(-2)
+        across = torch.linalg.solve_triangular(
+            to_z, to_logits @ self.logits[..., None], upper=False, unitriangular=True
+        )
+        moved: Tensor = along - across.squeeze(-1)
+        return z + (moved - moved.detach())
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density (..., n) of codes (..., n, k)."""
+        each = self.modes.log_prob(z[..., None, :])  # (..., n, M)
+        return (each + self.logits.log_softmax(-1)).logsumexp(-1)
+
+    def frozen(self) -> MixturePosterior:
+        """Return the same density, which passes no gradient to its parameters."""
+        return MixturePosterior(self.modes.frozen(), self.logits.detach())
+
+    @property
+    def mean(self) -> Tensor:
+        """Means (n, k)."""
+        return (self.logits.softmax(-1)[..., None] * self.modes.mean).sum(-2)
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviations (n, k): within components, and between them."""
+        mean, sigma = self.modes
+        squared = sigma**2 + (mean - self.mean[..., None, :]) ** 2
+        return (self.logits.softmax(-1)[..., None] * squared).sum(-2).sqrt()
+
+
 @cache
 def normal_points(n: int, k: int) -> Tensor:
     """Return points (n, k) spread as standard normal draws are, in float64.
@@ -253,9 +379,11 @@ def normal_points(n: int, k: int) -> Tensor:
 
 
 def family_of(kind: str, k: int, owner: str, rate: float = 0.0) -> Family:
-    """Return the family "diag", "full" or "flow" of k coordinates."""
+    """Return the family "diag", "full", "mixture" or "flow" of k coordinates."""
     if kind == "flow":
         return Flow(k, owner)
     if kind == "full":
         return Full(k)
+    if kind == "mixture":
+        return Mixture(k)
     return Committed(rate / k) if rate else Diagonal()

@@ -51,9 +51,10 @@ class InfoVAE(VAE):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
-    posterior_type : {"diag", "full", "flow"}, default="diag"
+    posterior_type : {"diag", "full", "mixture", "flow"}, default="diag"
         Family of q(z|x), for one stochastic layer: normal with independent coordinates;
-        normal with a full covariance; or a conditional normalising flow, four coupling
+        normal with a full covariance; a mixture of four normal densities, each with
+        independent coordinates; or a conditional normalising flow, four coupling
         layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
         The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
         their spread are moments over 64 points.

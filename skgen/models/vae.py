@@ -349,9 +349,10 @@ class VAE(NeuralModel):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
-    posterior_type : {"diag", "full", "flow"}, default="diag"
+    posterior_type : {"diag", "full", "mixture", "flow"}, default="diag"
         Family of q(z|x), for one stochastic layer: normal with independent coordinates;
-        normal with a full covariance; or a conditional normalising flow, four coupling
+        normal with a full covariance; a mixture of four normal densities, each with
+        independent coordinates; or a conditional normalising flow, four coupling
         layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
         The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
         their spread are moments over 64 points.
@@ -560,8 +561,8 @@ class VAE(NeuralModel):
         options("normal", "mixture", "vamp", "flow"), default="normal", builds=True
     )
     prior_components: int = parameter(integer(1), default=50, builds=True)
-    posterior_type: Literal["diag", "full", "flow"] = parameter(
-        options("diag", "full", "flow"), default="diag", builds=True
+    posterior_type: Literal["diag", "full", "mixture", "flow"] = parameter(
+        options("diag", "full", "mixture", "flow"), default="diag", builds=True
     )
     min_rate: float = parameter(real(0, LARGEST_STEP), default=0.0, builds=True)
     encoder_rate: float = parameter(
@@ -867,9 +868,10 @@ class BetaVAE(VAE):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
-    posterior_type : {"diag", "full", "flow"}, default="diag"
+    posterior_type : {"diag", "full", "mixture", "flow"}, default="diag"
         Family of q(z|x), for one stochastic layer: normal with independent coordinates;
-        normal with a full covariance; or a conditional normalising flow, four coupling
+        normal with a full covariance; a mixture of four normal densities, each with
+        independent coordinates; or a conditional normalising flow, four coupling
         layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
         The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
         their spread are moments over 64 points.
@@ -1106,9 +1108,10 @@ class IWAE(VAE):
         has it, and "vamp" is for one.
     prior_components : int, default=50
         Components of a mixture, and pseudo-inputs.
-    posterior_type : {"diag", "full", "flow"}, default="diag"
+    posterior_type : {"diag", "full", "mixture", "flow"}, default="diag"
         Family of q(z|x), for one stochastic layer: normal with independent coordinates;
-        normal with a full covariance; or a conditional normalising flow, four coupling
+        normal with a full covariance; a mixture of four normal densities, each with
+        independent coordinates; or a conditional normalising flow, four coupling
         layers of splines, which needs zuko: ``pip install "scikit-generative[flow]"``.
         The closer it comes to p(z|x), the tighter the bound. Under a flow, codes and
         their spread are moments over 64 points.
