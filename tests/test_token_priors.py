@@ -10,6 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from skgen._networks.token_priors import (
+    AnyOrderPrior,
     AutoregressivePrior,
     MaskedPrior,
     TransformerPrior,
@@ -33,6 +34,7 @@ SMALL: dict[Any, Any] = {
     AutoregressivePrior: {"n_hidden": 5},
     TransformerPrior: {"width": 8, "n_heads": 2},
     MaskedPrior: {"width": 8, "n_heads": 2},
+    AnyOrderPrior: {"n_hidden": 5},
 }
 
 
@@ -182,8 +184,9 @@ def test_it_learns_that_tokens_repeat(family: type[Any]) -> None:
 # Levels, and conditions.
 
 every_family = pytest.mark.parametrize(
-    "family", [AutoregressivePrior, TransformerPrior, MaskedPrior]
+    "family", [AutoregressivePrior, TransformerPrior, MaskedPrior, AnyOrderPrior]
 )
+random_orders = pytest.mark.parametrize("family", [MaskedPrior, AnyOrderPrior])
 
 
 def in_orders(tokens: Tensor) -> list[Tensor]:
@@ -221,9 +224,10 @@ def test_draws_given_conditions_have_its_frequencies(family: Any) -> None:
 # Random orders.
 
 
+@random_orders
 @mixings
-def test_each_order_sums_to_one(mixing: float) -> None:
-    prior = prior_of(MaskedPrior, mixing)
+def test_each_order_sums_to_one(family: Any, mixing: float) -> None:
+    prior = prior_of(family, mixing)
     for tokens in in_orders(SEQUENCES):
         assert prior.log_prob(tokens).exp().sum().item() == pytest.approx(1, abs=1e-12)
 
@@ -269,20 +273,40 @@ def test_steps_fill_every_place_once_and_level_by_level(
         assert step.level == level
 
 
-def test_ranks_are_orders_that_begin_at_the_top() -> None:
-    prior = start(MaskedPrior, 5, 3, levels=(2, 3))
+@random_orders
+def test_ranks_are_orders_that_begin_at_the_top(family: Any) -> None:
+    prior = start(family, 5, 3, levels=(2, 3))
     ranks = prior.ranks(torch.rand(100, 5, generator=generator()))
     assert (ranks.sort(-1).values == torch.arange(5)).all()
     assert (ranks[:, :2] < 2).all()
     assert len(ranks.unique(dim=0)) == 12
 
 
-def test_it_learns_from_one_step_at_a_time() -> None:
+def test_in_the_order_of_the_places_it_is_the_autoregressive_prior() -> None:
+    plain, prior = prior_of(AutoregressivePrior), prior_of(AnyOrderPrior)
+    ranks = torch.arange(3).expand_as(SEQUENCES)
+    found = prior.log_prob(torch.cat([SEQUENCES, ranks], 1))
+    torch.testing.assert_close(found, plain.log_prob(SEQUENCES))
+
+
+def test_tokens_depend_on_those_before_in_the_order_only() -> None:
+    prior, tokens = prior_of(AnyOrderPrior, T=6, K=5), some_tokens(4, 6, 5)
+    ranks = prior.ranks(torch.rand(4, 6, generator=generator(1)))
+    outputs = prior.changes(torch.cat([tokens, ranks], 1))
+    for place in range(6):
+        other = tokens.clone()
+        other[:, place] = (other[:, place] + 1) % 5
+        change = (prior.changes(torch.cat([other, ranks], 1)) - outputs).abs().amax(2)
+        assert ((change > 1e-3) == (ranks > ranks[:, place, None])).all()
+
+
+@random_orders
+def test_it_learns_from_one_step_or_order_at_a_time(family: Any) -> None:
     tokens = some_tokens(64, 2, 3).repeat(1, 2)
-    prior, random = start(MaskedPrior, 4, 3), generator()
+    prior, random = start(family, 4, 3), generator()
     optimizer = torch.optim.Adam(prior.parameters(), lr=2e-2)
     for _ in range(150):
-        noise = torch.rand(64, 9, generator=random)
+        noise = torch.rand(64, prior.n_noise, generator=random)
         order = torch.cat([tokens, prior.ranks(noise[:, 4:8])], 1)
         loss = -prior.learned_log_prob(order, noise).mean()
         optimizer.zero_grad()

@@ -15,7 +15,7 @@ import skgen
 from skgen import VQVAE, VQVAE2, MixedDensity
 from skgen._networks.codebooks import Codebooks
 from skgen._networks.dense import Standardizer
-from skgen._networks.token_priors import AutoregressivePrior, MaskedPrior
+from skgen._networks.token_priors import AnyOrderPrior, AutoregressivePrior
 from skgen._training.batches import Batch
 from skgen.models.vqvae2 import HierarchicalAutoencoder
 from skgen.objectives import importance_weighted_bound, log_weights
@@ -123,9 +123,10 @@ def test_one_level_is_a_vqvae(params: dict[str, Any]) -> None:
     assert model.perplexity_ == pytest.approx(expected.perplexity_, rel=1e-5)
 
 
-def test_one_level_of_images_is_a_vqvae() -> None:
+@pytest.mark.parametrize("prior", ["nade", "masked"])
+def test_one_level_of_images_is_a_vqvae(prior: Any) -> None:
     images = load_digits().data[:60]
-    settings = {**IMAGES, "prior": "nade"}
+    settings = {**IMAGES, "prior": prior}
     expected = VQVAE(4, **settings).fit(images)
     model = VQVAE2(4, n_levels=1, **settings).fit(images)
     assert_allclose(
@@ -198,14 +199,14 @@ def test_the_score_is_below_the_exact_density_and_near_it(prior: str) -> None:
 
 
 def test_a_masked_prior_bounds_the_mean_over_orders() -> None:
-    model = small(prior="masked", max_iter=3).fit(X[:60])
-    module, x = model._model(torch.float64), torch.from_numpy(X[:10])
-    assert isinstance(module.prior, MaskedPrior)
+    model = small(prior="masked", max_iter=3, n_importance_samples=2).fit(X[:60])
+    module, x = model._model(torch.float64), torch.from_numpy(X)
+    assert isinstance(module.prior, AnyOrderPrior)
     log_prob = exact_token_log_prob(module, x).numpy()
-    gap = log_prob - model.score_samples(X[:10])
-    assert 0 < gap.mean() < 0.3
+    gap = log_prob - model.score_samples(X)
+    assert 0 < gap.mean() < 0.6
     careful = model.log_likelihood(X[:10], 1000)
-    assert (abs(careful.log_prob - log_prob) < 5 * careful.standard_error).all()
+    assert (abs(careful.log_prob - log_prob[:10]) < 5 * careful.standard_error).all()
     assert careful.standard_error.max() < 0.2
 
 

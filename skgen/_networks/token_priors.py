@@ -174,24 +174,45 @@ def of_each(condition: Tensor | None, tokens: Tensor) -> Tensor | None:
     return condition.expand(*tokens.shape[:-1], -1).flatten(0, -2)
 
 
+class RandomOrderPrior(TokenPrior):
+    """Base of the priors whose tokens are drawn in random order."""
+
+    has_order = True
+
+    @property
+    def n_noise(self) -> int:
+        """Uniform numbers: of the tokens, and of their order."""
+        return 2 * self.n_tokens
+
+    def ranks(self, uniform: Tensor) -> Tensor:
+        """Return the rank (..., T) of each place, from noise (..., T): a random order.
+
+        Places of a level that is above come first.
+        """
+        if len(self.levels) > 1:
+            uniform = uniform + self.level_places(uniform.device)
+        return uniform.argsort(-1).argsort(-1)
+
+
 class SequentialPrior(TokenPrior):
-    """Base of the priors whose tokens are drawn place after place."""
+    """Base of the priors whose tokens are drawn one after the other."""
 
     @abstractmethod
     def changes(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what the network adds to the log-unigrams, (m, T, K).
 
         At each place of tokens (m, T) it knows the tokens before, and conditions
-        (m, c).
+        (m, c). Where there is an order, ranks are behind the tokens (m, 2 T).
         """
 
     def token_log_probs(
         self, tokens: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Log p(k_t | k_<t) of the network and of the unigrams, (..., T) each."""
-        rows = tokens.reshape(-1, self.n_tokens)
-        logits = self.log_unigrams + self.changes(rows, of_each(condition, tokens))
-        chosen = logits.gather(-1, rows[..., None]).squeeze(-1)
+        rows, condition = tokens.flatten(0, -2), of_each(condition, tokens)
+        logits = self.log_unigrams + self.changes(rows, condition)
+        tokens = tokens[..., : self.n_tokens]
+        chosen = logits.gather(-1, rows[:, : self.n_tokens, None]).squeeze(-1)
         network = (chosen - logits.logsumexp(-1)).view(tokens.shape)
         return network, self.log_unigrams_of(tokens)
 
@@ -233,7 +254,11 @@ class AutoregressivePrior(SequentialPrior):
         """Return the outputs (m, T, K) for tokens (m, T)."""
         places = torch.arange(self.n_tokens, device=tokens.device)
         inputs = self.inputs[places, tokens]  # (m, T, H)
-        hidden = self.bias + inputs.cumsum(-2) - inputs
+        return self.outputs_after(inputs.cumsum(-2) - inputs, condition)
+
+    def outputs_after(self, before: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the outputs (m, T, K) after sums of inputs (m, T, H)."""
+        hidden = self.bias + before
         if condition is not None and self.shift is not None:
             hidden = hidden + self.shift(condition)[:, None]
         return torch.einsum("mth,thk->mtk", hidden.tanh(), self.outputs)
@@ -252,6 +277,72 @@ class AutoregressivePrior(SequentialPrior):
             before = before + self.inputs[t, token[:, 0]]
             tokens.append(token)
         return torch.cat(tokens, dim=1)
+
+
+class AnyOrderPrior(RandomOrderPrior, AutoregressivePrior):
+    """p(k) as a mixture over orders of the tokens, with weights for each place.
+
+    ``p(k) = E_s prod_i p(k_s(i) | k_s(<i))``, s a random order of the places of each
+    level, from the top. The running sum of the hidden layer is over the tokens before
+    in the order, so that one network gives every token from any others, and all of an
+    order at once. Its log-mass is bounded by ``E_s sum_i log p(k_s(i) | k_s(<i))``,
+    which it learns from one order of a row at a time. With the order a part of the
+    code, ``p(k|s)`` is exact.
+
+    Parameters
+    ----------
+    n_tokens : int
+        T.
+    codebook_size : int
+        K.
+    n_hidden : int, default=64
+        Hidden units, H.
+    **about : object
+        ``levels`` and ``n_conditions`` of `TokenPrior`.
+
+    References
+    ----------
+    Uria, Murray & Larochelle, "A deep and tractable density estimator", ICML 2014.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skgen._networks.token_priors import AnyOrderPrior
+    >>> prior = AnyOrderPrior(n_tokens=3, codebook_size=8)
+    >>> tokens, ranks = torch.zeros(1, 3).long(), torch.tensor([[2, 0, 1]])
+    >>> round(prior.log_prob(torch.cat([tokens, ranks], 1)).item(), 2)  # -3 log 8
+    -6.24
+    """
+
+    @property
+    def row_elements(self) -> int:
+        """Numbers that one pass of a row holds: which places are before which."""
+        return max(super().row_elements, self.n_tokens**2)
+
+    def changes(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the outputs (m, T, K) for tokens and ranks (m, 2 T)."""
+        rows, ranks = tokens.split(self.n_tokens, dim=-1)
+        inputs = self.inputs[torch.arange(self.n_tokens, device=rows.device), rows]
+        is_before = ranks[:, None] < ranks[..., None]  # (m, T, T)
+        return self.outputs_after(is_before.to(inputs) @ inputs, condition)
+
+    def draw(
+        self, n: int, generator: torch.Generator, condition: Tensor | None = None
+    ) -> Tensor:
+        """Draw tokens (n, T), one after the other, in an order for each row."""
+        uniform = self.bias.new_empty(n, self.n_tokens).uniform_(generator=generator)
+        order = self.ranks(uniform).argsort(-1)
+        before = self.bias.new_zeros(n, self.bias.shape[1])
+        if condition is not None and self.shift is not None:
+            before = before + self.shift(condition)
+        tokens = torch.zeros_like(order)
+        for t in order.T:  # places (n,)
+            hidden = (self.bias[t] + before).tanh()
+            change = torch.einsum("nh,nhk->nk", hidden, self.outputs[t])
+            token = self.draw_token(t, change, generator)
+            before = before + self.inputs[t, token[:, 0]]
+            tokens = tokens.scatter(1, t[:, None], token)
+        return tokens
 
 
 def linear_or_none(n_inputs: int, n_outputs: int) -> nn.Linear | None:
@@ -501,8 +592,8 @@ def schedule(levels: Sequence[int], most: int) -> list[Step]:
     return steps
 
 
-class MaskedPrior(AttentionPrior):
-    """p(k) as a mixture over orders of the tokens, by a transformer that sees holes.
+class MaskedPrior(AttentionPrior, RandomOrderPrior):
+    """p(k) as a mixture over orders of the tokens, by a transformer: many tokens.
 
     ``p(k) = E_s prod_i p(k_s(i) | k_s(<i))``, s a random order of the places of each
     level, from the top: one network gives every token from any others. Its log-mass is
@@ -550,7 +641,6 @@ class MaskedPrior(AttentionPrior):
     """
 
     is_causal = False
-    has_order = True
 
     step_starts: Tensor  # (n_steps,), ranks; with the next two, what `schedule` gives
     step_ends: Tensor
@@ -567,21 +657,12 @@ class MaskedPrior(AttentionPrior):
     @property
     def n_noise(self) -> int:
         """Uniform numbers: of the tokens, of their order, and of one step."""
-        return 2 * self.n_tokens + 1
+        return super().n_noise + 1
 
     @property
     def row_work(self) -> int:
         """Multiplications that a row takes, in all steps."""
         return len(self.steps) * super().row_work
-
-    def ranks(self, uniform: Tensor) -> Tensor:
-        """Return the rank (..., T) of each place, from noise (..., T): a random order.
-
-        Places of a level that is above come first.
-        """
-        if len(self.levels) > 1:
-            uniform = uniform + self.level_places(uniform.device)
-        return uniform.argsort(-1).argsort(-1)
 
     def seen(self, symbols: Tensor, known: Tensor, condition: Tensor | None) -> Tensor:
         """Return what the layers make (m, T, width) of the symbols that are known."""

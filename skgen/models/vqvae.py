@@ -33,8 +33,10 @@ from skgen._networks.dense import Standardizer, is_mlp
 from skgen._networks.images import grid_shape
 from skgen._networks.proposals import TokenProposal, WithPrior
 from skgen._networks.token_priors import (
+    AnyOrderPrior,
     AutoregressivePrior,
     MaskedPrior,
+    RandomOrderPrior,
     TokenPrior,
     TransformerPrior,
 )
@@ -95,7 +97,8 @@ GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 PRIORS: dict[str, Callable[..., TokenPrior]] = {
     "nade": AutoregressivePrior,
     "transformer": TransformerPrior,
-    "masked": MaskedPrior,
+    "nade, masked": AnyOrderPrior,
+    "transformer, masked": MaskedPrior,
 }
 
 
@@ -151,10 +154,10 @@ class InOrder(NamedTuple):
     """
 
     tokens: Any  # a Categorical, or another density of tokens (S, n, T)
-    prior: MaskedPrior
+    prior: RandomOrderPrior
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Draw tokens and ranks (S, n, 2 T) from uniform noise (S, n, 2 T + 1)."""
+        """Draw tokens and ranks (S, n, 2 T) from uniform noise (S, n, 2 T) or more."""
         T = self.prior.n_tokens
         ranks = self.prior.ranks(uniform[..., T : 2 * T])
         return torch.cat([self.tokens.draw(uniform[..., :T]), ranks], dim=-1)
@@ -264,7 +267,7 @@ class VectorQuantizedAutoencoder(BoundedModel):
     def in_order(self, q: Any) -> Any:
         """Return a density of tokens, with their order where the prior has one."""
         prior = self.prior
-        return InOrder(q, prior) if isinstance(prior, MaskedPrior) else q
+        return InOrder(q, prior) if isinstance(prior, RandomOrderPrior) else q
 
     @property
     def explore(self) -> float:
@@ -420,8 +423,9 @@ class VQVAE(NeuralModel):
         Weight of the term that keeps the encoder near the codes.
     prior : {"auto", "nade", "transformer", "masked"}, default="auto"
         Network over the tokens. Autoregressive: "nade" has weights of its own for each
-        place; "transformer" shares them, for many tokens. In random order, several at
-        once: "masked", a transformer that fills in what is hidden. "auto" is
+        place; "transformer" shares them, for many tokens. In random order: "masked",
+        which gives every token from any others; a transformer that draws several at
+        once with ``architecture="conv"``, else weights for each place. "auto" is
         "transformer" with ``architecture="conv"``, else "nade".
     encode : {"embedding", "ordinal", "onehot"}, default="embedding"
         What ``transform`` gives and ``inverse_transform`` takes: the code vectors,
@@ -650,7 +654,7 @@ class VQVAE(NeuralModel):
     )
     commitment_cost: float = parameter(real(0, LARGEST_STEP), default=0.25)
     prior: Literal["auto", "nade", "transformer", "masked"] = parameter(
-        options("auto", *PRIORS), default="auto", builds=True
+        options("auto", "nade", "transformer", "masked"), default="auto", builds=True
     )
     encode: Literal["embedding", "ordinal", "onehot"] = parameter(
         options("embedding", "ordinal", "onehot"), default="embedding"
@@ -764,9 +768,12 @@ class VQVAE(NeuralModel):
 
     def _new_prior(self, levels: Sequence[int], n_conditions: int = 0) -> TokenPrior:
         """Make a prior over the tokens of levels, from the top."""
-        name = self.prior
+        name: str = self.prior
+        is_grid = self.architecture == "conv"
         if name == "auto":
-            name = "transformer" if self.architecture == "conv" else "nade"
+            name = "transformer" if is_grid else "nade"
+        elif name == "masked":
+            name = "transformer, masked" if is_grid else "nade, masked"
         about = {"levels": levels, "n_conditions": n_conditions}
         return PRIORS[name](sum(levels), self.codebook_size, **about)
 

@@ -369,8 +369,9 @@ class VQVAE2(OptionallyConditioned, VQVAE):
         Weight of the term that keeps the encoder near the codes.
     prior : {"auto", "nade", "transformer", "masked"}, default="auto"
         Network over the tokens. Autoregressive: "nade" has weights of its own for each
-        place; "transformer" shares them, for many tokens. In random order, several at
-        once: "masked", a transformer that fills in what is hidden. "auto" is
+        place; "transformer" shares them, for many tokens. In random order: "masked",
+        which gives every token from any others; a transformer that draws several at
+        once with ``architecture="conv"``, else weights for each place. "auto" is
         "transformer" with ``architecture="conv"``, else "nade".
     encode : {"embedding", "ordinal", "onehot"}, default="embedding"
         What ``transform`` gives and ``inverse_transform`` takes: the code vectors,
