@@ -9,17 +9,22 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 
 import skgen
 from skgen import GaussianDensity, GaussianMixtureEM
+from skgen.model_selection import BatchedGridSearchCV
 
 SEEDS = range(4)
 every_seed = pytest.mark.parametrize("seed", SEEDS)
+each_kind = pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 
 
 def correlated(n: int, d: int, seed: int) -> NDArray[Any]:
@@ -189,9 +194,112 @@ def test_columns_whose_squares_underflow_warn() -> None:
 def test_reg_covar_that_blurs_a_column_warns_and_a_constant_does_not() -> None:
     X = correlated(30, 3, 0)
     X[:, 1] = 7.3
-    GaussianDensity().fit(X)  # warnings are errors
+    model = GaussianDensity(reg_covar=1e-6).fit(X)  # warnings are errors
     with pytest.warns(UserWarning, match=r"column 2, .* Set reg_covar=1e-10"):
-        GaussianDensity().fit(X * 1e-4)
+        model.fit(X * 1e-4)
+
+
+# reg_covar="auto".
+
+
+@each_kind
+def test_auto_changes_no_density_of_columns_that_vary(kind: Any) -> None:
+    X = correlated(60, 4, 0) * [1e-6, 1, 1e3, 1e9]
+    auto = GaussianDensity(covariance_type=kind).fit(X)
+    exact = GaussianDensity(covariance_type=kind, reg_covar=0).fit(X)
+    assert_array_equal(auto.score_samples(X), exact.score_samples(X))
+
+
+@each_kind
+def test_auto_is_the_same_in_other_units(kind: Any) -> None:
+    X = correlated(40, 4, 1)
+    X[:, 3] = X[:, 0]  # one direction without variance
+    own, scaled = (
+        GaussianDensity(covariance_type=kind).fit(c * X).score(c * X) for c in (1, 1e6)
+    )
+    assert_allclose(own - scaled, 4 * np.log(1e6))
+
+
+def test_auto_gives_columns_that_depend_on_others_a_thousandth_of_their_spread() -> (
+    None
+):
+    X = correlated(50, 2, 2)
+    X = np.c_[X, X[:, 0] + X[:, 1]]
+    X = (X - X.mean(0)) / X.std(0)
+    model = GaussianDensity().fit(X)
+    assert_allclose(model.explained_variance_[-1], 1e-6)
+    assert_allclose(model.get_covariance().diagonal(), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("q", [None, 1, 3])
+@each_kind
+def test_auto_makes_a_constant_column_as_wide_as_one_row_in_all(
+    kind: Any, q: Any
+) -> None:
+    X = correlated(100, 4, 3)
+    X /= X.std(0)
+    X[:, 2] = 5.0
+    model = GaussianDensity(q, covariance_type=kind).fit(X)
+    other = X[:1] + np.eye(4)[2]
+    # A deviation of one standard deviation is a matter of n / 2 nats, not of millions.
+    assert model.score(X[:1]) - model.score(other) < 51
+    if q is None and kind != "spherical":
+        assert_allclose(model.get_covariance()[2, 2], 0.01)
+
+
+def test_auto_of_batches_is_that_of_all_rows() -> None:
+    X = correlated(60, 4, 4)
+    X[:, 1] = 2.0
+    parts = GaussianDensity().partial_fit(X[:20]).partial_fit(X[20:])
+    whole = GaussianDensity().fit(X)
+    assert_allclose(parts.get_covariance(), whole.get_covariance(), atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical", "factor"])
+@pytest.mark.parametrize("holes", [False, True])
+def test_auto_holds_components_on_values_that_repeat(kind: Any, holes: bool) -> None:
+    rng = np.random.RandomState(5)
+    X = np.c_[rng.randn(300), rng.poisson(1.0, 300), 1e3 * rng.randn(300)]
+    if holes:
+        X[rng.rand(*X.shape) < 0.1] = np.nan
+    model = GaussianMixtureEM(
+        4, covariance_type=kind, reg_covar="auto", random_state=0, max_iter=500
+    ).fit(X[:200])
+    # Counts are rounded: no component is narrower than that.
+    variances = model._kind.variances(torch.as_tensor(model.covariances_))
+    assert variances[:, min(1, variances.shape[1] - 1)].min() >= 1 / 12
+    assert model.score(X[200:]) > model.score(X[:200]) - 1
+
+
+def test_auto_takes_each_of_a_stack_by_itself() -> None:
+    X = correlated(60, 3, 6)
+    params: dict[str, Any] = {"random_state": 0, "max_iter": 20, "tol": 0}
+    grid = {"reg_covar": ["auto", 1e-3, 1e-2]}
+    model = GaussianMixtureEM(2, n_init=2, **params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ours = BatchedGridSearchCV(model, grid, cv=2).fit(X)
+        theirs = GridSearchCV(model, grid, cv=2).fit(X)
+    name = "mean_test_score"
+    assert_allclose(ours.cv_results_[name], theirs.cv_results_[name])
+
+
+def test_partial_fit_goes_on_with_what_auto_added() -> None:
+    X = correlated(200, 3, 7)
+    X[:, 0] = np.round(X[:, 0])
+    model = GaussianMixtureEM(2, reg_covar="auto", random_state=0).partial_fit(X[:100])
+    added = model._added
+    model.partial_fit(X[100:])
+    assert_array_equal(model._added, added)
+    assert (model.covariances_[:, 0, 0] >= added[0]).all()
+
+
+def test_components_without_width_on_values_that_repeat_are_told_of() -> None:
+    X = np.c_[correlated(100, 1, 8), np.repeat([0.0, 1.0], 50)]
+    model = GaussianMixtureEM(2, means_init=[[0, 0], [0, 1]])
+    with pytest.warns(UserWarning, match=r"column 1 of X, .* reg_covar='auto'"):
+        model.fit(X)
+    model.set_params(reg_covar="auto").fit(X)  # warnings are errors
 
 
 # More features than rows.
@@ -271,7 +379,7 @@ def test_wide_probabilistic_pca_is_scikit_learns() -> None:
 
 def test_fewer_rows_than_components_are_filled_up() -> None:
     X = correlated(4, 9, 0)
-    model = GaussianDensity(6).fit(X)
+    model = GaussianDensity(6, reg_covar=1e-6).fit(X)
     assert_allclose(model.components_ @ model.components_.T, np.eye(6), atol=1e-12)
     assert_allclose(model.explained_variance_[3:], 1e-6)
     assert_allclose(model.reconstruct(X), X, atol=1e-5)

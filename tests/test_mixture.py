@@ -309,7 +309,8 @@ def test_a_collapsed_component_needs_reg_covar(covariance_type: str) -> None:
     params: dict[str, Any] = {"covariance_type": covariance_type, "means_init": X[::5]}
     with pytest.raises(ValueError, match="ill-defined empirical covariance"):
         GaussianMixtureEM(4, reg_covar=0, **params).fit(X)
-    model = GaussianMixtureEM(4, reg_covar=1e-6, **params).fit(X)
+    with pytest.warns(UserWarning, match="no width but reg_covar=1e-06"):
+        model = GaussianMixtureEM(4, reg_covar=1e-6, **params).fit(X)
     assert np.isfinite(model.score_samples(X)).all()
 
 

@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 import skgen
 from skgen import GaussianMixtureEM, MixedDensity, MixtureEM
-from skgen._em.families import column_scale
+from skgen._utils.scales import column_scale
 from skgen.exceptions import DegenerateWeightsWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

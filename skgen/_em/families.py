@@ -22,6 +22,7 @@ from torch import Tensor
 
 from skgen._em.truncation import log_normal_mass, truncated_normal
 from skgen._utils.reduce import gathered
+from skgen._utils.scales import column_scale
 from skgen._utils.tensors import LOG_2PI, draw_levels, to_array
 from skgen.likelihoods.kinds import (
     LOG_DISPERSION_MIN,
@@ -34,8 +35,6 @@ from skgen.likelihoods.specs import Spec, outside
 Part = dict[str, Tensor]
 Array = NDArray[np.float64]
 
-# Least standard deviation of a component, as a part of the column's.
-NARROWEST = 1e-3
 # Whole numbers in an interval that are levels, at most.
 MOST_LEVELS = 256
 # Square of the mean in standard deviations from which on squares are not expanded: the
@@ -361,27 +360,6 @@ class Normal(Family):
 
 
 TINY = 1e-12
-
-
-def column_scale(x: Array) -> tuple[float, float, float]:
-    """Return middle and spread of a column, and the least variance in its units.
-
-    The spread is that of the middle half, where there is one. Cells that repeat are
-    rounded: their steps are noise, whose variance is a twelfth of the square.
-    """
-    x = np.sort(x[~np.isnan(x)])
-    if not len(x):
-        return 0.0, 1.0, NARROWEST**2
-    low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
-    spread = float(high - low) / 1.349 or float(x.std())
-    if spread <= 4 * np.finfo(float).eps * abs(middle):
-        spread = abs(float(middle)) or 1.0
-    gaps = np.diff(x)
-    gaps = gaps[gaps > 0]
-    is_rounded = 0 < len(gaps) < len(x) / 2
-    step = float(np.quantile(gaps, 0.1)) if is_rounded else 0.0
-    floor = max(NARROWEST**2, min(step / spread, 1.0) ** 2 / 12)
-    return float(middle), spread, floor
 
 
 class Bounded(Normal):

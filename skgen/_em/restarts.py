@@ -372,6 +372,14 @@ def _stack_size(form: Covariance, n: int, means: Tensor, most: int) -> int:
     return max((C for C in range(1, most + 1) if chunk(C) >= least), default=1)
 
 
+def _stacked(added: Sequence[Any], covariances: Tensor) -> Tensor:
+    """Stack what is added to covariances (S, ...): numbers, or one for each column."""
+    parts = [torch.as_tensor(each).to(covariances) for each in added]
+    found = torch.stack(torch.broadcast_tensors(*parts))
+    missing = covariances.ndim - found.ndim
+    return found.view(len(found), *[1] * missing, *found.shape[1:])
+
+
 class _Stack:
     """Climbs that take their steps together."""
 
@@ -384,9 +392,9 @@ class _Stack:
     ) -> None:
         self.form, self.rows, self.em_runs, self.save = form, rows, em_runs, save
         self.theta = Mixture.stack(em_run.theta for em_run in em_runs)
-        reg_covar = self.theta.weights.new_tensor([c.reg_covar for c in em_runs])
-        # One each, before the dimensions of a mixture's covariances.
-        self.reg_covar = reg_covar.view(-1, *[1] * (self.theta.covariances.ndim - 1))
+        self.reg_covar = _stacked(
+            [c.reg_covar for c in em_runs], self.theta.covariances
+        )
 
     def run(self) -> None:
         """Take steps while there are two; each gets the parameters that it reached."""

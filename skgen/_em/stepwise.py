@@ -34,7 +34,7 @@ def step_size(t: float, decay: float) -> float:
 
 
 def blended(
-    kind: Any, theta: Mixture, found: Mixture, reg_covar: float, rate: float
+    kind: Any, theta: Mixture, found: Mixture, reg_covar: Any, rate: float
 ) -> Mixture:
     """Replace a part of what theta is of by what was found: both as one set of rows.
 
@@ -65,7 +65,7 @@ class StepwiseSteps(EMSteps):
     """
 
     def __init__(
-        self, kind: Any, rows: CentredRows, reg_covar: float, rate: float
+        self, kind: Any, rows: CentredRows, reg_covar: Any, rate: float
     ) -> None:
         super().__init__(kind, rows, reg_covar)
         self.rate = rate
@@ -79,7 +79,7 @@ def _maximised(
     kind: Any,
     sums: SufficientStatistics,
     theta: Mixture,
-    reg_covar: float,
+    reg_covar: Any,
     rate: float,
 ) -> Mixture:
     """Return the M-step of sums that replace a part of those of theta."""
@@ -100,7 +100,7 @@ class IncompleteStepwiseSteps(IncompleteSteps):
     """
 
     def __init__(
-        self, kind: Any, rows: CentredRows, reg_covar: float, rate: float
+        self, kind: Any, rows: CentredRows, reg_covar: Any, rate: float
     ) -> None:
         super().__init__(kind, rows, reg_covar)
         self.added, self.rate = reg_covar, rate
@@ -129,7 +129,7 @@ def _of_whole_rows(kind: Any, theta: Mixture, found: Mixture, part: Tensor) -> M
 
 
 def step_on_batch(
-    kind: Any, rows: CentredRows, reg_covar: float, rate: float, theta: Mixture
+    kind: Any, rows: CentredRows, reg_covar: Any, rate: float, theta: Mixture
 ) -> Iterate[Mixture]:
     """Take a step, whether cells of the batch are missing or not."""
     is_incomplete = isinstance(rows, IncompleteRows)

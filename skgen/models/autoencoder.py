@@ -529,7 +529,13 @@ class Autoencoder(NeuralModel):
 
     @available_unless(_without_density)
     def sample(
-        self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        noise: bool = True,
+        given: None = None,
+        return_code: bool = False,
     ) -> Any:
         """Draw rows from the density that ``score_samples`` evaluates.
 
@@ -544,16 +550,24 @@ class Autoencoder(NeuralModel):
         noise : bool, default=True
             Whether to add the noise of p(x|z). Without it, a row is the decoded
             draw of a code: the picture that people look at.
+        given : None
+            There is no density of some cells given others: anything else is an error.
+        return_code : bool, default=False
+            Whether to return the latent codes of the rows, too.
 
         Returns
         -------
         X : array or DataFrame of shape (n_samples, n_features)
             Rows in random order, in the dtype of the training data.
+        code : array of shape (n_samples, n_components)
+            If ``return_code``: the latent draws.
         """
-        return super().sample(n_samples, noise=noise, random_state=random_state)
+        return super().sample(
+            n_samples, random_state, noise=noise, given=given, return_code=return_code
+        )
 
     @available_unless(_without_density)
-    def score_samples(self, X: ArrayLike) -> NDArray[Any]:
+    def score_samples(self, X: ArrayLike, given: None = None) -> NDArray[Any]:
         """Evaluate the log-density of each row.
 
         Only with a ``latent_density``.
@@ -562,13 +576,15 @@ class Autoencoder(NeuralModel):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows.
+        given : None
+            There is no density of some cells given others: anything else is an error.
 
         Returns
         -------
         log_prob : ndarray of shape (n_samples,)
             Lower bound on log p(x) in nats, by importance sampling.
         """
-        return super().score_samples(X)
+        return super().score_samples(X, given)
 
     @available_unless(_without_density)
     def score(

@@ -809,6 +809,15 @@ class GenerativeModel(
         n_samples: int,
         random_state: Any,
     ) -> Any:
+        """Draw rows, into the container that ``set_output`` asks for."""
+        return self._as_container(self._drawn(function, n_samples, random_state))
+
+    def _drawn(
+        self,
+        function: Callable[[Any, slice, torch.Generator], Tensor],
+        n_samples: int,
+        random_state: Any,
+    ) -> NDArray[Any]:
         """Map ``function(model, rows, generator)`` over chunks of rows to be drawn."""
         self._check_n_samples(n_samples)
         generator = make_generator(
@@ -816,14 +825,14 @@ class GenerativeModel(
         )
         with torch.inference_mode(), threads_for(self._chunk_work(n_samples)):
             model = self._model(self._tensor_dtype(self._dtype))
-            drawn = _gathered(
+            drawn: NDArray[Any] = _gathered(
                 n_samples,
                 (
                     (rows, to_array(function(model, rows, generator)))
                     for rows in self._chunks(n_samples, self._row_elements)
                 ),
             )
-        return self._as_container(drawn.astype(self._dtype, copy=False))
+        return drawn.astype(self._dtype, copy=False)
 
     def _check_n_samples(self, n_samples: Any) -> None:
         """Raise a ValueError unless so many rows can be drawn."""

@@ -347,7 +347,7 @@ class SemiSupervisedLoss(NamedTuple):
 
 
 @estimator
-class ConditionalVAE(Conditioned, VAE):
+class ConditionalVAE(Conditioned, VAE):  # type: ignore[misc]
     """Conditional variational autoencoder: a density of rows given labels or numbers.
 
     ``z ~ N(0, I)``, ``x ~ p(x|z, y)`` and an encoder ``q(z|x, y)``: both networks see

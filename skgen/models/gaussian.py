@@ -54,7 +54,12 @@ from skgen._utils.parameters import (
     real,
 )
 from skgen._utils.reduce import count, first_draws, total
-from skgen._utils.scales import warn_large_reg_covar, warn_scales, warn_tiny
+from skgen._utils.scales import (
+    least_of_moments,
+    warn_large_reg_covar,
+    warn_scales,
+    warn_tiny,
+)
 from skgen._utils.sizes import check_memory
 from skgen._utils.sparse import SparseRows, on_host
 from skgen._utils.tensors import LOG_2PI, shared, to_array, wide_dtype
@@ -251,6 +256,24 @@ def leading_axes(
     largest = np.abs(axes).argmax(1)
     signs = np.sign(axes[np.arange(q), largest])
     return Spectrum(signs[:, None] * axes, lengths**2)
+
+
+class Widening(NamedTuple):
+    """How variances along axes grow: by ``added``, then up to ``least``."""
+
+    added: float
+    least: NDArray[np.float64]  # (d,), of the columns
+
+    def along(self, axes: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the least variances along orthonormal axes (q, d), (q,)."""
+        found: NDArray[np.float64] = axes**2 @ self.least
+        return found
+
+    def off(self, axes: NDArray[Any]) -> float:
+        """Return the mean least variance off orthonormal axes (q, d)."""
+        q, d = axes.shape
+        rest = float(self.least.sum() - self.along(axes).sum())
+        return max(0.0, rest) / float(d - q)
 
 
 # How many latent coordinates.
@@ -568,10 +591,14 @@ class GaussianDensity(ExactDensity):
         are as in :class:`sklearn.decomposition.PCA`.
     covariance_type : {"full", "diag", "spherical"}, default="full"
         A full covariance, one variance per feature, or one variance for all.
-    reg_covar : float, default=1e-6
-        Added to the variances, in squared units of the data. A warning says when it is
-        above a tenth of the smallest variance of a column that is not constant. 0 is
-        the exact maximum likelihood, which exists for data of full rank only.
+    reg_covar : "auto" or float, default="auto"
+        "auto" raises variances along the axes to those of the square of a thousandth of
+        each column's standard deviation, and changes none that are above; a constant
+        column gets the variance of one row in all that is as far from it as rows are
+        from the mean in others. A number is added to the variances, in squared units of
+        the data. A warning says when it is above a tenth of the smallest variance of a
+        column that is not constant. 0 is the exact maximum likelihood, which exists for
+        data of full rank only.
     tol : float, default=1e-6
         With missing cells, EM stops when the mean log-density changes by less.
     max_iter : int, default=1000
@@ -668,7 +695,9 @@ class GaussianDensity(ExactDensity):
     covariance_type: Literal["full", "diag", "spherical"] = parameter(
         options("full", "diag", "spherical"), default="full", builds=True
     )
-    reg_covar: float = parameter(real(0), default=1e-6)
+    reg_covar: float | Literal["auto"] = parameter(
+        options("auto"), real(0), default="auto"
+    )
     tol: float = parameter(real(0), default=1e-6)
     max_iter: int = parameter(integer(1), default=1000)
     device: str | torch.device = parameter(device, default="cpu")
@@ -762,7 +791,8 @@ class GaussianDensity(ExactDensity):
         rest = max(0.0, float(variance.sum()) - found.variances.sum())
         self.n_components_ = int(q)
         variances = np.append(found.variances, rest)
-        self._set_axes(found._replace(variances=variances), is_wide=False)
+        by = self._widening(mean, variance, float(weight))
+        self._set_axes(found._replace(variances=variances), by, is_wide=False)
 
     def _fit_cells(
         self, x: Tensor, weight: Tensor | None, rng: np.random.RandomState
@@ -786,13 +816,15 @@ class GaussianDensity(ExactDensity):
         self._check_matrix_size(d)
         sample = rows.sampled(rng)
         everywhere = rows.centre.new_ones(len(sample.x), 1)
+        by = self._widening(*rows.moments(), float(rows.total_weight))
+        added = FULL.ridge(torch.as_tensor(by.least + by.added).to(rows.centre))
         start = first_draws(
-            rng, lambda: start_from_cells(FULL, sample, everywhere, self.reg_covar)
+            rng, lambda: start_from_cells(FULL, sample, everywhere, added)
         )
         begin = Mixture(*(part.to(rows.centre) for part in start))
         if n_components is not None and not isinstance(n_components, int | np.integer):
             yield from self._climb(rows, begin, scale, None)
-            variances = self.explained_variance_ - self.reg_covar
+            variances = self._spectrum(self._seen_moments).variances
             n_components = self._choose_n_components(variances, n_components)
         yield from self._climb(rows, begin, scale, n_components)
 
@@ -823,7 +855,7 @@ class GaussianDensity(ExactDensity):
         self, rows: CentredRows, start: Mixture, scale: float, n_components: Any
     ) -> Steps:
         """Run EM: expected moments of whole rows, and the density that has them."""
-        steps, n = IncompleteSteps(FULL, rows, self.reg_covar), rows.n_rows
+        steps, n = IncompleteSteps(FULL, rows, 0.0), rows.n_rows
         weight = rows.total_weight
 
         def moments_of(theta: Mixture) -> Moments:
@@ -875,10 +907,18 @@ class GaussianDensity(ExactDensity):
             spectrum = self._spectrum(moments)
         variances = spectrum.variances
         self.n_components_ = self._choose_n_components(variances, n_components)
+        scales = moments.mean, moments.variance, float(moments.weight)
+        by = self._widening(*scales)
         if self._has_axes:
-            self._set_axes(spectrum, is_wide=moments.is_factor)
+            self._set_axes(spectrum, by, is_wide=moments.is_factor)
         else:
-            self._set_variances(_wide(self._feature_variances(moments)))
+            self._set_variances(_wide(self._feature_variances(moments)), by)
+
+    def _widening(self, mean: Tensor, variance: Tensor, weight: float) -> Widening:
+        """Return how variances grow, from the moments of columns."""
+        if isinstance(self.reg_covar, str):
+            return Widening(0.0, _wide(least_of_moments(mean, variance, weight)))
+        return Widening(float(self.reg_covar), np.zeros(len(mean)))
 
     def _warn_scales(self, moments: Moments, x: Tensor) -> None:
         """Warn of columns that ``reg_covar`` blurs, or whose squares underflow."""
@@ -908,35 +948,39 @@ class GaussianDensity(ExactDensity):
         d = len(self.mean_)
         return d if self.reg_covar else 10 * (d + math.sqrt(self._n_rows))
 
-    def _set_axes(self, spectrum: Spectrum, *, is_wide: bool) -> None:
+    def _set_axes(self, spectrum: Spectrum, by: Widening, *, is_wide: bool) -> None:
         """Keep q axes; the variances that are left out become that of the noise."""
         d, q = len(self.mean_), self.n_components_
         rank = int((spectrum.variances > 0).sum())
         if self.reg_covar == 0 and rank < min(q + 1, d):
             raise ValueError(ILL_DEFINED)
-        components, variances = spectrum.axes(q), spectrum.variances[:q]
+        axes, variances = spectrum.axes(q), spectrum.variances[:q]
         total = max(spectrum.variances.sum(), np.finfo(float).tiny)
-        noise = 0.0
-        if q < d:
-            noise = spectrum.variances[q:].sum() / (d - q) + self.reg_covar
-        elif is_wide:  # all that is off the axes of the rows
-            noise = self.reg_covar
-        missing = 0 if is_wide and q == d else q - len(components)
+        missing = 0 if is_wide and q == d else q - len(axes)
         if missing:
-            components = np.concatenate([components, complement(components, missing)])
+            axes = np.concatenate([axes, complement(axes, missing)])
             variances = np.concatenate([variances, np.zeros(missing)])
-        self.components_ = components
-        self.explained_variance_ = variances + self.reg_covar
-        self.explained_variance_ratio_ = variances / total
+        noise = 0.0
+        if len(axes) < d:  # zero, of all that is off the axes of few rows
+            rest = spectrum.variances[q:].sum() / (d - len(axes))
+            noise = max(rest + by.added, by.off(axes))
+        found = np.maximum(np.maximum(variances + by.added, by.along(axes)), noise)
+        order = np.argsort(-found, kind="stable")
+        self.components_, self.explained_variance_ = axes[order], found[order]
+        self.explained_variance_ratio_ = variances[order] / total
         self.noise_variance_ = float(noise)
 
-    def _set_variances(self, variance: NDArray[np.float64]) -> None:
+    def _set_variances(self, variance: NDArray[np.float64], by: Widening) -> None:
         """Keep a variance per feature."""
-        if not (variance + self.reg_covar > 0).all():
+        least = by.least
+        if self._fitted("covariance_type") == "spherical":
+            least = least.mean()
+        found = np.maximum(variance + by.added, least)
+        if not (found > 0).all():
             raise ValueError(ILL_DEFINED)
         for name in filter(partial(hasattr, self), AXES):  # of an earlier fit
             delattr(self, name)
-        self._variances = variance + self.reg_covar
+        self._variances = found
 
     @property
     def _has_axes(self) -> bool:

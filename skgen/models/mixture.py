@@ -69,7 +69,7 @@ from skgen._utils.parameters import (
     verbosity,
 )
 from skgen._utils.reduce import any_true, count, first_draws, rank, total
-from skgen._utils.scales import warn_scales
+from skgen._utils.scales import least_variances, warn_collapsed, warn_scales
 from skgen._utils.tensors import check_random_state, to_array
 from skgen._utils.threads import threads_for
 from skgen.models.base import FitCallbacks, whole_or_as_before
@@ -136,10 +136,13 @@ class EllipticalMixture(MixtureDensity):
         feature, or a variance per component.
     tol : float, default=1e-3
         EM stops when the mean log-density changes by less.
-    reg_covar : float, default=1e-6
+    reg_covar : float or "auto", default=1e-6
         Added to the variances, in squared units of the data. A warning says when it is
-        above a tenth of the smallest variance of a column that is not constant. With
-        0, no iteration lowers the likelihood.
+        above a tenth of the smallest variance of a column that is not constant, and
+        when a component has no other width. With 0, no iteration lowers the likelihood.
+        "auto" is a number per column: the square of a thousandth of its spread, or the
+        variance of rounding where values repeat; their mean, where a component has one
+        variance.
     max_iter : int, default=100
         Most iterations of EM; 0 keeps the start.
     n_init : int, default=1
@@ -216,6 +219,9 @@ class EllipticalMixture(MixtureDensity):
     lower_bound_: float = attribute()
     lower_bounds_: list[float] = attribute()
 
+    # Of reg_covar="auto": what is added to the variances of each column, (d,).
+    _added: NDArray[Any] = attribute()
+
     _goes_on_from: ClassVar[Mapping[str, type]] = {
         "lower_bound_": float,
         "lower_bounds_": list,
@@ -227,7 +233,9 @@ class EllipticalMixture(MixtureDensity):
         options(*COVARIANCES), default="full", builds=True
     )
     tol: float = parameter(real(0), default=1e-3)
-    reg_covar: float = parameter(real(0), default=1e-6)
+    reg_covar: float | Literal["auto"] = parameter(
+        options("auto"), real(0), default=1e-6
+    )
     max_iter: int = parameter(integer(0), default=100)
     n_init: int = parameter(integer(1), default=1)
     init_params: Literal["kmeans", "k-means++", "random", "random_from_data"] = (
@@ -260,7 +268,8 @@ class EllipticalMixture(MixtureDensity):
         observer = SILENCE
         if self.verbose or any_true(callbacks.listen):
             observer = Reporter(self, rows, callbacks)
-        em_runs = self._em_runs(rows, given, self._regularisation(rows), rng, observer)
+        by = self._regularisation(rows, self._set_added(rows, rng))
+        em_runs = self._em_runs(rows, given, by, rng, observer)
         runs = yield Restarts(self._kind, rows, em_runs, observer, self._make_steps())
         best = runs.best
         if runs.interrupted:
@@ -268,6 +277,31 @@ class EllipticalMixture(MixtureDensity):
         self._warn_unless_converged(best)
         for name, value in self._attributes(rows, best).items():
             setattr(self, name, value)
+        self._warn_collapsed(rows, best.state)
+
+    def _set_added(
+        self, rows: CentredRows, rng: np.random.RandomState
+    ) -> float | Tensor:
+        """Choose what is added to the variances; return it as the kind adds it."""
+        self._added = np.asarray(0.0)
+        if isinstance(self.reg_covar, str):
+            found = first_draws(rng, lambda: least_variances(rows.sampled(rng)))
+            self._added = to_array(found)
+        return self._added_to(rows.centre)
+
+    def _added_to(self, like: Tensor) -> float | Tensor:
+        """Return what is added to the variances."""
+        if not isinstance(self.reg_covar, str):
+            return self.reg_covar
+        added = torch.as_tensor(self._added).to(like)
+        found: Tensor = self._kind.ridge(added.expand(like.shape))
+        return found
+
+    def _warn_collapsed(self, rows: CentredRows, theta: Any) -> None:
+        """Warn of components that have no width but ``reg_covar``."""
+        if self.max_iter and self.reg_covar and not isinstance(self.reg_covar, str):
+            variances = self._kind.variances(theta.covariances)
+            warn_collapsed(rows, self.reg_covar, variances, type(self).__name__)
 
     def _rows_of(self, x: Tensor, weight: Tensor | None) -> CentredRows:
         """See the rows of a fit from a centre, and warn of columns of odd scale."""
@@ -280,9 +314,11 @@ class EllipticalMixture(MixtureDensity):
         """Return what makes the steps of EM."""
         return normal_steps
 
-    def _regularisation(self, rows: CentredRows) -> Regularisation:
+    def _regularisation(
+        self, rows: CentredRows, added: float | Tensor
+    ) -> Regularisation:
         """Return what is added to the variances, or priors."""
-        return self.reg_covar
+        return added
 
     def _check_start(self, rows: CentredRows) -> Given:
         """Validate what the user gives of a start."""
@@ -412,6 +448,11 @@ class EllipticalMixture(MixtureDensity):
             "lower_bounds_": list(run.bounds),
         }
 
+    @classmethod
+    def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
+        # 0.1 had no reg_covar="auto".
+        return {"_added": np.asarray(0.0), **super()._upgraded(state)}
+
     # Evaluating.
 
     def _n_parameters(self) -> int:
@@ -480,10 +521,13 @@ class GaussianMixtureEM(EllipticalMixture):
         columns.
     tol : float, default=1e-3
         EM stops when the mean log-density changes by less.
-    reg_covar : float, default=1e-6
+    reg_covar : float or "auto", default=1e-6
         Added to the variances, in squared units of the data. A warning says when it is
-        above a tenth of the smallest variance of a column that is not constant. With
-        0, no iteration lowers the likelihood.
+        above a tenth of the smallest variance of a column that is not constant, and
+        when a component has no other width. With 0, no iteration lowers the likelihood.
+        "auto" is a number per column: the square of a thousandth of its spread, or the
+        variance of rounding where values repeat; their mean, where a component has one
+        variance.
     max_iter : int, default=100
         Most iterations of EM; 0 keeps the start.
     n_init : int, default=1
@@ -737,7 +781,7 @@ class GaussianMixtureEM(EllipticalMixture):
     ) -> tuple[CentredRows, Iterate[Mixture]]:
         """Take a step from each start on these rows; return the best."""
         rows, rng = self._rows_of(x, weight), check_random_state(self.random_state)
-        given, by = self._check_start(rows), self.reg_covar
+        given, by = self._check_start(rows), self._set_added(rows, rng)
         step = normal_steps(self._kind, rows, by)
         found = (step(self._start(rows, given, by, rng)) for _ in range(self.n_init))
         return rows, max(found, key=lambda each: each.bound)
@@ -751,7 +795,8 @@ class GaussianMixtureEM(EllipticalMixture):
         if rows.centre.isnan().any():
             rows = IncompleteRows(rows.x, rows.weight, theta.weights @ theta.means)
         rate = step_size(self._seen / _total(x, weight), self.decay)
-        return rows, step_on_batch(self._kind, rows, self.reg_covar, rate, theta)
+        added = self._added_to(rows.centre)
+        return rows, step_on_batch(self._kind, rows, added, rate, theta)
 
     @classmethod
     def _upgraded(cls, state: dict[str, Any]) -> dict[str, Any]:
@@ -793,22 +838,25 @@ class GaussianMixtureEM(EllipticalMixture):
         """Return whether no prior is to be found from the rows of all processes."""
         return self.covariance_prior is None
 
-    def _regularisation(self, rows: CentredRows) -> Regularisation:
+    def _regularisation(
+        self, rows: CentredRows, added: float | Tensor
+    ) -> Regularisation:
         if not self._has_priors:
-            return self.reg_covar
+            return added
         s, scatter = 0.0, None
         if self.covariance_prior is not None:
             given = self.covariance_prior
             cells = None if isinstance(given, str) else float(given)
             d = len(rows.centre)
-            s, scatter = conjugate(self._spread(rows), self.n_components, d, cells)
-        return MixturePrior(self.reg_covar, s, scatter, self.weight_prior)
+            whole = self._spread(rows, added)
+            s, scatter = conjugate(whole, self.n_components, d, cells)
+        return MixturePrior(added, s, scatter, self.weight_prior)
 
-    def _spread(self, rows: CentredRows) -> Tensor:
+    def _spread(self, rows: CentredRows, added: Any) -> Tensor:
         """Return the covariance of all rows as one component."""
         kind, everywhere = self._kind, rows.centre.new_ones(len(rows.x), 1)
         start = start_from_cells if isinstance(rows, IncompleteRows) else start_from
-        found = start(kind, rows, everywhere, self.reg_covar).covariances
+        found = start(kind, rows, everywhere, added).covariances
         if self.covariance_type == "factor":
             found = kind.variances(found)
         return found if self.covariance_type == "tied" else found[0]

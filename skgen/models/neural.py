@@ -25,6 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgen._networks.dense import Blank, Standardizer
+from skgen._tables.conditions import column_numbers, read_conditions
 from skgen._training.adam import BETA1
 from skgen._training.data import StoredRows, WeightedRows, are_few, shuffled
 from skgen._training.driver import Steps, run_each
@@ -55,6 +56,7 @@ from skgen._utils.threads import threads_for
 from skgen.likelihoods import Likelihood, as_likelihood, name_of_likelihood
 from skgen.models.base import FitCallbacks, GenerativeModel, whole_or_as_before
 from skgen.models.building import check_image, has_plain_networks, moved, new_module
+from skgen.models.completion import draw_given
 from skgen.models.evaluation import BoundedModel, LogLikelihood
 from skgen.models.hyperparameters import NetworkSettings, TrainingSettings
 from skgen.models.planning import (
@@ -720,6 +722,134 @@ class NeuralModel(NetworkSettings, TrainedModel):
             n_samples,
             random_state,
         )
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        noise: bool = True,
+        given: Any = None,
+        return_code: bool = False,
+    ) -> Any:
+        """Draw rows from the density that ``score_samples`` evaluates.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows; for a table of conditions, of each of its rows.
+        random_state : int, RandomState, Generator or None, default=None
+            Source of the draws; ``None`` is fresh entropy at each call.
+        noise : bool, default=True
+            Whether to add the noise of p(x|z). Without it, a row is the decoded
+            mean of its latent draw: the picture that people look at.
+        given : dict, array-like or DataFrame, default=None
+            What is known of the rows, where the likelihood takes missing cells. A dict
+            has columns by name or number, and for each a number, an interval
+            ``(low, high)`` with None for no end, or a list of numbers, of which the
+            cell is one. An array (n_features,) is a row, NaN where nothing is known; an
+            array (r, n_features) or a DataFrame are r rows that are each completed, in
+            their order.
+        return_code : bool, default=False
+            Whether to return the latent codes of the rows, too; not with ``given``.
+
+        Returns
+        -------
+        X : array or DataFrame of shape (n_samples, n_features)
+            Rows in random order, in the dtype of the training data; a DataFrame where
+            ``set_output`` asks for one.
+        code : array of shape (n_samples, n_latent)
+            If ``return_code``: the latent draws, as ``inverse_transform`` takes them.
+
+        Raises
+        ------
+        ValueError
+            If ``given`` is no condition on the columns, has no mass, or is one on a
+            likelihood that takes no missing cells.
+
+        Warns
+        -----
+        DegenerateWeightsWarning
+            If intervals are met by so few draws that they stand for the density badly.
+
+        Notes
+        -----
+        Given values, rows are drawn as by ``impute``, by importance resampling. Of such
+        draws those are kept that lie in the intervals, out of 100 for a row at most.
+        """
+        if given is not None:
+            return self._drawn_given(n_samples, given, noise, random_state, return_code)
+        if not return_code:
+            return super().sample(n_samples, random_state, noise=noise)
+        rng = fresh_random_state(random_state)
+        code = self._drawn(
+            lambda model, rows, generator: model.draw_codes(
+                rows.stop - rows.start, generator
+            ),
+            n_samples,
+            rng,
+        )
+        generator = make_generator(draw_seed(rng), torch.device(self.device_))
+        rows = self._map(lambda model, z: model.drawn_at(z, noise, generator), code)
+        return self._as_container(rows.astype(self._dtype, copy=False)), code
+
+    def _drawn_given(
+        self, n: int, given: Any, noise: bool, random_state: Any, return_code: bool
+    ) -> Any:
+        """Draw n rows given what is known of them."""
+        self._check_n_samples(n)
+        owner = type(self).__name__
+        self._check_conditionals(f"sample of {owner} takes no 'given'")
+        if return_code or not noise:
+            raise ValueError(
+                f"{owner}.sample takes neither return_code=True nor noise=False with "
+                "'given'. Leave them out, and use transform and impute of the rows."
+            )
+        names = getattr(self, "feature_names_in_", None)
+        conditions = read_conditions(given, names, self.n_features_in_, owner)
+        rng = fresh_random_state(random_state)
+        rows = draw_given(self, conditions, n, rng, owner)
+        return self._as_container(rows.astype(self._dtype, copy=False))
+
+    def _check_conditionals(self, fault: str) -> None:
+        """Raise a ValueError where rows with missing cells have no score."""
+        if self._without_missing is not None:
+            raise ValueError(
+                f"{fault}: the likelihood {self._density!r} takes no missing cells. "
+                "Use skgen.MixedDensity around the model, or likelihood="
+                "skgen.likelihoods.Mixed(...)."
+            )
+
+    def score_samples(
+        self, X: ArrayLike, given: Iterable[Any] | None = None
+    ) -> NDArray[Any]:
+        """Evaluate the log-density of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        given : list of column names or numbers, default=None
+            Columns to condition on, where the likelihood takes missing cells.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log p(x) in nats: exact, or a lower bound where the class says so. With
+            ``given``, log p(rest of x given those columns), a difference of two such
+            scores.
+        """
+        scores = super().score_samples(X)
+        if given is None:
+            return scores
+        owner, d = type(self).__name__, self.n_features_in_
+        self._check_conditionals(f"score_samples of {owner} takes no 'given'")
+        names = getattr(self, "feature_names_in_", None)
+        columns = column_numbers(given, names, d, owner)
+        known = np.full((len(scores), d), np.nan, dtype=self._dtype)
+        known[:, columns] = self._validate_rows(X, reset=False)[:, columns]
+        found: NDArray[Any] = scores - super().score_samples(known)
+        return found
 
     @available_unless(lambda model: model._without_missing)
     def impute(

@@ -47,10 +47,13 @@ class StudentMixtureEM(EllipticalMixture):
         feature, or a variance per component.
     tol : float, default=1e-3
         EM stops when the mean log-density changes by less.
-    reg_covar : float, default=1e-6
+    reg_covar : float or "auto", default=1e-6
         Added to the variances, in squared units of the data. A warning says when it is
-        above a tenth of the smallest variance of a column that is not constant. With
-        0, no iteration lowers the likelihood.
+        above a tenth of the smallest variance of a column that is not constant, and
+        when a component has no other width. With 0, no iteration lowers the likelihood.
+        "auto" is a number per column: the square of a thousandth of its spread, or the
+        variance of rounding where values repeat; their mean, where a component has one
+        variance.
     max_iter : int, default=100
         Most iterations of EM; 0 keeps the start.
     n_init : int, default=1

@@ -327,7 +327,7 @@ class HierarchicalAutoencoder(ConditionedModel, VectorQuantizedAutoencoder):
 
 
 @estimator
-class VQVAE2(OptionallyConditioned, VQVAE):
+class VQVAE2(OptionallyConditioned, VQVAE):  # type: ignore[misc]
     """VQ-VAE-2: a density with levels of discrete tokens, and of rows given labels.
 
     Tokens of the level at the top say what a row is like as a whole, those of each
