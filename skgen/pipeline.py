@@ -8,7 +8,7 @@ earlier ones are changes of variables, and the whole is a density of the rows as
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from inspect import signature
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._tables.conditions import Conditions, read_conditions
+from skgen._tables.conditions import Conditions, column_numbers, read_conditions
 from skgen._tables.frames import (
     Columns,
     as_container,
@@ -28,6 +28,7 @@ from skgen._tables.frames import (
     numbered_frame,
 )
 from skgen._utils.documentation import DocumentationLinks
+from skgen._utils.estimators import available_if
 from skgen._utils.tensors import without_mask
 from skgen.bijections import (
     InvertibleFunction,
@@ -36,12 +37,13 @@ from skgen.bijections import (
     inverse,
     log_det,
     pull_back,
+    push_cells,
     push_forward,
     without_marks,
 )
 from skgen.bijections.levels import INFREQUENT
 from skgen.models.base import FLOATS, whole_or_as_before
-from skgen.models.mapped import MappedDensity
+from skgen.models.mapped import MappedDensity, added, inner_has
 
 __all__ = [
     "GenerativePipeline",
@@ -260,12 +262,16 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
             X = step.transform(X)
         return X
 
-    def _mapped_in(self, X: Any) -> tuple[Any, NDArray[Any]]:
+    def _checked(self, X: Any) -> Any:
+        """Return rows as earlier steps take them."""
         check_is_fitted(self)
         X = self._unmasked(X)
         if not hasattr(X, "columns"):  # those of a DataFrame may be asked for by name
             X = check_array(X, dtype=FLOATS, input_name="X")
-        rows, terms, lost_at = push_forward(self._earlier, X)
+        return X
+
+    def _mapped_in(self, X: Any) -> tuple[Any, NDArray[Any]]:
+        rows, terms, lost_at = push_forward(self._earlier, self._checked(X))
         outside = np.isneginf(terms)
         if lost_at:
             names = " and ".join(type(step).__name__ for step in lost_at)
@@ -327,6 +333,56 @@ class GenerativePipeline(MappedDensity, DocumentationLinks, Pipeline):
         )
 
     # Rows of which something is known.
+
+    @available_if(inner_has("score_samples"))
+    def score_samples(self, X: Any, given: Iterable[Any] | None = None) -> NDArray[Any]:
+        """Evaluate the log-density of each row, in the units of ``X``.
+
+        Parameters
+        ----------
+        X : DataFrame or array-like of shape (n_samples, n_features)
+            Rows.
+        given : list of column names or numbers, default=None
+            Columns to condition on, where the last step takes them, and the earlier
+            ones map columns by themselves.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n_samples,)
+            log p(x) in nats: exact, or a lower bound where that of the last step is;
+            with ``given``, log p(rest of x given those columns).
+        """
+        if given is None:
+            return super().score_samples(X)
+        inner = self._inner
+        if "given" not in signature(inner.score_samples).parameters:
+            raise ValueError(
+                f"{type(self).__name__}.score_samples takes 'given' where its last "
+                f"step does. {type(inner).__name__} does not: use GaussianMixtureEM, "
+                "or MixedDensity, in its place."
+            )
+        if not self._earlier:
+            found: NDArray[Any] = inner.score_samples(X, given=given)
+            return found
+        names = None if self._columns is None else self._columns.names
+        d, owner = self.n_features_in_, type(self).__name__
+        columns = column_numbers(given, names, d, owner)
+        self._check_alone(columns)
+        rows, terms = self._mapped_in(X)
+        if not self._scores_mass:
+            slopes = push_cells(self._earlier, self._checked(X))
+            of_rest = np.delete(slopes, columns, axis=1).sum(1)
+            terms = np.where(np.isfinite(terms), of_rest, terms)
+        if not len(rows):
+            return terms
+        return added(terms, inner.score_samples(rows, given=columns))
+
+    def _check_alone(self, columns: list[int]) -> None:
+        """Raise a ValueError unless earlier steps map columns by themselves."""
+        fillers = self._fillers(np.random.RandomState(0))
+        rows = np.full_like(fillers[:1], np.nan)
+        rows[:, columns] = fillers[:1, columns]
+        self._mapped_known(rows, fillers)
 
     def _drawn_given(
         self, n: int, given: Any, noise: bool, rng: np.random.RandomState

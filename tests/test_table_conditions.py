@@ -9,12 +9,25 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import PowerTransformer, StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
 
 from skgen import (
     VAE,
+    VQVAE,
+    Autoencoder,
     Diffusion,
+    DiscreteVAE,
     GaussianDensity,
     GaussianMixtureEM,
     KMeansAutoencoder,
@@ -23,6 +36,7 @@ from skgen import (
     make_generative_pipeline,
 )
 from skgen.exceptions import DegenerateWeightsWarning
+from skgen.likelihoods import Mixed
 from skgen.pipeline import InvertibleFunction
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -66,9 +80,11 @@ MODELS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=[*MODELS, "quantile"])
 def any_model(request: Any) -> Any:
-    return MixedDensity(MODELS[request.param], kinds=KINDS).fit(TABLE)
+    numbers: Any = "quantile" if request.param == "quantile" else "as-is"
+    model = MODELS.get(request.param, MODELS["mixture"])
+    return MixedDensity(model, kinds=KINDS, numbers=numbers).fit(TABLE)
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +241,59 @@ def test_what_cannot_be_drawn_is_said(vae: Any) -> None:
         vae.sample(0, 0, given={"city": "Rome"})
 
 
+# Networks by themselves.
+
+NETWORKS = [
+    VAE(2, hidden_layer_sizes=(8,), max_iter=3, random_state=0),
+    VAE((3, 2), hidden_layer_sizes=(8,), max_iter=3, random_state=0),
+    VAE((3, 2), inference="top-down", max_iter=2, random_state=0),
+    VAE(2, prior="mixture", hidden_layer_sizes=(8,), max_iter=3, random_state=0),
+    DiscreteVAE(3, hidden_layer_sizes=(8,), max_iter=3, random_state=0),
+    VQVAE(4, hidden_layer_sizes=(8,), max_iter=3, random_state=0),
+    Autoencoder(1, latent_density=GaussianDensity(), max_iter=3, random_state=0),
+]
+
+
+@pytest.mark.parametrize("model", NETWORKS, ids=str)
+def test_codes_of_draws_are_those_that_were_decoded(model: Any) -> None:
+    model = clone(model).fit(ROWS)
+    X, code = model.sample(6, 0, noise=False, return_code=True)
+    assert_allclose(model.inverse_transform(code), X, rtol=1e-5)
+    noisy, same = model.sample(6, 0, return_code=True)
+    assert_array_equal(code, same)
+    assert noisy.shape == X.shape
+    assert (noisy != X).any()
+
+
+def test_a_network_is_drawn_and_scored_given_columns() -> None:
+    X = pd.DataFrame(np.log(ROWS), columns=list("abc"))
+    likelihood = Mixed(["real"] * 3)
+    params: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 40}
+    model = VAE(1, likelihood=likelihood, random_state=0, **params).fit(X)
+    drawn = model.sample(400, 0, given={"a": 1.5})
+    assert (drawn[:, 0] == 1.5).all()
+    exact = GaussianDensity(1).fit(X)
+    expected = exact.sample(400, 0, given={"a": 1.5})
+    assert_allclose(drawn.mean(0), expected.mean(0), atol=0.3)
+    assert (model.sample(50, 0, given={"b": (0, 1)})[:, 1] >= 0).all()
+    known = X.assign(b=NAN, c=NAN)
+    found = model.score_samples(X, given=["a"])
+    assert_allclose(
+        found, model.score_samples(X) - model.score_samples(known), rtol=1e-5
+    )
+
+
+def test_networks_say_what_they_cannot_condition_on() -> None:
+    plain = clone(NETWORKS[0]).fit(ROWS)
+    with pytest.raises(ValueError, match=r"missing cells\. Use skgen\.MixedDensity"):
+        plain.sample(2, given={0: 1.0})
+    with pytest.raises(ValueError, match=r"missing cells\. Use skgen\.MixedDensity"):
+        plain.score_samples(ROWS, given=[0])
+    mixed = clone(plain).set_params(likelihood=Mixed(["real"] * 3)).fit(ROWS)
+    with pytest.raises(ValueError, match="return_code"):
+        mixed.sample(2, given={0: 1.0}, return_code=True)
+
+
 # Pipelines.
 
 MATRIX = np.array([[1.0, 0.6, 0.2], [0.0, 0.8, 0.3], [0.0, 0.0, 0.5]])
@@ -282,6 +351,42 @@ def test_a_scaler_changes_no_conditional() -> None:
     assert abs(drawn.mean() - expected) < 5 * drawn.std() / 4000**0.5
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [StandardScaler()],
+        [LOG, StandardScaler()],
+        [PowerTransformer("box-cox"), MinMaxScaler()],
+        [QuantileTransformer(n_quantiles=50, output_distribution="normal")],
+        [ColumnTransformer([("log", LOG, [0, 1])], remainder=RobustScaler())],
+        [make_pipeline(MaxAbsScaler(), LOG)],
+    ],
+    ids=str,
+)
+def test_scores_of_pipelines_given_columns_integrate_to_one(steps: Any) -> None:
+    inner = GaussianMixtureEM(2, reg_covar=1e-3, random_state=0)
+    model = make_generative_pipeline(*steps, inner).fit(ROWS)
+    # The density of the first column, given the others of a row.
+    low = -20.0 if isinstance(steps[0], StandardScaler) else 1e-6
+    grid = np.linspace(low, 60, 60_001)
+    rows = np.tile(ROWS[7], (len(grid), 1))
+    rows[:, 0] = grid
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # rows without a place
+        p = np.exp(model.score_samples(rows, given=[1, 2]))
+    assert_allclose(np.trapezoid(p, grid), 1, atol=0.01)
+
+
+def test_a_score_given_columns_needs_maps_of_columns() -> None:
+    model = make_generative_pipeline(PCA(), GaussianDensity()).fit(ROWS)
+    with pytest.raises(ValueError, match="by themselves"):
+        model.score_samples(ROWS, given=[0])
+    rows = InvertibleFunction(np.log, np.exp, lambda X: -np.log(X).sum(1))
+    model = make_generative_pipeline(rows, GaussianDensity()).fit(ROWS)
+    with pytest.raises(ValueError, match="one per cell"):
+        model.score_samples(ROWS, given=[0])
+
+
 def test_a_pipeline_of_one_step_asks_it_as_it_is() -> None:
     model = MixedDensity(MODELS["mixture"], kinds=KINDS)
     drawn = (
@@ -298,7 +403,7 @@ def test_a_pipeline_of_one_step_asks_it_as_it_is() -> None:
         ([LOG, GaussianDensity()], {0: [1.0, 2.0]}, "not a list of values"),
         ([LOG, GaussianDensity()], {0: np.inf}, "finite number"),
         ([LOG, KMeansAutoencoder(2)], [NAN, np.inf, NAN], "infinity"),
-        ([LOG, VAE(1, hidden_layer_sizes=(2,), max_iter=1)], {0: 1.0}, "last step"),
+        ([LOG, VAE(1, hidden_layer_sizes=(2,), max_iter=1)], {0: 1.0}, "no missing"),
     ],
 )
 def test_pipelines_say_what_they_cannot(steps: Any, given: Any, message: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skgen._tables.curves import Curve
 from skgen._tables.frames import LISTED, table_library
 from skgen._tables.kinds import (
     MAX_LOG_SPAN,
@@ -172,6 +173,7 @@ class ColumnCode(NamedTuple):
     scale: Scale = Scale()
     is_guess: bool = False
     beyond: Beyond | None = None  # None: values that the kind lacks are errors
+    curve: Curve | None = None  # what the model sees of numbers; None: they themselves
 
     @classmethod
     def checked(cls, name: Any, kind: Any, levels: Any, *more: Any) -> ColumnCode:
@@ -185,19 +187,33 @@ class ColumnCode(NamedTuple):
                 raise ValueError(f"the levels of the column {name!r} are out of order")
         code = cls(name, kind, levels, *more)
         checked(code.density)
-        beyond = Beyond.checked(code.beyond)
-        return code._replace(scale=_checked_scale(code.scale), beyond=beyond)
+        beyond, curve = Beyond.checked(code.beyond), Curve.checked(code.curve)
+        scale = _checked_scale(code.scale)
+        return code._replace(scale=scale, beyond=beyond, curve=curve)
 
     def plain(self) -> tuple[Any, ...]:
         """Return what a file states of the column."""
         levels = None if self.levels is None else [to_plain(x) for x in self.levels]
         beyond = None if self.beyond is None else tuple(self.beyond)
         stated = self.name, self.kind, levels, self.spec, tuple(self.scale)
-        return *stated, self.is_guess, beyond
+        curve = None if self.curve is None else tuple(self.curve)
+        return *stated, self.is_guess, beyond, curve
+
+    def with_curve(self, cells: Cells) -> ColumnCode:
+        """Learn a curve from the cells of a fit, where numbers have a density."""
+        if self.levels is not None:
+            return self
+        x = self.scale.numbers(cells)
+        return self._replace(curve=Curve.of(x, self.density))
+
+    @property
+    def seen_density(self) -> Spec:
+        """Return the kind of what the model sees, as ``Mixed`` names it."""
+        return self.density if self.curve is None else self.curve.spec(self.density)
 
     @property
     def density(self) -> Spec:
-        """Name of the kind in ``Mixed``."""
+        """Name of the kind of the column in ``Mixed``."""
         if self.levels is None:
             spec: Spec = self.spec or self.kind
             return spec
@@ -212,7 +228,11 @@ class ColumnCode(NamedTuple):
         code, wrong = self._read(cells, owner)
         if wrong.any():
             raise ValueError(self._fault(cells, code, wrong, owner))
-        return code
+        return self.seen(code)
+
+    def seen(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return what the model sees of numbers (n,)."""
+        return x if self.curve is None else self.curve(x)
 
     def encode_later(
         self, cells: Cells, owner: str
@@ -223,8 +243,11 @@ class ColumnCode(NamedTuple):
         """
         code, wrong = self._read(cells, owner)
         terms = np.zeros(len(code))
+        if self.curve is not None:
+            known = ~(wrong | np.isnan(code))
+            terms[known] = self.curve.log_slope(code[known])
         if not wrong.any():
-            return code, terms
+            return self.seen(code), terms
         fault = self._fault(cells, code, wrong, owner)
         if self.beyond is None:
             raise ValueError(fault)
@@ -234,7 +257,7 @@ class ColumnCode(NamedTuple):
             stacklevel=4,
         )
         terms[wrong] = self.beyond.log_prob(code[wrong])
-        return np.where(wrong, np.nan, code), terms
+        return self.seen(np.where(wrong, np.nan, code)), terms
 
     def _read(
         self, cells: Cells, owner: str
@@ -322,6 +345,7 @@ class ColumnCode(NamedTuple):
     def decode(self, code: NDArray[Any]) -> NDArray[Any]:
         """Values (n,) of numbers (n,) that are not missing."""
         if self.levels is None:
+            code = code if self.curve is None else self.curve.inverse(code)
             if self.kind == "count" and self.scale.form == "float":
                 code = code.round()
             return self.scale.values(code, self.density)
@@ -362,6 +386,11 @@ def learn_codes(X: Any, kinds: Mapping[Any, Any], owner: str) -> list[ColumnCode
             f"is required by {owner}."
         )
     return codes
+
+
+def with_curves(X: Any, codes: Sequence[ColumnCode]) -> list[ColumnCode]:
+    """Learn maps to normal quantiles from training rows."""
+    return [code.with_curve(cells) for code, cells in zip(codes, cells_of(X))]
 
 
 def _learn(cells: Cells, given: Any, X: Any, owner: str) -> ColumnCode:

@@ -109,7 +109,9 @@ def _interval(ends: tuple[Any, ...], code: ColumnCode, owner: str) -> Any:
     if code.levels is not None:
         return _levels_between(ends, code, owner)
     low, high = (
-        end if end is None else float(code.scale.numbers(_cells(end, code))[0])
+        end
+        if end is None
+        else float(code.seen(code.scale.numbers(_cells(end, code)))[0])
         for end in ends
     )
     if low is not None and high is not None and not low < high:

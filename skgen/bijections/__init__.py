@@ -11,7 +11,13 @@ rows at which one of them is not invertible.
 
 from skgen.bijections import levels as levels  # registers its cases
 from skgen.bijections import transformers as transformers
-from skgen.bijections.chains import active, come_back, pull_back, push_forward
+from skgen.bijections.chains import (
+    active,
+    come_back,
+    pull_back,
+    push_cells,
+    push_forward,
+)
 from skgen.bijections.functions import InvertibleFunction
 from skgen.bijections.generic import inverse, log_det
 from skgen.bijections.levels import without_marks
@@ -23,6 +29,7 @@ __all__ = [
     "inverse",
     "log_det",
     "pull_back",
+    "push_cells",
     "push_forward",
     "without_marks",
 ]

@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skgen._tables.frames import numbered_frame
-from skgen.bijections.generic import Array, inverse, log_det
+from skgen.bijections.generic import Array, inverse, log_det, log_slopes
 from skgen.bijections.levels import MissingLevel
 
 
@@ -119,6 +119,20 @@ def _chained(step: Pipeline, X: Any) -> Array:
     return push_forward(active(step.steps), X).log_det
 
 
+@log_slopes.register(Pipeline)
+def _chained_slopes(step: Pipeline, X: Any) -> Array:
+    return push_cells(active(step.steps), X)
+
+
+def push_cells(steps: Sequence[Any], X: Any) -> Array:
+    """Return log-slopes (n, d) of a chain of maps of columns by themselves."""
+    found = np.zeros(np.shape(X))
+    for step in steps:
+        found = found + log_slopes(step, X)
+        X = step.transform(X)
+    return found
+
+
 @inverse.register(str)
 @inverse.register(type(None))
 def _passed_back(step: Any, Z: Any) -> Any:
@@ -180,6 +194,16 @@ def _columns(step: ColumnTransformer, X: Any) -> Any:
         log_det_of_complete(part.step, _take(X, columns=part.inputs))
         for part in _parts(step)
     )
+
+
+@log_slopes.register(ColumnTransformer)
+def _slopes_by_columns(step: ColumnTransformer, X: Any) -> Array:
+    if hasattr(X, "columns") and hasattr(step, "feature_names_in_"):
+        X = X[list(step.feature_names_in_)]
+    found = np.zeros(np.shape(X))
+    for part in _parts(step):
+        found[:, part.inputs] = log_slopes(part.step, _take(X, columns=part.inputs))
+    return found
 
 
 @inverse.register(ColumnTransformer)

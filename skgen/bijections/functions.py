@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgen._utils.estimators import Estimator
 from skgen._utils.parameters import boolean, check_parameters, factory
-from skgen.bijections.generic import Array, cells, inverse, log_det
+from skgen.bijections.generic import Array, cells, inverse, log_det, log_slopes
 from skgen.models.base import FLOATS
 
 # Rows that a function and its inverse are tried on.
@@ -187,8 +187,30 @@ class InvertibleFunction(OneToOneFeatureMixin, TransformerMixin, Estimator):
         return self.inverse_func(check_array(X, dtype=FLOATS))
 
 
+def _values(step: InvertibleFunction, X: Any) -> Array:
+    """Return what ``log_det`` gives, of rows (n,) or of cells (n, d)."""
+    with np.errstate(invalid="ignore", divide="ignore"):  # outside its range
+        return np.asarray(step.log_det(cells(step, X)), dtype=np.float64)
+
+
 @log_det.register(InvertibleFunction)
 def _invertible(step: InvertibleFunction, X: Any) -> Array:
-    with np.errstate(invalid="ignore", divide="ignore"):  # outside its range
-        values = np.asarray(step.log_det(cells(step, X)), dtype=np.float64)
+    values = _values(step, X)
     return values.sum(axis=1) if values.ndim == 2 else values
+
+
+@log_slopes.register(InvertibleFunction)
+def _of_cells(step: InvertibleFunction, X: Any) -> Array:
+    values = _values(step, X)
+    if values.ndim != 2:
+        raise ValueError(
+            "The log_det of an InvertibleFunction gives one number per row. A score "
+            "given some columns needs one per cell: the log of the absolute "
+            "derivative there, (n_samples, n_features)."
+        )
+    return values
+
+
+@log_slopes.register(FunctionTransformer)
+def _no_function(step: FunctionTransformer, X: Any) -> Array:
+    return np.full(np.shape(X)[1], log_det(step, X))

@@ -65,6 +65,38 @@ def log_det(step: Any, X: Any) -> Any:
 
 
 @singledispatch
+def log_slopes(step: Any, X: Any) -> Array:
+    """Return log abs dt/dx of a fitted transformer of columns by themselves, in nats.
+
+    A generic function of the class of ``step``, as `log_det`, which is the sum.
+
+    Parameters
+    ----------
+    step : object
+        A fitted transformer that maps each column alone, and keeps its place.
+    X : array or DataFrame of shape (n_samples, n_features)
+        Rows, as ``step.transform`` gets them.
+
+    Returns
+    -------
+    log_slopes : ndarray of shape (n_features,) or (n_samples, n_features)
+        One number for each column, or one per cell; ``-inf`` where the map is not
+        invertible.
+
+    Raises
+    ------
+    ValueError
+        If it is not known to be a map of columns.
+    """
+    raise ValueError(
+        f"{type(step).__name__} is not known to map columns by themselves, which a "
+        "score given some of them needs. Leave it out, or use scikit-learn's scalers, "
+        "power and quantile transformers, or an InvertibleFunction whose log_det has "
+        "one number per cell."
+    )
+
+
+@singledispatch
 def inverse(step: Any, Z: Any) -> Any:
     """Map rows back through a fitted transformer.
 

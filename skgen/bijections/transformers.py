@@ -1,10 +1,11 @@
-"""Log-determinants of scikit-learn's scalers, power and quantile maps, and PCA."""
+"""Log-slopes of scikit-learn's scalers, power and quantile maps; PCA."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.preprocessing import (
@@ -17,38 +18,37 @@ from sklearn.preprocessing import (
 )
 
 from skgen._utils.tensors import LOG_2PI
-from skgen.bijections.generic import Array, cells, log_det
+from skgen.bijections.generic import Array, cells, log_det, log_slopes
 
 # Closer to 0 or 1 than this, QuantileTransformer clips what becomes normal.
 CLIPPED = 1e-7
 
 
-@log_det.register(StandardScaler)
-@log_det.register(RobustScaler)
-def _divided(step: Any, X: Any) -> float:
-    return -_sum_log(step.scale_)
+@log_slopes.register(StandardScaler)
+@log_slopes.register(RobustScaler)
+def _divided(step: Any, X: Any) -> Array:
+    return -_log(step.scale_, step)
 
 
-@log_det.register(MaxAbsScaler)
+@log_slopes.register(MaxAbsScaler)
 def _max_abs(step: MaxAbsScaler, X: Any) -> Any:
     inside = not step.clip or _within(step, X, -step.max_abs_, step.max_abs_)
-    return np.where(inside, -_sum_log(step.scale_), -np.inf)
+    return np.where(inside, -_log(step.scale_, step), -np.inf)
 
 
-@log_det.register(MinMaxScaler)
+@log_slopes.register(MinMaxScaler)
 def _min_max(step: MinMaxScaler, X: Any) -> Any:
     inside = not step.clip or _within(step, X, step.data_min_, step.data_max_)
-    return np.where(inside, _sum_log(step.scale_), -np.inf)
+    return np.where(inside, _log(step.scale_, step), -np.inf)
 
 
-@log_det.register(PowerTransformer)
+@log_slopes.register(PowerTransformer)
 def _power(step: PowerTransformer, X: Any) -> Array:
     lambdas = np.asarray(step.lambdas_, dtype=np.float64)
     slopes = _POWER_SLOPES[step.method](cells(step, X), lambdas)
     # The scaler has no public name.
-    found: Array = slopes.sum(axis=1) - _sum_log(
-        step._scaler.scale_ if step.standardize else None
-    )
+    scale = step._scaler.scale_ if step.standardize else None
+    found: Array = slopes - _log(scale, step)
     return found
 
 
@@ -66,14 +66,24 @@ def _box_cox(x: Array, lambdas: Array) -> Array:
 _POWER_SLOPES = {"yeo-johnson": _yeo_johnson, "box-cox": _box_cox}
 
 
-@log_det.register(QuantileTransformer)
+@log_slopes.register(QuantileTransformer)
 def _quantile(step: QuantileTransformer, X: Any) -> Array:
     to_normal = step.output_distribution == "normal"
     slope = _log_slope_to_normal if to_normal else _log_slope_to_uniform
     columns = zip(cells(step, X).T, np.asarray(step.quantiles_).T, strict=True)
     slopes = [slope(x, quantiles, step.references_) for x, quantiles in columns]
-    found: Array = np.sum(slopes, axis=0)
+    found: Array = np.stack(slopes, axis=1)
     return found
+
+
+@log_det.register(StandardScaler)
+@log_det.register(RobustScaler)
+@log_det.register(MaxAbsScaler)
+@log_det.register(MinMaxScaler)
+@log_det.register(PowerTransformer)
+@log_det.register(QuantileTransformer)
+def _of_columns(step: Any, X: Any) -> Any:
+    return log_slopes(step, X).sum(-1)
 
 
 def _log_slope_to_uniform(x: Array, quantiles: Array, references: Array) -> Array:
@@ -123,15 +133,18 @@ def _rotated(step: Any, X: Any) -> float:
             "each other linearly, and has no inverse. Take such columns out, or use "
             "whiten=False."
         )
-    return -0.5 * _sum_log(variances)
+    return -0.5 * float(np.log(variances, dtype=np.float64).sum())
 
 
-def _sum_log(scale: Array | None) -> float:
-    """Sum of the logs of scales (d,); of None, which scales nothing, 0."""
-    return 0.0 if scale is None else float(np.log(scale, dtype=np.float64).sum())
+def _log(scale: Array | None, step: Any) -> Array:
+    """Return logs of scales (d,); of None, which scales nothing, zeros."""
+    if scale is None:
+        return np.zeros(step.n_features_in_)
+    found: Array = np.log(scale, dtype=np.float64)
+    return found
 
 
-def _within(step: Any, X: Any, low: Array, high: Array) -> Array:
-    """Which rows (n,) lie within bounds (d,) of their columns."""
+def _within(step: Any, X: Any, low: Array, high: Array) -> NDArray[np.bool_]:
+    """Which cells (n, d) lie within bounds (d,) of their columns."""
     x = cells(step, X)
-    return np.asarray(((low <= x) & (x <= high)).all(axis=1))
+    return np.asarray((low <= x) & (x <= high))

@@ -22,7 +22,7 @@ from skgen.models.evaluation import LogLikelihood
 from skgen.models.vae import Elbo, Posterior
 
 
-def _inner_has(name: str) -> Callable[[Any], bool]:
+def inner_has(name: str) -> Callable[[Any], bool]:
     """Check that the model inside has a method; an AttributeError says it has not."""
 
     def check(density: MappedDensity) -> bool:
@@ -67,7 +67,7 @@ class MappedDensity:
 
     # The density.
 
-    @available_if(_inner_has("score_samples"))
+    @available_if(inner_has("score_samples"))
     def score_samples(self, X: Any) -> NDArray[Any]:
         """Evaluate the log-density of each row, in the units of ``X``.
 
@@ -84,9 +84,9 @@ class MappedDensity:
         rows, terms = self._mapped_in(X)
         if not len(rows):
             return terms
-        return _added(terms, self._inner.score_samples(rows))
+        return added(terms, self._inner.score_samples(rows))
 
-    @available_if(_inner_has("score_samples"))
+    @available_if(inner_has("score_samples"))
     def score(
         self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None
     ) -> float:
@@ -109,7 +109,7 @@ class MappedDensity:
         scores = self.score_samples(X)
         return weighted_mean(scores, check_sample_weight(sample_weight, len(scores)))
 
-    @available_if(_inner_has("log_likelihood"))
+    @available_if(inner_has("log_likelihood"))
     def log_likelihood(
         self, X: Any, n_samples: int = 5000, *, random_state: Any = 0
     ) -> LogLikelihood:
@@ -143,9 +143,9 @@ class MappedDensity:
         log_prob, errors[np.isfinite(terms)] = self._inner.log_likelihood(
             rows, n_samples, random_state=random_state
         )
-        return LogLikelihood(_added(terms, log_prob), errors, n_samples)
+        return LogLikelihood(added(terms, log_prob), errors, n_samples)
 
-    @available_if(_inner_has("elbo"))
+    @available_if(inner_has("elbo"))
     def elbo(self, X: Any) -> Elbo:
         """Evaluate the parts of the evidence lower bound, in the units of ``X``.
 
@@ -166,9 +166,9 @@ class MappedDensity:
             return Elbo(terms, kl)
         found = self._inner.elbo(rows)
         kl[np.isfinite(terms)] = found.kl
-        return Elbo(_added(terms, found.reconstruction), kl.astype(found.kl.dtype))
+        return Elbo(added(terms, found.reconstruction), kl.astype(found.kl.dtype))
 
-    @available_if(_inner_has("sample"))
+    @available_if(inner_has("sample"))
     def sample(
         self,
         n_samples: int = 1,
@@ -220,7 +220,7 @@ class MappedDensity:
 
     # Between rows and codes.
 
-    @available_if(_inner_has("posterior"))
+    @available_if(inner_has("posterior"))
     def posterior(self, X: Any) -> Posterior:
         """Encode rows as normal densities of their codes.
 
@@ -239,7 +239,7 @@ class MappedDensity:
         posterior: Posterior = self._inner.posterior(self._encoded(X))
         return posterior
 
-    @available_if(_inner_has("reconstruct"))
+    @available_if(inner_has("reconstruct"))
     def reconstruct(self, X: Any) -> Any:
         """Encode rows, decode the codes, and map back.
 
@@ -265,7 +265,7 @@ class MappedDensity:
         return getattr(self._inner, "_code_mean", None)
 
 
-def _added(terms: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
+def added(terms: NDArray[Any], scores: NDArray[Any]) -> NDArray[Any]:
     """Add scores (m,) to the terms (n,) that are finite, in the scores' dtype."""
     total = terms.copy()
     total[np.isfinite(terms)] += scores

@@ -27,6 +27,7 @@ from skgen._tables.columns import (
     encode_table,
     learn_codes,
     with_cells_of,
+    with_curves,
 )
 from skgen._tables.conditions import column_numbers, read_conditions
 from skgen._tables.frames import (
@@ -153,6 +154,12 @@ class MixedDensity(
         complete rows only.
         It is fitted afresh each time. Parameters of one that is given are reached as
         ``estimator__n_components``.
+    numbers : {"as-is", "quantile"}, default="as-is"
+        What the model sees of real, positive and bounded numbers: themselves, or the
+        normal quantile of the share of training cells below, a line through at most 64
+        points. Scores stay those of the numbers. "quantile" suits columns of several
+        bumps or of heavy tails. Where cells are filled in by their mean, it is that of
+        the quantiles.
     kinds : "auto" or dict, default="auto"
         Kinds of columns by name, or by position where there are no names. The others
         are guessed: text, booleans, categories, intervals and two numbers are levels;
@@ -256,6 +263,9 @@ class MixedDensity(
         default=None,
     )
     _: KW_ONLY
+    numbers: Literal["as-is", "quantile"] = parameter(
+        options("as-is", "quantile"), default="as-is"
+    )
     kinds: Literal["auto"] | Mapping[Any, Any] = parameter(
         options("auto"), instance(Mapping, "a dict"), default="auto"
     )
@@ -296,8 +306,10 @@ class MixedDensity(
         X = self._validated(X, reset=True)
         X, sample_weight = _of_some_weight(X, sample_weight)
         codes = learn_codes(X, self._given_kinds(X), type(self).__name__)
+        if self.numbers == "quantile":
+            codes = with_curves(X, codes)
         rows = encode_table(X, codes, type(self).__name__)
-        model = self._new_estimator([code.density for code in codes])
+        model = self._new_estimator([code.seen_density for code in codes])
         self.estimator_ = model.fit(rows, sample_weight=sample_weight)
         self._columns = Columns.of(X)
         self._is_objects = isinstance(X, np.ndarray) and X.dtype.kind == "O"
@@ -527,7 +539,7 @@ class MixedDensity(
         """Take what a file holds of a fit; a ValueError where it makes no sense."""
         codes = [ColumnCode.checked(*code) for code in state["_codes"]]
         inner, columns = state["estimator_"], state["_columns"]
-        densities = tuple(checked(code.density) for code in codes)
+        densities = tuple(checked(code.seen_density) for code in codes)
         if tuple(inner._column_kinds) != densities:
             raise ValueError("the model has other kinds than the columns")
         columns = None if columns is None else Columns.checked(*columns)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial, update_wrapper
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -808,8 +808,38 @@ class NeuralModel(NetworkSettings, TrainedModel):
         names = getattr(self, "feature_names_in_", None)
         conditions = read_conditions(given, names, self.n_features_in_, owner)
         rng = fresh_random_state(random_state)
-        rows = draw_given(self, conditions, n, rng, owner)
+        rows = draw_given(self._of_arrays(), conditions, n, rng, owner)
         return self._as_container(rows.astype(self._dtype, copy=False))
+
+    def _of_arrays(self) -> SimpleNamespace:
+        """Return what draws and scores arrays, whatever the names that were fitted."""
+
+        def impute(
+            rows: NDArray[Any], *, noise: bool, random_state: Any
+        ) -> NDArray[Any]:
+            device = torch.device(self.device_)
+            generator = make_generator(draw_seed(random_state), device)
+            return self._map(
+                lambda model, x: model.impute(x, generator),
+                rows.astype(self._dtype),
+                scores=True,
+            )
+
+        def draw(model: Any, rows: slice, generator: torch.Generator) -> Tensor:
+            drawn: Tensor = model.draw(rows.stop - rows.start, True, generator)
+            return drawn
+
+        return SimpleNamespace(
+            impute=impute,
+            sample=partial(self._drawn, draw),
+            score_samples=self._scores_of_arrays,
+        )
+
+    def _scores_of_arrays(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return scores (n,) of rows (n, d) without names."""
+        return self._map(
+            lambda model, x: model.log_prob(x), rows.astype(self._dtype), scores=True
+        )
 
     def _check_conditionals(self, fault: str) -> None:
         """Raise a ValueError where rows with missing cells have no score."""
@@ -848,7 +878,7 @@ class NeuralModel(NetworkSettings, TrainedModel):
         columns = column_numbers(given, names, d, owner)
         known = np.full((len(scores), d), np.nan, dtype=self._dtype)
         known[:, columns] = self._validate_rows(X, reset=False)[:, columns]
-        found: NDArray[Any] = scores - super().score_samples(known)
+        found: NDArray[Any] = scores - self._scores_of_arrays(known)
         return found
 
     @available_unless(lambda model: model._without_missing)
