@@ -146,8 +146,8 @@ def main() -> None:
         lines = [
             f"{name}: {len(real)} rows, {real.shape[1]} columns; {platform.machine()}, "
             f"Python {platform.python_version()}, scikit-learn {sklearn.__version__}",
-            "                             score of trees   xgboost  shapes  trends  share"
-            "    learned, nats   holdout   seconds",
+            "                             score of trees   xgboost  shapes  trends"
+            "  share    learned, nats   holdout   seconds",
             line("holdout", real, holdout, None),
             line("independent columns", real, independent(real), holdout),
         ]
