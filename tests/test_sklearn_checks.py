@@ -26,8 +26,11 @@ from tests.estimators import (
     name_of,
 )
 
-# Few iterations, on purpose.
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# Few iterations, and rows that repeat, on purpose.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+    "ignore:Components of:UserWarning",
+)
 
 # What `check_estimator` leaves out.
 BY_NAME = [
