@@ -590,7 +590,7 @@ def test_a_file_is_one_of_safetensors(path: Path) -> None:
             0,
             r"'n_components' parameter of GaussianDensity must be an int",
         ),
-        ("reg_covar", -1.0, "'reg_covar' parameter of GaussianDensity must be a float"),
+        ("reg_covar", -1.0, "'reg_covar' parameter of GaussianDensity must be"),
         ("unknown", 1, "this version of GaussianDensity has no parameter 'unknown'"),
         ("device", {"float": "nan"}, "'device' parameter of GaussianDensity"),
     ],

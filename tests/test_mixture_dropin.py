@@ -94,10 +94,10 @@ def _items() -> Iterator[Any]:
                 )
 
 
-# scikit-learn's suite does not turn its own warnings into errors, and one item has a
-# reg_covar that we warn about.
+# scikit-learn's suite does not turn its own warnings into errors, and some items have a
+# reg_covar, or components on rows that repeat, that we warn about.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore:reg_covar=0.1")
+@pytest.mark.filterwarnings("ignore:reg_covar=0.1", "ignore:Components of")
 @pytest.mark.parametrize(("function", "kwargs"), [*_items()])
 def test_item_of_scikit_learn_passes(
     function: Callable[..., Any],

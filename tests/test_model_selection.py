@@ -437,7 +437,7 @@ def test_networks_and_mixtures_are_searched_in_one_grid() -> None:
     assert_same_search(*both(Pipeline([("last", small())]), grid))
 
 
-@pytest.mark.filterwarnings("ignore:reg_covar")
+@pytest.mark.filterwarnings("ignore:reg_covar", "ignore:Components of")
 def test_a_mixture_that_fails_has_the_score_that_was_asked_for(
     stacked: list[Any],
 ) -> None:

@@ -37,6 +37,7 @@ def test_only_rows_that_count_have_a_variance(model: Any) -> None:
         model.fit(rows, sample_weight=np.r_[np.ones(50), 0.0])
 
 
+@pytest.mark.filterwarnings("ignore:Components of")  # they have no width there
 @every_model
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e9 / 3])
 def test_a_constant_column_has_no_variance_to_blur(model: Any, value: float) -> None:
@@ -44,6 +45,7 @@ def test_a_constant_column_has_no_variance_to_blur(model: Any, value: float) -> 
     model.fit(np.c_[X, np.full(50, value)])
 
 
+@pytest.mark.filterwarnings("ignore:Components of")
 @every_model
 def test_a_column_whose_squares_underflow_warns(model: Any) -> None:
     model.set_params(random_state=0, reg_covar=1e-6)

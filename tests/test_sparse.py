@@ -23,7 +23,11 @@ from skgen._training import data
 from skgen.model_selection import BatchedGridSearchCV
 from skgen.models import gaussian
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+# Few iterations, and dense rows of zeros, on purpose.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+    "ignore:Components of:UserWarning",
+)
 
 RNG = np.random.RandomState(0)
 GROUPS = RNG.randint(3, size=80)

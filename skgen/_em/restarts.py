@@ -374,7 +374,8 @@ def _stack_size(form: Covariance, n: int, means: Tensor, most: int) -> int:
 
 def _stacked(added: Sequence[Any], covariances: Tensor) -> Tensor:
     """Stack what is added to covariances (S, ...): numbers, or one for each column."""
-    parts = [torch.as_tensor(each).to(covariances) for each in added]
+    device, dtype = covariances.device, covariances.dtype
+    parts = [torch.as_tensor(each, dtype=dtype, device=device) for each in added]
     found = torch.stack(torch.broadcast_tensors(*parts))
     missing = covariances.ndim - found.ndim
     return found.view(len(found), *[1] * missing, *found.shape[1:])

@@ -203,9 +203,12 @@ def warn_collapsed(
 
 
 def _repeats(x: Any, column: int) -> bool:
-    """Return whether at most half of the cells of a column are different."""
+    """Return whether at most half of the cells of a column are different.
+
+    Sparse columns repeat by their nature, and "auto" does not see their steps.
+    """
     if isinstance(x, SparseRows):
-        return True
+        return False
     cells = x[:, column]
     cells = cells[~cells.isnan()]
     return 2 * len(cells.unique()) <= len(cells)
