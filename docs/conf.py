@@ -15,7 +15,7 @@ from docutils import nodes
 
 import skgen
 
-sys.path.insert(0, str(Path(__file__).parent))  # page_outputs
+sys.path.insert(0, str(Path(__file__).parent))  # page_outputs, code_outputs
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # small tensors: more threads only wait for each other
 
@@ -110,6 +110,7 @@ sphinx_gallery_conf = {
     "filename_pattern": ".py",
     "ignore_pattern": r"run\.py",
     "abort_on_example_error": True,
+    "capture_repr": (),  # what is printed and drawn says more
     "backreferences_dir": "api/backreferences",
     "doc_module": ("skgen",),
     "min_reported_time": 3600,

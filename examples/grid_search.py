@@ -30,7 +30,7 @@ from skgen.exceptions import DegenerateWeightsWarning
 
 X, _ = load_digits(return_X_y=True)
 X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
-X_train, X_test = train_test_split(X, train_size=700, test_size=200, random_state=0)
+X_train, X_test = train_test_split(X, train_size=500, test_size=200, random_state=0)
 
 # %%
 # The searches
@@ -50,7 +50,7 @@ folds = KFold(3, shuffle=True, random_state=0)
 searches = {
     "beta": GridSearchCV(BetaVAE(**quick), {"beta": [0.25, 0.5, 1, 2, 4]}, cv=folds),
     "codebook_size": GridSearchCV(
-        VQVAE(n_tokens=4, **quick), {"codebook_size": [4, 16, 64]}, cv=folds
+        VQVAE(n_tokens=4, **quick), {"codebook_size": [4, 16, 32]}, cv=folds
     ),
 }
 print("Mean log p(x) in nats over 3 folds, +- its deviation over the folds.")
@@ -92,6 +92,6 @@ finalists = {
 warnings.simplefilter("ignore", DegenerateWeightsWarning)
 print(f"{'held-out rows':28} {'score':>7} {'log_likelihood':>17} {'gap':>6}")
 for name, model in finalists.items():
-    score, careful = model.score(X_test), model.log_likelihood(X_test, n_samples=1000)
+    score, careful = model.score(X_test), model.log_likelihood(X_test, n_samples=500)
     estimate = f"{careful.mean_log_prob:.2f} +- {careful.mean_standard_error:.2f}"
     print(f"{name:28} {score:7.2f} {estimate:>17} {careful.mean_log_prob - score:6.2f}")

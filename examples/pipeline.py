@@ -27,6 +27,7 @@ from skgen import VAE
 
 X, y = load_digits(return_X_y=True, as_frame=True)
 X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
+X, y = X[:1200], y[:1200]  # enough, and sooner done
 
 # %%
 # The pipeline
@@ -43,7 +44,7 @@ def make_code(kind, n_components):
     return VAE(
         n_components,
         linear_path=False,
-        learning_rate_init=5e-3,
+        learning_rate_init=1e-2,
         n_iter_no_change=5,
         random_state=0,
     )

@@ -153,6 +153,8 @@ FOUND = {
     "deployment": "howto/serving.md",
     "progress bar": "howto/callbacks.md",
     "overfitting": "glossary.md",
+    "early stopping": "glossary.md",
+    "density estimation": "glossary.md",
     "posterior collapse": "glossary.md",
 }
 

@@ -32,7 +32,7 @@ settings = {
     "image_shape": (8, 8),
     "random_state": 0,
 }
-model = ConditionalVAE(2, max_iter=80, **settings).fit(X[:1000], y[:1000])
+model = ConditionalVAE(2, max_iter=60, **settings).fit(X[:1000], y[:1000])
 
 # %%
 # Analogies: a row for each of eight digits that the model has not seen, as it is on the
@@ -76,6 +76,6 @@ print(f"held-out rows that are classified right: {right:.2f}")
 
 few = np.where(np.arange(1000) < 60, y[:1000], -1)
 for name, n in (("60 rows with labels", 60), ("and 940 without", 1000)):
-    model = ConditionalVAE(5, max_iter=60, **settings).fit(X[:n], few[:n])
+    model = ConditionalVAE(5, max_iter=40, **settings).fit(X[:n], few[:n])
     right = (model.predict(X[1000:]) == y[1000:]).mean()
     print(f"{name}: {right:.2f} of the held-out rows are classified right")

@@ -20,7 +20,8 @@ X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
 model = VAE(
     2,
     hidden_layer_sizes=(256, 64),
-    learning_rate_init=3e-3,
+    learning_rate_init=1e-2,
+    n_iter_no_change=10,
     image_shape=(8, 8),
     random_state=0,
 ).fit(X)
@@ -35,7 +36,7 @@ plt.show()
 # through the wines, more or less at right angles.
 
 wine = load_wine(as_frame=True).data
-model = VAE(2, random_state=0).fit(wine)
+model = VAE(2, learning_rate_init=5e-3, random_state=0).fit(wine)
 ManifoldDisplay.from_estimator(
     model,
     features=[

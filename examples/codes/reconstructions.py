@@ -34,10 +34,16 @@ models = {
     "VAE, 16 coordinates": VAE(16, **quick),
     "VQVAE, 8 tokens of 64 codes": VQVAE(64, n_tokens=8, **quick),
 }
+
+
+def squared_error(model):
+    """Mean over held-out rows and their pixels."""
+    return np.mean((model.reconstruct(X_test) - X_test) ** 2)
+
+
 figure, axes = plt.subplots(3, 1, figsize=(8, 7), layout="constrained")
 for ax, (name, model) in zip(axes, models.items()):
-    model.fit(X_train)
-    error = np.mean((model.reconstruct(X_test) - X_test) ** 2)
+    error = squared_error(model.fit(X_train))
     ReconstructionDisplay.from_estimator(model, X_test, ax=ax)
     ax.set_title(f"{name}: mean squared error {error:.4f}")
 plt.show()
@@ -48,13 +54,16 @@ plt.show()
 
 sizes = [2, 4, 8, 16]
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-for name in ["GaussianDensity", "VAE"]:
-    errors = []
-    for n in sizes:
-        model = GaussianDensity(n) if name == "GaussianDensity" else VAE(n, **quick)
-        model.fit(X_train)
-        errors.append(np.mean((model.reconstruct(X_test) - X_test) ** 2))
-    ax.plot(sizes, errors, marker="o", label=name)
+by_size = {
+    "GaussianDensity": [GaussianDensity(n).fit(X_train) for n in sizes],
+    "VAE": [
+        models["VAE, 2 coordinates"],
+        *(VAE(n, **quick).fit(X_train) for n in sizes[1:-1]),
+        models["VAE, 16 coordinates"],
+    ],
+}
+for name, fitted in by_size.items():
+    ax.plot(sizes, [*map(squared_error, fitted)], marker="o", label=name)
 ax.set(
     xscale="log",
     yscale="log",
@@ -63,6 +72,7 @@ ax.set(
     title="What is lost",
 )
 ax.set_xticks(sizes, sizes)
+ax.set_xticks([], minor=True)
 ax.legend()
 plt.show()
 
@@ -73,7 +83,7 @@ plt.show()
 # Thirteen features of wines from three numbers: what lies on the line is kept.
 
 wine = load_wine(as_frame=True).data
-model = VAE(3, random_state=0).fit(wine)
+model = VAE(3, learning_rate_init=5e-3, random_state=0).fit(wine)
 ReconstructionDisplay.from_estimator(
     model,
     wine,

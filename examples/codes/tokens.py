@@ -17,9 +17,15 @@ from skgen.display import CodebookDisplay, SamplesDisplay
 X = load_digits().data
 # Uniform noise makes the grey levels continuous: a density on integers has no ceiling.
 X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
-model = VQVAE(32, n_tokens=6, image_shape=(8, 8), encode="ordinal", random_state=0).fit(
-    X
-)
+model = VQVAE(
+    32,
+    n_tokens=6,
+    image_shape=(8, 8),
+    encode="ordinal",
+    learning_rate_init=1e-2,
+    n_iter_no_change=10,
+    random_state=0,
+).fit(X)
 tokens = model.transform(X).astype(int)
 print("the first rows, as tokens:")
 print(tokens[:3])

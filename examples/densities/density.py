@@ -53,7 +53,7 @@ network = {
     "n_iter_no_change": 20,
     "max_iter": 200,
     "likelihood": Gaussian(sigma=0.15),
-    "n_importance_samples": 128,
+    "n_importance_samples": 96,
     "random_state": 0,
 }
 models = {
@@ -77,7 +77,7 @@ panels = axes.ravel()
 panels[0].scatter(*X_test.T, c=is_moon, s=6, cmap="coolwarm_r")
 panels[0].set(title="test rows: moons (blue), noise (red)")
 for ax, (name, model) in zip(panels[1:], models.items()):
-    display = DensityDisplay.from_estimator(model, X, grid_resolution=80, ax=ax)
+    display = DensityDisplay.from_estimator(model, X, grid_resolution=64, ax=ax)
     display.points_.remove()
     display.colorbar_.remove()
     ax.set(title=name, xlabel="", ylabel="")

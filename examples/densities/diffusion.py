@@ -23,11 +23,11 @@ fresh, fresh_side = make_moons(500, noise=0.08, random_state=1)
 model = Diffusion(
     condition="auto",
     hidden_layer_sizes=(64, 64),
-    batch_size=50,
-    learning_rate_init=3e-3,
+    batch_size=100,
+    learning_rate_init=5e-3,
     n_times=16,
     n_steps=24,
-    n_iter_no_change=30,
+    n_iter_no_change=20,
     random_state=0,
 )
 model.fit(X, side)

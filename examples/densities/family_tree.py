@@ -40,8 +40,8 @@ warnings.filterwarnings("ignore", category=ConvergenceWarning)
 X, _ = make_moons(1000, noise=0.08, random_state=0)
 fresh, _ = make_moons(1000, noise=0.08, random_state=1)
 
-small = {"hidden_layer_sizes": (64, 64), "batch_size": 50, "random_state": 0}
-fast = {**small, "learning_rate_init": 3e-3}
+small = {"hidden_layer_sizes": (64, 64), "batch_size": 100, "random_state": 0}
+fast = {**small, "learning_rate_init": 5e-3}
 models = {
     "Gaussian": GaussianDensity(),
     "mixture": GaussianMixtureEM(8, random_state=0),
@@ -51,7 +51,7 @@ models = {
     "autoencoder": Autoencoder(2, latent_density=GaussianMixtureEM(5), **fast),
     "flow": FlowDensity(n_iter_no_change=5, **fast),
     "diffusion": Diffusion(n_iter_no_change=20, n_steps=32, **fast),
-    "GAN": GAN(2, max_iter=60, weight_averaging=0.99, **fast),
+    "GAN": GAN(2, max_iter=50, weight_averaging=0.99, **fast),
 }
 
 # %%

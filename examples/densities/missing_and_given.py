@@ -38,7 +38,6 @@ for ax, (title, rows) in zip(axes, filled.items()):
     ax.set(title=title, xlabel=flowers.columns[x], ylabel=flowers.columns[y])
     ax.legend()
 
-# %%
 # Rows given their petal width, and given that petals are long: conditionals of the
 # same density.
 

@@ -19,7 +19,7 @@ from skgen import VAE, MixedDensity
 from skgen.display import LatentSpaceDisplay, ManifoldDisplay, SamplesDisplay
 
 rng = np.random.RandomState(0)
-n = 900
+n = 600
 group = rng.choice(3, n, p=[0.5, 0.3, 0.2])
 truth = pd.DataFrame(
     {
@@ -39,9 +39,10 @@ print(table.head())
 # --------------------------
 # Each column has a density of its kind, which is guessed unless ``kinds`` says it.
 
-vae = VAE(2, hidden_layer_sizes=(64,), n_iter_no_change=10, random_state=0)
+quick = {"learning_rate_init": 5e-3, "n_iter_no_change": 10, "random_state": 0}
+vae = VAE(2, hidden_layer_sizes=(64,), **quick)
 model = MixedDensity(vae).fit(table)
-print(model.kinds_)
+print(pd.Series(model.kinds_).to_string())
 print(f"{model.score(table):.2f} nats per row, of the cells that are there")
 
 # %%

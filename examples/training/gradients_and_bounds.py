@@ -124,7 +124,8 @@ def prior_sampling(model, X, n_draws):
 
 
 DRAWS = [1, 10, 100, 1000]
-models = {"VAE": VAE(random_state=0), "IWAE": IWAE(random_state=0)}
+quick = {"learning_rate_init": 5e-3, "n_iter_no_change": 10, "random_state": 0}
+models = {"VAE": VAE(**quick), "IWAE": IWAE(**quick)}
 prior, encoder, limit = {}, {}, {}
 # Two digits rest on few draws even of 1000, as a warning says.
 warnings.simplefilter("ignore", DegenerateWeightsWarning)

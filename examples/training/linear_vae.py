@@ -90,5 +90,6 @@ figure, axes = plt.subplots(
 )
 for ax, (name, code) in zip(axes, codes.items()):
     ax.scatter(*code.T, c=y, cmap="viridis", s=12)
-    ax.set(title=name, aspect="equal")
+    ax.set(title=name, aspect="equal", xlabel="first coordinate of the code")
+axes[0].set_ylabel("second coordinate")
 plt.show()
