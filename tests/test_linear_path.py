@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from skgen import IWAE, VAE, VQVAE, BetaVAE, GaussianDensity
+from skgen._em.moments import likeliest_moments
 from skgen._networks.factors import covariance_of, factor_analysis
 from skgen._networks.proposals import LinearPosterior
 from skgen.likelihoods import Gaussian, Mixed
@@ -211,3 +212,47 @@ def test_another_weight_of_the_divergence_is_no_reason_to_go_back() -> None:
     model.set_params(learning_rate_init=1e-2).fit(ROWS)
     assert model.best_epoch_ > 0
     assert model.elbo(ROWS).kl.mean() < 0.1
+
+
+# Rows with holes.
+
+
+def with_holes_at_random(rows: Any) -> Any:
+    """Hide the others where the first cell is large: moments of cells are wrong."""
+    found = rows.clone()
+    found[rows[:, 0] > 0.5, 1:] = torch.nan
+    found[::7, 0] = torch.nan
+    return found[~found.isnan().all(1)]
+
+
+def correlated_rows(n: int = 400) -> Any:
+    z = torch.randn(n, 1, generator=torch.Generator().manual_seed(0)).double()
+    e = torch.randn(n, 3, generator=torch.Generator().manual_seed(1)).double()
+    return z * torch.tensor([1.0, 2.0, -1.0]) + 0.5 * e
+
+
+def test_moments_of_rows_with_holes_are_the_likeliest() -> None:
+    holes = with_holes_at_random(correlated_rows())
+    found = likeliest_moments(holes)
+    assert found is not None
+    exact = GaussianDensity(reg_covar=0, tol=1e-10).fit(holes.numpy())
+    assert_allclose(found[0], exact.mean_, atol=0.03)
+    assert_allclose(found[1], exact.get_covariance(), atol=0.1)
+    assert abs(np.nanmean(holes[:, 1]) - exact.mean_[1]) > 0.5  # of what is there
+
+
+@pytest.mark.parametrize("n", [9, 200])
+def test_few_rows_or_an_empty_column_have_no_likeliest_moments(n: int) -> None:
+    rows = correlated_rows(n)
+    rows[0, 0] = torch.nan
+    if n > 9:
+        rows[:, 1] = torch.nan
+    assert likeliest_moments(rows) is None
+
+
+def test_a_fit_with_holes_starts_at_the_likeliest_linear_model() -> None:
+    holes = with_holes_at_random(correlated_rows()).numpy()
+    model = VAE(2, likelihood=Mixed(["real"] * 3), **START)
+    score = model.fit(holes).log_likelihood(holes, 500).mean_log_prob
+    exact = GaussianDensity().fit(holes).score(holes)
+    assert abs(score - exact) < 0.1

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from skgen._em.moments import likeliest_moments
 from skgen._networks.dense import LinearAndLayers, Standardizer, is_mlp, mlp_pair
 from skgen._networks.factors import Factors, covariance_of, factor_analysis
 from skgen._networks.flows import code_flow
@@ -183,6 +184,9 @@ class VariationalAutoencoder(BoundedModel):
         values, inputs, outputs = self.likelihood.normal_cells(x)
         centre = start[outputs].clone()
         covariance = covariance_of(values, centre)
+        if values.isnan().any() and (found := likeliest_moments(values)) is not None:
+            centre = start[outputs] = found[0].to(centre)
+            covariance = found[1].to(covariance)
         varies = covariance.diagonal() > 0
         q = min(self.n_components, int(varies.sum()) - 1)
         if q < 1:
