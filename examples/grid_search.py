@@ -30,7 +30,7 @@ from skgen.exceptions import DegenerateWeightsWarning
 
 X, _ = load_digits(return_X_y=True)
 X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
-X_train, X_test = train_test_split(X, train_size=500, test_size=200, random_state=0)
+X_train, X_test = train_test_split(X, train_size=400, test_size=200, random_state=0)
 
 # %%
 # The searches

@@ -53,7 +53,7 @@ print(
 # have learned anything. Networks take larger steps than by default, and fewer of them.
 
 FLOOR = "independent pixels"
-quick = {"learning_rate_init": 5e-3, "n_iter_no_change": 10, "random_state": 0}
+quick = {"learning_rate_init": 1e-2, "n_iter_no_change": 10, "random_state": 0}
 MODELS = {
     FLOOR: GaussianDensity(covariance_type="diag"),
     "GaussianDensity": GaussianDensity(reg_covar=1e-2),

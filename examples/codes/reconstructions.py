@@ -25,7 +25,7 @@ X_train, X_test = train_test_split(X, random_state=0)
 
 quick = {
     "learning_rate_init": 1e-2,
-    "n_iter_no_change": 10,
+    "n_iter_no_change": 5,
     "image_shape": (8, 8),
     "random_state": 0,
 }

@@ -25,7 +25,7 @@ from skgen.metrics import mutual_information_gap
 # A few epochs are meant here: the warning that they are few is not.
 warnings.filterwarnings("ignore", category=ConvergenceWarning)
 
-shapes = make_shapes(4000, binary=True, random_state=0)
+shapes = make_shapes(6000, binary=True, random_state=0)
 
 # %%
 # A line for each coordinate, the most used first. It moves; the others stay at zero,

@@ -27,7 +27,7 @@ model = Diffusion(
     learning_rate_init=5e-3,
     n_times=16,
     n_steps=24,
-    n_iter_no_change=20,
+    n_iter_no_change=15,
     random_state=0,
 )
 model.fit(X, side)
@@ -70,6 +70,6 @@ plt.show()
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
 for ax, y in zip(axes, (0, 1)):
     of_moon = model.conditioned_on(y)
-    DensityDisplay.from_estimator(of_moon, X[side == y], grid_resolution=40, ax=ax)
+    DensityDisplay.from_estimator(of_moon, X[side == y], grid_resolution=32, ax=ax)
     ax.set(title=f"log p(x|y={y})")
 plt.show()

@@ -51,7 +51,7 @@ models = {
     "autoencoder": Autoencoder(2, latent_density=GaussianMixtureEM(5), **fast),
     "flow": FlowDensity(n_iter_no_change=5, **fast),
     "diffusion": Diffusion(n_iter_no_change=20, n_steps=32, **fast),
-    "GAN": GAN(2, max_iter=50, weight_averaging=0.99, **fast),
+    "GAN": GAN(2, max_iter=30, weight_averaging=0.99, **fast),
 }
 
 # %%

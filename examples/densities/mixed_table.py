@@ -39,7 +39,7 @@ print(table.head())
 # --------------------------
 # Each column has a density of its kind, which is guessed unless ``kinds`` says it.
 
-quick = {"learning_rate_init": 5e-3, "n_iter_no_change": 10, "random_state": 0}
+quick = {"learning_rate_init": 1e-2, "n_iter_no_change": 10, "random_state": 0}
 vae = VAE(2, hidden_layer_sizes=(64,), **quick)
 model = MixedDensity(vae).fit(table)
 print(pd.Series(model.kinds_).to_string())

@@ -95,7 +95,7 @@ plt.show()
 
 clean = data.camera()[60:252:4, 150:342:4] / 255
 noisy = clean + np.random.RandomState(0).normal(0, 0.1, clean.shape)
-prior = DeepImagePrior(width=16, n_iter_no_change=100, random_state=0)
+prior = DeepImagePrior(width=16, n_iter_no_change=60, random_state=0)
 prior.fit(noisy)
 
 
@@ -128,7 +128,7 @@ fig, axes = plt.subplots(2, 2, figsize=(5, 5), layout="constrained")
 for column, name in zip(axes.T, ("brick", "grass")):
     own = exemplars[name][:48, :48] / 255
     noisy = own + np.random.RandomState(0).normal(0, 0.1, own.shape)
-    prior = DeepImagePrior(width=16, n_iter_no_change=100, random_state=0).fit(noisy)
+    prior = DeepImagePrior(width=16, n_iter_no_change=60, random_state=0).fit(noisy)
     for ax, (title, picture) in zip(
         column, {f"{name}, noisy": noisy, "restored": prior.image_}.items()
     ):

@@ -30,7 +30,7 @@ X = (X + np.random.RandomState(0).uniform(size=X.shape)) / 17
 # Training stops where held-out rows have gained nothing for a while; the best weights
 # come back.
 
-model = VAE(10, learning_rate_init=3e-3, random_state=0).fit(X)
+model = VAE(10, learning_rate_init=5e-3, random_state=0).fit(X)
 LossCurveDisplay.from_estimator(model)
 plt.show()
 

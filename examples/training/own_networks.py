@@ -56,7 +56,7 @@ def decoder(n_inputs, n_outputs):
 # Fit both
 # --------
 
-quick = {"learning_rate_init": 5e-3, "n_iter_no_change": 5, "image_shape": (8, 8)}
+quick = {"learning_rate_init": 1e-2, "n_iter_no_change": 5, "image_shape": (8, 8)}
 models = {
     "fully connected": VAE(10, random_state=0, **quick),
     "convolutional": VAE(10, encoder=encoder, decoder=decoder, random_state=0, **quick),
