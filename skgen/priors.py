@@ -74,8 +74,13 @@ class Normal(NamedTuple):
 
 
 def kl_at_draws(q: Any, p: Any, z: Tensor) -> Tensor:
-    """KL(q || p) of all coordinates together, (n, 1), at draws z (S?, n, k) from q."""
-    each: Tensor = (q.log_prob(z) - p.log_prob(z))[..., None]
+    """KL(q || p) of all coordinates together, (n, 1), at draws z (S?, n, k) from q.
+
+    Its gradient comes through the draws alone: the score of q, whose mean is zero, is
+    left out, so that nothing is left of the noise where q is p (Roeder, Wu & Duvenaud
+    2017).
+    """
+    each: Tensor = (q.frozen().log_prob(z) - p.log_prob(z))[..., None]
     return each if each.ndim == q.n_dims else each.mean(0)
 
 

@@ -29,7 +29,7 @@ from skgen._networks.proposals import CoupledNormal
 from skgen._training.batches import Batch
 from skgen.models.vae import VariationalAutoencoder
 from skgen.objectives import ImportanceWeightedLoss, elbo, log_weights
-from skgen.priors import Normal, StandardNormal
+from skgen.priors import Normal, StandardNormal, kl_at_draws
 from tests.toys import (
     D,
     Free,
@@ -219,6 +219,16 @@ def test_the_score_of_a_mixture_has_no_mean() -> None:
     difference = through[0] - whole
     error = difference.std(0) / math.sqrt(n)
     assert (difference.mean(0).abs() < 4 * error + 1e-9).all()
+
+
+def test_the_kl_at_draws_has_no_gradient_where_both_are_the_same() -> None:
+    family = Mixture(2).double()
+    outputs = (0.5 * normal(5, family.width(2), seed=1)).requires_grad_()
+    q = family.of(outputs)
+    kl = kl_at_draws(q, q.frozen(), q.draw(normal(3, 5, 2, seed=12)))
+    assert (kl.abs() < 1e-12).all()
+    gradient = torch.autograd.grad(kl.sum(), outputs)[0]
+    assert (gradient.abs() < 1e-9).all()
 
 
 def test_a_mixture_far_apart_has_finite_gradients() -> None:
