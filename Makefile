@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench coverage demo docs docstrings test test-slow test-clients test-lowest lint format env
+.PHONY: bench coverage demo docs docstrings test test-slow test-clients test-clusters test-lowest lint format env
 .PHONY: clean
 
 demo: $(READY)
@@ -28,6 +28,12 @@ test-clients: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_third_party.py \
 		tests/test_clients.py tests/test_dask.py tests/test_readme.py \
 		-k "optuna or imbalanced or serving or mlflow or skops or a_fit_is_that_of"
+
+# The code of the page of clusters, under Ray and Spark; not in CI: they are 600 MB.
+test-clusters: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[test-clusters]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_clusters.py
 
 # The same on the lowest versions that pyproject.toml claims.
 LOWEST := .venv-lowest

@@ -11,8 +11,9 @@ from skgen._em.incomplete import IncompleteRows, IncompleteSteps, start_from_cel
 from skgen._utils.chunks import CentredRows
 
 FULL = COVARIANCES["full"]
-# Steps at most, and nats of a row below which they end.
-MOST_STEPS, LEAST_GAIN = 50, 1e-4
+# Steps at most, and nats of all rows a column, below which they end: few rows gain more
+# from what is theirs alone.
+MOST_STEPS, LEAST_GAIN = 50, 0.5
 # Rows, and multiplications of a step, at most; and rows for a column, at least.
 MOST_ROWS, MOST_WORK, LEAST_ROWS = 2**14, 2e9, 5
 # Added to variances, in those of standardised columns.
@@ -43,7 +44,7 @@ def likeliest_moments(x: Tensor) -> tuple[Tensor, Tensor] | None:
         steps, last = IncompleteSteps(FULL, rows, RIDGE), -math.inf
         for _ in range(MOST_STEPS):
             theta, bound = steps(theta)
-            if bound - last < LEAST_GAIN:
+            if (bound - last) * len(known) < LEAST_GAIN * d:
                 break
             last = bound
     except ValueError:  # columns that depend on each other
