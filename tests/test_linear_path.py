@@ -238,7 +238,7 @@ def test_moments_of_rows_with_holes_are_the_likeliest() -> None:
     exact = GaussianDensity(reg_covar=0, tol=1e-10).fit(holes.numpy())
     # Steps end where they gain less than chance does.
     assert_allclose(found[0], exact.mean_, atol=0.1)
-    assert_allclose(found[1], exact.get_covariance(), atol=0.3)
+    assert_allclose(found[1], exact.get_covariance(), atol=0.5)
     assert abs(np.nanmean(holes[:, 1]) - exact.mean_[1]) > 0.5  # of what is there
 
 
