@@ -107,7 +107,11 @@ def test_the_distribution_has_one_name_and_one_version() -> None:
     assert f"version = {{{skgen.__version__}}}" in citing
     extras = project["optional-dependencies"].values()
     with_extras = [each for extra in extras for each in extra if "[" in each]
-    assert {each.partition("[")[0] for each in with_extras} == {DISTRIBUTION, "dask"}
+    assert {each.partition("[")[0] for each in with_extras} == {
+        DISTRIBUTION,
+        "dask",
+        "ray",
+    }
 
 
 def luminance(colour: str) -> float:
