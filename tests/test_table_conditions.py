@@ -361,7 +361,7 @@ def test_a_scaler_changes_no_conditional() -> None:
         [ColumnTransformer([("log", LOG, [0, 1])], remainder=RobustScaler())],
         [make_pipeline(MaxAbsScaler(), LOG)],
     ],
-    ids=str,
+    ids=["scaler", "log and scaler", "power", "quantiles", "columns", "nested"],
 )
 def test_scores_of_pipelines_given_columns_integrate_to_one(steps: Any) -> None:
     inner = GaussianMixtureEM(2, reg_covar=1e-3, random_state=0)
