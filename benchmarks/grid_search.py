@@ -43,9 +43,18 @@ def images(n: int, d: int = 784) -> np.ndarray:
 
 
 def searches(
-    model: Any, grid: dict[str, list[Any]], X: np.ndarray, jobs: int, n_folds: int = 5
+    model: Any,
+    grid: dict[str, list[Any]],
+    X: np.ndarray,
+    jobs: int,
+    n_folds: int = 5,
+    *,
+    alone: bool = False,
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
-    """Both searches as functions, and where they leave their results."""
+    """Both searches as functions, and where they leave their results.
+
+    ``alone`` has scikit-learn's in one process, too.
+    """
     found: dict[str, Any] = {}
 
     def run(cls: type[GridSearchCV], n_jobs: int | None) -> Callable[[], None]:
@@ -60,6 +69,7 @@ def searches(
     functions = {
         f"{cls.__name__}(n_jobs={n})": run(cls, n)
         for cls, n in (
+            *([(GridSearchCV, None)] if alone else []),
             (GridSearchCV, jobs),
             (BatchedGridSearchCV, None),
             (BatchedGridSearchCV, jobs),
