@@ -17,11 +17,12 @@ import warnings
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV, KFold, train_test_split
+from sklearn.model_selection import KFold, train_test_split
 
 from skgen import VQVAE, BetaVAE
 from skgen.display import SearchCurveDisplay
 from skgen.exceptions import DegenerateWeightsWarning
+from skgen.model_selection import BatchedGridSearchCV
 
 # %%
 # Some digits with continuous grey levels, to search on and to test on. There is no
@@ -38,7 +39,8 @@ X_train, X_test = train_test_split(X, train_size=400, test_size=200, random_stat
 #
 # There is no ``scoring``: the default is ``estimator.score``, the mean log p(x) in
 # nats. Networks are smaller, steps larger and patience shorter than by default, so that
-# this takes seconds.
+# this takes seconds. ``BatchedGridSearchCV`` is scikit-learn's ``GridSearchCV``, with the
+# candidates of one structure trained as one batch.
 
 quick = {
     "hidden_layer_sizes": (64,),
@@ -48,8 +50,10 @@ quick = {
 }
 folds = KFold(3, shuffle=True, random_state=0)
 searches = {
-    "beta": GridSearchCV(BetaVAE(**quick), {"beta": [0.25, 0.5, 1, 2, 4]}, cv=folds),
-    "codebook_size": GridSearchCV(
+    "beta": BatchedGridSearchCV(
+        BetaVAE(**quick), {"beta": [0.25, 0.5, 1, 2, 4]}, cv=folds
+    ),
+    "codebook_size": BatchedGridSearchCV(
         VQVAE(n_tokens=4, **quick), {"codebook_size": [4, 16, 32]}, cv=folds
     ),
 }

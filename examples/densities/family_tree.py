@@ -50,8 +50,8 @@ models = {
     "VAE": VAE(2, **fast),
     "autoencoder": Autoencoder(2, latent_density=GaussianMixtureEM(5), **fast),
     "flow": FlowDensity(n_iter_no_change=5, **fast),
-    "diffusion": Diffusion(n_iter_no_change=20, n_steps=32, **fast),
-    "GAN": GAN(2, max_iter=30, weight_averaging=0.99, **fast),
+    "diffusion": Diffusion(n_iter_no_change=10, n_steps=32, **fast),
+    "GAN": GAN(2, max_iter=20, weight_averaging=0.99, **fast),
 }
 
 # %%

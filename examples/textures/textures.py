@@ -22,7 +22,7 @@ from skgen.textures import (
 exemplars = {
     name: getattr(data, name)()[:256:4, :256:4] for name in ("brick", "grass", "gravel")
 }
-SHAPE = (96, 96)
+SHAPE = (80, 80)
 
 fig, axes = plt.subplots(3, 4, figsize=(9, 7), layout="constrained")
 for row, (name, exemplar) in zip(axes.tolist(), exemplars.items()):
@@ -126,7 +126,7 @@ plt.show()
 
 fig, axes = plt.subplots(2, 2, figsize=(5, 5), layout="constrained")
 for column, name in zip(axes.T, ("brick", "grass")):
-    own = exemplars[name][:48, :48] / 255
+    own = exemplars[name][:32, :32] / 255
     noisy = own + np.random.RandomState(0).normal(0, 0.1, own.shape)
     prior = DeepImagePrior(width=16, n_iter_no_change=60, random_state=0).fit(noisy)
     for ax, (title, picture) in zip(
