@@ -39,7 +39,7 @@ X_train, X_test = train_test_split(X, train_size=400, test_size=200, random_stat
 #
 # There is no ``scoring``: the default is ``estimator.score``, the mean log p(x) in
 # nats. Networks are smaller, steps larger and patience shorter than by default, so that
-# this takes seconds. ``BatchedGridSearchCV`` is scikit-learn's ``GridSearchCV``, with the
+# this takes seconds. ``BatchedGridSearchCV`` is scikit-learn's ``GridSearchCV`` with
 # candidates of one structure trained as one batch.
 
 quick = {
