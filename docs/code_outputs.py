@@ -1,4 +1,4 @@
-"""What a block of Python prints, returns and draws, as text.
+"""Run blocks of Python, and say in text what they print, return and draw.
 
 Nothing here needs Sphinx: `page_outputs.py` puts it into the pages.
 """

@@ -1,4 +1,4 @@
-"""What the pages of the site show below their code; nothing here needs Sphinx."""
+"""Outputs that pages of the site show below their code; no Sphinx is needed."""
 
 import runpy
 from pathlib import Path

@@ -263,13 +263,19 @@ class AutoregressivePrior(SequentialPrior):
             hidden = hidden + self.shift(condition)[:, None]
         return torch.einsum("mth,thk->mtk", hidden.tanh(), self.outputs)
 
+    def before_first(self, n: int, condition: Tensor | None) -> Tensor:
+        """Return the sums (n, H) that n rows start from."""
+        before = self.bias.new_zeros(n, self.bias.shape[1])
+        if condition is None or self.shift is None:
+            return before
+        shifted: Tensor = before + self.shift(condition)
+        return shifted
+
     def draw(
         self, n: int, generator: torch.Generator, condition: Tensor | None = None
     ) -> Tensor:
         """Draw tokens (n, T), one place after the other."""
-        before = self.bias.new_zeros(n, self.bias.shape[1])
-        if condition is not None and self.shift is not None:
-            before = before + self.shift(condition)
+        before = self.before_first(n, condition)
         tokens = []
         for t in range(self.n_tokens):
             change = (self.bias[t] + before).tanh() @ self.outputs[t]
@@ -332,9 +338,7 @@ class AnyOrderPrior(RandomOrderPrior, AutoregressivePrior):
         """Draw tokens (n, T), one after the other, in an order for each row."""
         uniform = self.bias.new_empty(n, self.n_tokens).uniform_(generator=generator)
         order = self.ranks(uniform).argsort(-1)
-        before = self.bias.new_zeros(n, self.bias.shape[1])
-        if condition is not None and self.shift is not None:
-            before = before + self.shift(condition)
+        before = self.before_first(n, condition)
         tokens = torch.zeros_like(order)
         for t in order.T:  # places (n,)
             hidden = (self.bias[t] + before).tanh()

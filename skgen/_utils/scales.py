@@ -80,7 +80,7 @@ def least_of_moments(mean: Tensor, variance: Tensor, weight: float) -> Tensor:
         The square of a thousandth of the standard deviation. Constant columns get the
         variance of one row in n, at the typical distance in the others.
     """
-    varies = variance > (_rounding(mean) ** 2).clamp(min=SMALLEST**2)
+    varies = _varies(mean, variance)
     return _with_constants(NARROWEST**2 * variance, variance, varies, weight)
 
 
@@ -144,7 +144,7 @@ def warn_large_reg_covar(
     """
     if isinstance(reg_covar, str) or not reg_covar:
         return
-    varies = variance > (_rounding(mean) ** 2).clamp(min=SMALLEST**2)
+    varies = _varies(mean, variance)
     column = int(variance.where(varies, torch.inf).argmin())
     smallest = float(variance[column])
     if not varies[column] or reg_covar <= smallest / 10:
@@ -247,6 +247,11 @@ def warn_tiny(rows: CentredRows, mean: Tensor, variance: Tensor, owner: str) -> 
                 stacklevel=2,
             )
             return
+
+
+def _varies(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return which columns (d,) vary by more than rounding."""
+    return variance > (_rounding(mean) ** 2).clamp(min=SMALLEST**2)
 
 
 def _rounding(mean: Tensor) -> Tensor:

@@ -186,10 +186,16 @@ def _check_disjoint(step: Any, parts: list[_Part]) -> None:
         )
 
 
+def _as_seen_in_fit(step: ColumnTransformer, X: Any) -> Any:
+    """Return rows with columns in the order of the fit: it selects them by name."""
+    if hasattr(X, "columns") and hasattr(step, "feature_names_in_"):
+        return X[list(step.feature_names_in_)]
+    return X
+
+
 @log_det.register(ColumnTransformer)
 def _columns(step: ColumnTransformer, X: Any) -> Any:
-    if hasattr(X, "columns") and hasattr(step, "feature_names_in_"):
-        X = X[list(step.feature_names_in_)]  # it selects by name, in any order
+    X = _as_seen_in_fit(step, X)
     return sum(
         log_det_of_complete(part.step, _take(X, columns=part.inputs))
         for part in _parts(step)
@@ -198,8 +204,7 @@ def _columns(step: ColumnTransformer, X: Any) -> Any:
 
 @log_slopes.register(ColumnTransformer)
 def _slopes_by_columns(step: ColumnTransformer, X: Any) -> Array:
-    if hasattr(X, "columns") and hasattr(step, "feature_names_in_"):
-        X = X[list(step.feature_names_in_)]
+    X = _as_seen_in_fit(step, X)
     found = np.zeros(np.shape(X))
     for part in _parts(step):
         found[:, part.inputs] = log_slopes(part.step, _take(X, columns=part.inputs))

@@ -44,6 +44,7 @@ from torch import Tensor
 from skgen import __version__
 from skgen._files.checkpoints import FitCheckpoint, checkpoint_of
 from skgen._files.fingerprints import combined, fingerprint
+from skgen._tables.conditions import column_numbers
 from skgen._tables.frames import Columns, as_container
 from skgen._training.driver import Steps, run_each
 from skgen._utils.advice import MISSING, check_is_dense, check_is_table, explained
@@ -654,6 +655,20 @@ class GenerativeModel(
         scores = np.asarray(computed(self.score_samples(X)))
         weight = check_sample_weight(computed(sample_weight), len(scores))
         return weighted_mean(scores, weight)
+
+    def _log_marginals(self, X: Any, columns: Iterable[Any]) -> NDArray[Any]:
+        """Return log p (n,) of some columns of rows (n, d), the others left out."""
+        names = getattr(self, "feature_names_in_", None)
+        d, owner = self.n_features_in_, type(self).__name__
+        places = column_numbers(columns, names, d, owner)
+        rows = self._validate_rows(X, reset=False)
+        known = np.full_like(rows, np.nan)
+        known[:, places] = rows[:, places]
+        return self._log_probs(known)
+
+    def _log_probs(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return scores (n,) of an array (n, d) that is not checked."""
+        return self._map(lambda model, x: model.log_prob(x), rows, scores=True)
 
     def _unconditional(self) -> Self:
         """Return a model that draws and scores without a condition: this one."""

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skgen._em.fitted import FittedMixture
 from skgen._em.fixed_point import FixedPoint
 from skgen._em.truncation import draw_within
-from skgen._tables.conditions import Conditions, column_numbers, read_conditions
+from skgen._tables.conditions import Conditions, read_conditions
 from skgen._utils.tensors import draw_seed, fresh_random_state, make_generator
 from skgen.exceptions import DegenerateWeightsWarning
 from skgen.models.base import (
@@ -227,17 +227,7 @@ class ExactDensity(InformationCriteria, GenerativeModel):
             columns).
         """
         scores = super().score_samples(X)
-        if given is None:
-            return scores
-        names = getattr(self, "feature_names_in_", None)
-        d, owner = self.n_features_in_, type(self).__name__
-        columns = column_numbers(given, names, d, owner)
-        rows = self._validate_rows(X, reset=False)
-        known = np.full_like(rows, np.nan)
-        known[:, columns] = rows[:, columns]
-        marginal = self._map(lambda model, x: model.log_prob(x), known, scores=True)
-        found: NDArray[Any] = scores - marginal
-        return found
+        return scores if given is None else scores - self._log_marginals(X, given)
 
 
 class MixtureDensity(ExactDensity):

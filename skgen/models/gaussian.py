@@ -907,8 +907,8 @@ class GaussianDensity(ExactDensity):
             spectrum = self._spectrum(moments)
         variances = spectrum.variances
         self.n_components_ = self._choose_n_components(variances, n_components)
-        scales = moments.mean, moments.variance, float(moments.weight)
-        by = self._widening(*scales)
+        weight = float(moments.weight)
+        by = self._widening(moments.mean, moments.variance, weight)
         if self._has_axes:
             self._set_axes(spectrum, by, is_wide=moments.is_factor)
         else:

@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgen._networks.dense import Blank, Standardizer
-from skgen._tables.conditions import column_numbers, read_conditions
+from skgen._tables.conditions import read_conditions
 from skgen._training.adam import BETA1
 from skgen._training.data import StoredRows, WeightedRows, are_few, shuffled
 from skgen._training.driver import Steps, run_each
@@ -832,13 +832,7 @@ class NeuralModel(NetworkSettings, TrainedModel):
         return SimpleNamespace(
             impute=impute,
             sample=partial(self._drawn, draw),
-            score_samples=self._scores_of_arrays,
-        )
-
-    def _scores_of_arrays(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return scores (n,) of rows (n, d) without names."""
-        return self._map(
-            lambda model, x: model.log_prob(x), rows.astype(self._dtype), scores=True
+            score_samples=lambda rows: self._log_probs(rows.astype(self._dtype)),
         )
 
     def _check_conditionals(self, fault: str) -> None:
@@ -872,13 +866,9 @@ class NeuralModel(NetworkSettings, TrainedModel):
         scores = super().score_samples(X)
         if given is None:
             return scores
-        owner, d = type(self).__name__, self.n_features_in_
-        self._check_conditionals(f"score_samples of {owner} takes no 'given'")
-        names = getattr(self, "feature_names_in_", None)
-        columns = column_numbers(given, names, d, owner)
-        known = np.full((len(scores), d), np.nan, dtype=self._dtype)
-        known[:, columns] = self._validate_rows(X, reset=False)[:, columns]
-        found: NDArray[Any] = scores - self._scores_of_arrays(known)
+        fault = f"score_samples of {type(self).__name__} takes no 'given'"
+        self._check_conditionals(fault)
+        found: NDArray[Any] = scores - self._log_marginals(X, given)
         return found
 
     @available_unless(lambda model: model._without_missing)
